@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves behind: one Trial a line in ``trials.jsonl``, one RunInfo in ``run.json``, PointResults derived.
+
+Units: frames, seconds, nanoseconds where a name ends in ``_ns``; rates in frames per second per direction; ratios 0..1.
+A missing number is None with a reason beside it, never a zero.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """Words kept with a number and printed beside it (design.md, "Verdicts")."""
+
+    GENERATOR_LIMITED = "generator-limited"
+    PAUSED = "paused"
+    UNEXPLAINED_LOSS = "unexplained-loss"
+    NOISY = "noisy"
+    LAB = "lab"
+    LAB_RSS = "lab-rss"
+    EXTRA_CORE = "extra-core"
+    DEGRADED = "degraded"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    """Why a trial was made."""
+
+    CEILING = "ceiling"
+    WARMUP = "warmup"
+    SEARCH = "search"
+    LATENCY = "latency"
+    LOAD = "load"
+    POLLS = "polls"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Direction(_Record):
+    """One direction of a trial. ``received`` is None for role drop (``discarded`` counts instead, by the stack).
+
+    ``sent`` includes frames the DUT's ring refused on a virtual wire (``refused``): on hardware those are sent and
+    lost in the DUT's ring. ``skipped``: departures the generator left out, by reason; asked = sent + skipped +- 1.
+    """
+
+    tx_port: int
+    rx_port: int | None
+    asked: int
+    sent: int
+    received: int | None
+    lost: int
+    refused: int = 0
+    skipped: dict[str, int] = Field(default_factory=dict)
+
+
+class Percentiles(_Record):
+    """Latency of one trial, ns, all directions merged. A percentile without 10 / (1 - p) samples is None ("n/a").
+
+    ``histogram``: (lowest ns of bucket, count), merged to at most 400 buckets for storage.
+    """
+
+    samples: int
+    lost: int
+    out_of_order: int
+    duplicate: int
+    min_ns: int
+    max_ns: int
+    mean_ns: float
+    jitter_ns: float
+    p50_ns: int | None
+    p90_ns: int | None
+    p99_ns: int | None
+    p999_ns: int | None
+    resolution_ns: int
+    histogram: list[tuple[int, int]] = Field(default_factory=list)
+
+
+class CoreLoad(_Record):
+    """One core over the samples wholly inside the trial, shares of wall time 0..1 by state, and ``run``: share in
+    which any task ran (schedstat; None where unknown). ``given``: the stack was given this core."""
+
+    core: int
+    given: bool
+    user: float
+    system: float
+    irq: float
+    softirq: float
+    steal: float
+    idle: float
+    run: float | None
+
+    @property
+    def busy(self) -> float:
+        """Share of wall time in which the core worked, by the finer of the two sources."""
+        ticks = self.user + self.system + self.irq + self.softirq
+        return ticks if self.run is None else max(self.run, ticks if self.softirq + self.irq > 0.02 else 0.0)
+
+
+class Cpu(_Record):
+    """CPU of the DUT in one trial. ``indicative``: the trial was shorter than 2 s. ``cycles_per_packet`` with
+    ``cycles_source`` (perf, APERF/MPERF, "time x nominal frequency"); per received test frame.
+    ``useful_polls``/``empty_polls``: over the trial, where the stack can tell."""
+
+    indicative: bool
+    seconds: float
+    cores: list[CoreLoad]
+    busy_cores: float
+    cycles_per_packet: float | None = None
+    cycles_source: str = ""
+    useful_polls: int | None = None
+    empty_polls: int | None = None
+    polls_source: str = ""
+    extra: list[str] = Field(default_factory=list)
+    sampling_cost: float | None = None
+
+
+class Pauses(_Record):
+    """Times in which a core stood still during the trial, by side. ``total_ns``/``longest_ns`` over all."""
+
+    generator: int
+    dut: int
+    total_ns: int
+    longest_ns: int
+    probe: str = ""
+
+
+class Trial(_Record):
+    """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses)."""
+
+    schema_version: int = SCHEMA_VERSION
+    number: int
+    point: str
+    repeat: int
+    phase: Phase
+    attempt: int = 0
+    #: Superseded by a repetition (pause rule): stored and counted, left out of results "without paused trials".
+    superseded: bool = False
+    started_at: str
+    asked_pps: float
+    duration_s: float
+    real_s: float
+    directions: list[Direction] = Field(default_factory=list)
+    offered_pps: float = 0.0
+    forwarding_pps: float = 0.0
+    sent: int = 0
+    received: int = 0
+    lost: int = 0
+    loss_ratio: float | None = None
+    latency: Percentiles | None = None
+    latency_note: str = ""
+    cpu: Cpu | None = None
+    pauses: Pauses | None = None
+    losses: dict[str, int] = Field(default_factory=dict)
+    unexplained: int = 0
+    generator_utilisation: float | None = None
+    counters: dict[str, Any] = Field(default_factory=dict)
+    verdicts: list[Verdict] = Field(default_factory=list)
+    status: str = "ok"
+    reason: str = ""
+
+
+class Bound(_Record):
+    """A searched rate: ``pps`` forwarding rate per direction at the found load, ``load_pps`` that load (the relevant
+    lower bound), ``upper_pps`` the upper bound, None with ``reason`` when the search found none."""
+
+    pps: float | None
+    load_pps: float | None
+    upper_pps: float | None
+    loss_ratio: float | None = None
+    reason: str = ""
+    verdicts: list[Verdict] = Field(default_factory=list)
+
+
+class LatencyAt(_Record):
+    """Latency at a fraction of PDR (or NDR); the numbers of trial ``trial``."""
+
+    fraction: float
+    of: str
+    load_pps: float
+    trial: int
+    percentiles: Percentiles | None
+    reason: str = ""
+
+
+class LoadPoint(_Record):
+    """One rate of the load curve: trial ``trial``."""
+
+    load_pps: float
+    trial: int
+
+
+class PointOutcome(_Record):
+    """What one repeat of one point came to; a line of ``points.jsonl``."""
+
+    schema_version: int = SCHEMA_VERSION
+    point: str
+    repeat: int
+    status: str = "ok"
+    reason: str = ""
+    log_tail: str = ""
+    mrr: Bound | None = None
+    ndr: Bound | None = None
+    pdr: Bound | None = None
+    #: The same, had no trial been repeated for a pause.
+    ndr_raw: Bound | None = None
+    pdr_raw: Bound | None = None
+    latency: list[LatencyAt] = Field(default_factory=list)
+    load_curve: list[LoadPoint] = Field(default_factory=list)
+    trials: int = 0
+    paused_repeats: int = 0
+    deploy_s: float = 0.0
+    undeploy_s: float = 0.0
+    semantics: str = ""
+    degraded: str = ""
+    verdicts: list[Verdict] = Field(default_factory=list)
+
+
+class Ceiling(_Record):
+    """The most the generator sent and received on this wire, with the cheapest responder (``stack``)."""
+
+    frame_bytes: int
+    host: str
+    stack: str
+    sent_pps: float | None
+    received_pps: float | None
+    trial: int
+    reason: str = ""
+
+
+class RunInfo(_Record):
+    """``run.json``. ``plan``: the Plan as JSON (secrets never enter it). ``state``: running | complete | interrupted |
+    failed. ``hosts``: environment facts by host name, the generator's among them."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    harness_version: str
+    started_at: str
+    ended_at: str | None = None
+    state: str = "running"
+    exit_code: int | None = None
+    command: list[str]
+    scenario_text: str
+    scenario: dict[str, Any]
+    plan: dict[str, Any]
+    seed: int
+    hosts: dict[str, Any] = Field(default_factory=dict)
+    generator: dict[str, Any] = Field(default_factory=dict)
+    ceilings: list[Ceiling] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    wall_s: float | None = None
+    trials_s: float | None = None
