@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands matter to a user: `make demo` and `make test`. Both install what is missing first.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for v in 3.12 3.11 3.13; do command -v python$$v && break; done 2>/dev/null | head -1)
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help setup demo test unit lab browser check bench-generator bench-search wheel clean
+
+help:
+	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
+	@echo "make test             every test that this machine can run (unit, lab, browser)"
+	@echo "make check            ruff, mypy --strict"
+	@echo "make setup            only install what is missing (Debian packages, .venv, native programs)"
+	@echo "make bench-generator  xdpgen beside trafgen and testpmd on one veth pair"
+	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
+	@echo "make wheel            build dist/*.whl through the sdist"
+
+setup: $(VENV)/.stamp
+
+$(VENV)/.stamp: setup.sh pyproject.toml
+	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV)
+	@touch $@
+
+demo: setup
+	$(SUDO) $(BIN)/harness run scenarios/quickstart.yaml --report
+
+test: setup
+	$(SUDO) $(BIN)/python -m pytest -m "not trex"
+
+unit: setup
+	$(BIN)/python -m pytest -m "not trex and not lab and not browser"
+
+lab: setup
+	$(SUDO) $(BIN)/python -m pytest -m lab
+
+browser: setup
+	$(BIN)/python -m pytest -m browser
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench-generator: setup
+	$(SUDO) $(BIN)/python -m benchmarks.generator --json results/bench-generator.json
+
+bench-search: setup
+	$(SUDO) $(BIN)/python -m benchmarks.search --json results/bench-search.json
+
+wheel: setup
+	$(BIN)/python -m build --outdir dist
+
+clean:
+	rm -rf $(VENV) dist build
