@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent beside the generator: one file, standard library only, Python 3.6 syntax.
+
+It runs on the generator's host in a process of its own, holds one of two clients with the same interface (TRex's
+``trex.stl.api`` from a TRex installation, or the built-in ``stl.py``), and talks JSON lines on stdin and stdout:
+
+    {"id": 1, "op": "connect", "params": {...}}  ->  {"id": 1, "ok": true, "result": {...}}
+                                                     {"id": 1, "ok": false, "error": {"kind": K, "message": M}}
+
+Kinds: ``usage`` (bad request), ``generator`` (the generator refused), ``lost`` (the generator is gone). A broken line
+is answered and survived; end of input ends the agent after it has stopped the traffic and released the ports.
+Whatever a client prints goes to stderr, never between the replies.
+"""
+
+import base64
+import binascii
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import time
+
+MAX_LINE = 64 * 1024 * 1024
+#: Latency groups start here, so that a human reading the server's statistics knows them.
+LATENCY_PG = 1000
+#: Latency frames and stragglers are given this long after the traffic has ended, at least (seconds).
+SETTLE_S = 0.02
+
+
+class UsageError(Exception):
+    """The request is not of the protocol."""
+
+
+class Lost(Exception):
+    """The generator's server no longer answers."""
+
+
+# ---------------------------------------------------------------------------------------------- the two clients
+
+
+def load_builtin(path):
+    """The built-in client from its file, without installing anything."""
+    spec = importlib.util.spec_from_file_location("harness_stl", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["harness_stl"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_trex(trex_dir):
+    """``trex.stl.api`` from a TRex installation: the release layout or the source tree's."""
+    for tail in ("automation/trex_control_plane/interactive", "scripts/automation/trex_control_plane/interactive"):
+        tree = os.path.join(trex_dir, tail)
+        if os.path.isdir(os.path.join(tree, "trex", "stl")):
+            sys.path.insert(0, tree)
+            return importlib.import_module("trex.stl.api")
+    raise UsageError("no TRex client below %s: trex_dir must be the directory that holds t-rex-64" % trex_dir)
+
+
+class Session:
+    """One connected client, its ports and the streams configured on them."""
+
+    def __init__(self, params):
+        self.kind = params["client"]
+        if self.kind not in ("stl", "trex"):
+            raise UsageError("client must be stl or trex")
+        self.api = load_builtin(params["stl_path"]) if self.kind == "stl" else load_trex(params["trex_dir"])
+        self.ports = [int(p) for p in params["ports"]]
+        self.latency = {}
+        self.settle_s = float(params.get("settle_s", SETTLE_S))
+        self.client = self.api.STLClient(
+            username=str(params.get("user", "harness")), server=params["server"],
+            sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
+        self.client.connect()
+        self.client.reset(ports=self.ports)
+
+    def describe(self):
+        """Server and client versions, and the ports."""
+        version = self.client.get_server_version()
+        ports = []
+        for index in self.ports:
+            info = self.client.get_port_info(ports=[index])[0]
+            ports.append({"index": index, "mac": info.get("hw_mac") or info.get("src_mac") or "",
+                          "speed_gbps": float(info.get("speed", 0)), "driver": str(info.get("driver", "")),
+                          "link_up": str(info.get("link", "UP")).upper() != "DOWN"})
+        return {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
+                "python": sys.version.split()[0]}
+
+    # ------------------------------------------------------------------------------------------------ streams
+
+    def field_engine(self, flows):
+        """Address and port of every flow by TRex's tuple generator, then the IPv4 header checksum."""
+        api = self.api
+        return api.STLScVmRaw([
+            api.STLVmTupleGen(name="flow", ip_min=flows["ip_min"], ip_max=flows["ip_max"],
+                              port_min=flows["port_min"], port_max=flows["port_max"], limit_flows=flows["count"]),
+            api.STLVmWrFlowVar(fv_name="flow.ip", pkt_offset=26),
+            api.STLVmWrFlowVar(fv_name="flow.port", pkt_offset=34),
+            api.STLVmFixIpv4(offset=14),
+        ])
+
+    def stream(self, spec):
+        """One protocol stream as an STLStream. Latency streams have a rate of their own and are never scaled."""
+        api = self.api
+        builder = api.STLPktBuilder(pkt_buffer=base64.b64decode(spec["frame"], validate=True),
+                                    vm=self.field_engine(spec["flows"]))
+        options = {"mac_src_override_by_pkt": 1, "mac_dst_override_mode": 1}
+        if spec["latency_pps"]:
+            group = LATENCY_PG + len(self.latency)
+            self.latency[group] = {"tx_port": spec["port"], "rx_port": spec["rx_port"]}
+            return api.STLStream(name=spec["name"], packet=builder, mode=api.STLTXCont(pps=spec["latency_pps"]),
+                                 flow_stats=api.STLFlowLatencyStats(pg_id=group), **options)
+        if self.kind == "stl":
+            options["xdpgen"] = {"mark": True}
+        return api.STLStream(name=spec["name"], packet=builder, mode=api.STLTXCont(pps=1000.0), **options)
+
+    def configure(self, params):
+        """Replace the streams of all ports."""
+        self.client.stop(ports=self.ports)
+        self.client.remove_all_streams(ports=self.ports)
+        self.latency = {}
+        for spec in params["streams"]:
+            self.client.add_streams([self.stream(spec)], ports=[int(spec["port"])])
+        self.tx_ports = sorted({int(s["port"]) for s in params["streams"]})
+        return {"latency_groups": sorted(self.latency)}
+
+    # -------------------------------------------------------------------------------------------------- trials
+
+    def raw(self, method, params):
+        """One RPC of xdpgen's that TRex's API has no name for."""
+        return self.client.rpc(method, params)
+
+    def port_counters(self):
+        """Counters of every port, as {port: {name: int}}; xdpgen's extra members included."""
+        if self.kind == "stl":
+            return {p: self.raw("get_port_stats", {"port_id": p}) for p in self.ports}
+        stats = self.client.get_stats(ports=self.ports)
+        return {p: stats[p] for p in self.ports}
+
+    def trial(self, params):
+        """Start at a rate, let it end by itself, read every counter once after it has settled."""
+        rate, duration = float(params["rate_pps"]), float(params["duration_s"])
+        if not (0 < rate < 1e10 and 0 < duration < 86400):
+            raise UsageError("rate_pps or duration_s out of range")
+        self.client.clear_stats(ports=self.ports)
+        if self.kind == "stl":
+            self.raw("x_reset_reports", {})
+        before = self.port_counters()
+        queue_before = self.queue_full()
+        started = time.monotonic()
+        self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True)
+        time.sleep(max(0.0, duration - (time.monotonic() - started)))
+        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
+                                    rx_delay_ms=int(self.settle_s * 1000))
+        ended = time.monotonic()
+        after = self.port_counters()
+        return {"asked_s": duration, "real_s": self.real_seconds(ended - started),
+                "started_ns": int(started * 1e9), "ended_ns": int(ended * 1e9),
+                "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
+                "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
+                "reports": self.raw("x_get_reports", {}) if self.kind == "stl" else [],
+                "utilisation": self.utilisation()}
+
+    def real_seconds(self, waited):
+        """How long sending took, less the settling time that ``wait_on_traffic`` adds."""
+        return max(0.0, waited - self.settle_s)
+
+    def queue_full(self):
+        """TRex's count of transmit attempts on a full queue."""
+        if self.kind == "stl":
+            return 0
+        return int(self.client.get_stats(ports=self.ports)["global"].get("queue_full", 0))
+
+    def utilisation(self):
+        """CPU share of the busiest sending core, 0..1, as TRex reports it (None for xdpgen: see reports)."""
+        if self.kind == "stl":
+            return None
+        return float(self.client.get_stats(ports=self.ports)["global"].get("cpu_util", 0.0)) / 100.0
+
+    def latency_results(self):
+        """Per latency group: counts, errors, and the histogram in the finest form that the server offers."""
+        if not self.latency:
+            return []
+        groups = sorted(self.latency)
+        if self.kind == "stl":
+            answer = self.raw("get_pgid_stats", {"pgids": groups})
+            return [self.raw_latency(g, answer) for g in groups]
+        answer = self.client.get_pgid_stats(groups)
+        return [self.api_latency(g, answer) for g in groups]
+
+    def raw_latency(self, group, answer):
+        """From the RPC's own form, with xdpgen's histogram in ns."""
+        route, key = self.latency[group], str(group)
+        flow, entry = answer["flow_stats"][key], answer["latency"].get(key, {"lat": {}})
+        lat, errors = entry["lat"], entry.get("er", {})
+        histogram = lat.get("x_hist_ns", [])
+        return {"rx_port": route["rx_port"], "sent": flow["tp"][str(route["tx_port"])],
+                "received": flow["rp"][str(route["rx_port"])], "lost": errors.get("drp", 0),
+                "out_of_order": errors.get("ooo", 0), "duplicate": errors.get("dup", 0),
+                "min_us": lat.get("total_min", 0), "max_us": lat.get("total_max", 0),
+                "average_us": lat.get("average", 0), "jitter_us": lat.get("jit", 0),
+                "histogram": histogram, "unit_ns": 1, "exact": lat.get("x_exact_ns")}
+
+    def api_latency(self, group, answer):
+        """From TRex's API: its HDR histogram where the server keeps one, else its decimal one, both in us."""
+        route = self.latency[group]
+        flow, entry = answer["flow_stats"][group], answer["latency"][group]
+        lat, errors = entry["latency"], entry["err_cntrs"]
+        return {"rx_port": route["rx_port"], "sent": flow["tx_pkts"][route["tx_port"]],
+                "received": flow["rx_pkts"][route["rx_port"]], "lost": errors["dropped"],
+                "out_of_order": errors["out_of_order"], "duplicate": errors["dup"],
+                "min_us": lat["total_min"], "max_us": lat["total_max"], "average_us": lat["average"],
+                "jitter_us": lat["jitter"], "hdrh": lat.get("hdrh"), "unit_ns": 1000,
+                "histogram": sorted([int(k), int(v)] for k, v in lat.get("histogram", {}).items())}
+
+    # --------------------------------------------------------------------------------------------- role checks
+
+    def exchange(self, params):
+        """Push a few frames from one port, return what another (or the same) received within a time."""
+        tx_port, rx_port = int(params["port"]), int(params["rx_port"])
+        frames = [base64.b64decode(f, validate=True) for f in params["frames"]]
+        self.client.set_service_mode(ports=self.ports, enabled=True)
+        try:
+            capture = self.client.start_capture(rx_ports=[rx_port], limit=1000)["id"]
+            self.push(tx_port, frames)
+            time.sleep(float(params["wait_s"]))
+            received = []
+            self.client.stop_capture(capture, received)
+        finally:
+            self.client.set_service_mode(ports=self.ports, enabled=False)
+        return {"frames": [base64.b64encode(as_bytes(p["binary"])).decode() for p in received]}
+
+    def push(self, port, frames):
+        """Send frames with the MACs they have."""
+        if self.kind == "stl":
+            buffers = [self.api.PacketBuffer(f, port_src=False, port_dst=False) for f in frames]
+        else:
+            types = importlib.import_module("trex.common.trex_types")
+            buffers = [types.PacketBuffer(f, port_src=False, port_dst=False) for f in frames]
+        self.client.push_packets(buffers, ports=[port], force=True)
+
+    def close(self):
+        """Stop, release, disconnect."""
+        self.client.stop(ports=self.ports)
+        self.client.remove_all_streams(ports=self.ports)
+        self.client.disconnect(stop_traffic=False, release_ports=True)
+
+
+def as_bytes(binary):
+    """A captured frame: the two clients return bytes or base64 text."""
+    return binary if isinstance(binary, bytes) else base64.b64decode(binary)
+
+
+def difference(before, after):
+    """Counter differences, one level of nesting (skipped departures by reason)."""
+    result = {}
+    for name, value in after.items():
+        if isinstance(value, dict):
+            result[name] = {k: v - before.get(name, {}).get(k, 0) for k, v in value.items()}
+        elif isinstance(value, int):
+            result[name] = value - before.get(name, 0)
+    return result
+
+
+# ------------------------------------------------------------------------------------------------ the protocol
+
+
+class Agent:
+    """Dispatches requests; at most one session."""
+
+    def __init__(self):
+        self.session = None
+
+    def connect(self, params):
+        if self.session is not None:
+            raise UsageError("already connected")
+        self.session = Session(params)
+        return self.session.describe()
+
+    def need(self):
+        if self.session is None:
+            raise UsageError("connect first")
+        return self.session
+
+    def handle(self, op, params):
+        """One request's result."""
+        if op == "hello":
+            return {"python": sys.version.split()[0], "pid": os.getpid()}
+        if op == "connect":
+            return self.connect(params)
+        if op == "configure":
+            return self.need().configure(params)
+        if op == "trial":
+            return self.need().trial(params)
+        if op == "exchange":
+            return self.need().exchange(params)
+        if op == "close":
+            self.close()
+            return {}
+        raise UsageError("unknown op %r: hello, connect, configure, trial, exchange, close" % (op,))
+
+    def close(self):
+        """Release the session, if there is one."""
+        if self.session is not None:
+            session, self.session = self.session, None
+            session.close()
+
+
+def failure(request_id, kind, error):
+    return {"id": request_id, "ok": False,
+            "error": {"kind": kind, "message": "%s: %s" % (type(error).__name__, str(error)[:4000])}}
+
+
+def is_lost(error):
+    """Whether the client's error says that the server no longer answers."""
+    text = str(error).lower()
+    signs = ("timed out", "connection lost", "lost connection", "failed to get server response")
+    return isinstance(error, Lost) or any(sign in text for sign in signs)
+
+
+def answer(agent, line):
+    """The reply to one line of input; every failure becomes a reply."""
+    request_id = None
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict) or not isinstance(request.get("params", {}), dict):
+            raise UsageError("a request is an object with id, op and an object params")
+        request_id = request.get("id")
+        return {"id": request_id, "ok": True, "result": agent.handle(request.get("op"), request.get("params", {}))}
+    except (UsageError, KeyError, ValueError, TypeError, binascii.Error) as error:
+        return failure(request_id, "usage", error)
+    except Exception as error:  # noqa: BLE001 - the clients raise many types; the reply carries type and text
+        return failure(request_id, "lost" if is_lost(error) else "generator", error)
+
+
+def main():
+    # Clients print; keep the reply channel to ourselves and give them stderr.
+    replies = os.fdopen(os.dup(1), "w", 1)
+    os.dup2(2, 1)
+    agent = Agent()
+    try:
+        for line in iter(lambda: sys.stdin.readline(MAX_LINE), ""):
+            replies.write(json.dumps(answer(agent, line)) + "\n")
+            replies.flush()
+    finally:
+        agent.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver: the Generator contract on top of the agent, which holds TRex's client or the built-in one."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from harness.errors import GeneratorError
+from harness.generator.channel import AgentClient
+from harness.generator.contract import (
+    DirectionResult,
+    GeneratorPort,
+    LatencyResult,
+    SelfReport,
+    TrafficResult,
+    TrafficSpec,
+)
+from harness.generator.frames import flow_frame
+from harness.generator.histogram import decode_hdr
+from harness.plan import DirectionPlan
+
+_CALL_S = 30.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the RPC server listens, as the agent sees it, and which client to drive it with."""
+
+    client: str
+    host: str
+    sync_port: int
+    async_port: int
+    stl_path: str = ""
+    trex_dir: str = ""
+
+
+class TrexGenerator:
+    """A TRex (or xdpgen) server driven through the agent. Implements :class:`harness.generator.contract.Generator`."""
+
+    def __init__(self, agent: AgentClient, server: Server, ports: Sequence[int]) -> None:
+        self._agent = agent
+        self._traffic: TrafficSpec | None = None
+        self._about: Mapping[str, Any] = agent.call(
+            "connect",
+            {
+                "client": server.client, "server": server.host, "sync_port": server.sync_port,
+                "async_port": server.async_port, "stl_path": server.stl_path, "trex_dir": server.trex_dir,
+                "ports": list(ports), "user": "harness",
+            },
+            _CALL_S,
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        return {k: v for k, v in self._about.items() if k != "ports"}
+
+    def ports(self) -> Sequence[GeneratorPort]:
+        return [GeneratorPort(**p) for p in self._about["ports"]]
+
+    def configure(self, traffic: TrafficSpec) -> None:
+        streams: list[dict[str, Any]] = []
+        for number, direction in enumerate(traffic.directions):
+            streams.append(_stream(f"load{number}", direction, traffic.frame_bytes, 0.0))
+            if traffic.latency_pps:
+                streams.append(_stream(f"latency{number}", direction, traffic.frame_bytes, traffic.latency_pps))
+        self._agent.call("configure", {"streams": streams}, _CALL_S)
+        self._traffic = traffic
+
+    def trial(self, rate_pps: float, duration_s: float) -> TrafficResult:
+        if self._traffic is None:
+            raise GeneratorError("configure the traffic before a trial")
+        deadline = _CALL_S + 20 * duration_s
+        raw = self._agent.call("trial", {"rate_pps": rate_pps, "duration_s": duration_s}, deadline)
+        asked = round(rate_pps * duration_s)
+        directions = [_direction(d, raw["ports"], asked) for d in self._traffic.directions]
+        latency = [_latency(entry) for entry in raw["latency"]]
+        return TrafficResult(directions, latency, _self_report(raw))
+
+    def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
+        params = {
+            "port": port, "rx_port": rx_port, "wait_s": wait_s,
+            "frames": [base64.b64encode(f).decode() for f in frames],
+        }
+        raw = self._agent.call("exchange", params, _CALL_S + wait_s)
+        return [base64.b64decode(f) for f in raw["frames"]]
+
+    def close(self) -> None:
+        try:
+            self._agent.call("close", {}, _CALL_S)
+        finally:
+            self._agent.close()
+
+
+def _stream(name: str, direction: DirectionPlan, frame_bytes: int, latency_pps: float) -> dict[str, Any]:
+    flows = direction.flows
+    last_ip = IPv4Address(flows.src_ip_first) + flows.src_ips - 1
+    return {
+        "name": name, "port": direction.tx_port, "latency_pps": latency_pps,
+        "rx_port": direction.tx_port if direction.rx_port is None else direction.rx_port,
+        "frame": base64.b64encode(flow_frame(direction, frame_bytes)).decode(),
+        "flows": {
+            "ip_min": flows.src_ip_first, "ip_max": str(last_ip), "port_min": flows.src_port_first,
+            "port_max": flows.src_port_first + flows.src_ports - 1, "count": flows.count,
+        },
+    }
+
+
+def _direction(direction: DirectionPlan, ports: Mapping[str, Any], asked: int) -> DirectionResult:
+    """Counters of one direction. xdpgen counts marked frames; TRex counts every frame that its port received."""
+    tx = ports[str(direction.tx_port)]
+    refused = int(tx.get("x_tx_refused", 0))
+    received, stray = None, 0
+    if direction.rx_port is not None:
+        rx = ports[str(direction.rx_port)]
+        total = int(rx["ipackets"])
+        received = int(rx.get("x_marked_ipackets", total))
+        stray = total - received
+    return DirectionResult(
+        tx_port=direction.tx_port, rx_port=direction.rx_port, asked=asked, sent=int(tx["opackets"]) + refused,
+        received=received, refused=refused, skipped=dict(tx.get("x_tx_skipped", {})), stray_received=stray,
+    )
+
+
+def _latency(entry: Mapping[str, Any]) -> LatencyResult:
+    unit = int(entry["unit_ns"])
+    histogram = [(int(low), int(count)) for low, count in entry["histogram"]]
+    if entry.get("hdrh"):
+        histogram = decode_hdr(str(entry["hdrh"]))
+    elif unit != 1:
+        histogram = [(low * unit, count) for low, count in histogram]
+    exact = entry.get("exact") or {}
+    return LatencyResult(
+        rx_port=int(entry["rx_port"]), sent=int(entry["sent"]), received=int(entry["received"]),
+        lost=int(entry["lost"]), out_of_order=int(entry["out_of_order"]), duplicate=int(entry["duplicate"]),
+        min_ns=int(exact.get("min", entry["min_us"] * 1000)), max_ns=int(exact.get("max", entry["max_us"] * 1000)),
+        mean_ns=float(exact.get("mean", entry["average_us"] * 1000)),
+        jitter_ns=float(exact.get("jitter", entry["jitter_us"] * 1000)), histogram=histogram, resolution_ns=unit,
+    )
+
+
+def _self_report(raw: Mapping[str, Any]) -> SelfReport:
+    reports = raw["reports"]
+    pauses = [(int(start), int(length)) for r in reports for start, length in r.get("pause_log", [])]
+    utilisation = raw["utilisation"]
+    if utilisation is None:
+        utilisation = max((float(r["utilisation"]) for r in reports), default=0.0)
+    return SelfReport(
+        asked_s=float(raw["asked_s"]), real_s=float(raw["real_s"]), started_ns=int(raw["started_ns"]),
+        ended_ns=int(raw["ended_ns"]), utilisation=utilisation, queue_full=int(raw["queue_full"]), pauses=pauses,
+        extra={"cores": reports},
+    )

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run directories: ``results/<run-id>/`` with run.json, trials.jsonl, points.jsonl and logs/.
+
+A run killed at any moment keeps every finished trial: each line reaches the disk before the next trial begins, and
+run.json is replaced atomically. A complete run's files are read-only. Reading is strict about the schema version,
+forgiving about a last line that was cut, and bounded in size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import UsageError
+from harness.records import SCHEMA_VERSION, PointOutcome, RunInfo, Trial
+
+RUN, TRIALS, POINTS, LOGS = "run.json", "trials.jsonl", "points.jsonl", "logs"
+_MAX_RUN_BYTES = 64 * 1024 * 1024
+_MAX_LINE_BYTES = 4 * 1024 * 1024
+_MAX_LINES = 1_000_000
+
+_Line = TypeVar("_Line", bound=BaseModel)
+
+
+def now() -> str:
+    """UTC time in ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_run_id(scenario: str) -> str:
+    """``<UTC time>-<scenario>-<random>``: sorts by time, unique between two runs of one second."""
+    safe = "".join(c if c.isalnum() or c == "-" else "-" for c in scenario)[:40]
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{safe}-{secrets.token_hex(2)}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content such that a reader sees the old or the new text, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+class RunWriter:
+    """The run being made. One writer a run; use as a context manager."""
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        path.mkdir(parents=True)
+        (path / LOGS).mkdir()
+        self.path = path
+        self.info = info
+        self._trials: IO[str] = (path / TRIALS).open("a", encoding="utf-8")
+        self._points: IO[str] = (path / POINTS).open("a", encoding="utf-8")
+        self.save()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._trials.close()
+        self._points.close()
+
+    def save(self) -> None:
+        """Write run.json as it stands."""
+        write_atomically(self.path / RUN, self.info.model_dump_json(indent=1) + "\n")
+
+    def add_trial(self, trial: Trial) -> None:
+        """Append a finished trial; on disk when this returns."""
+        _append(self._trials, trial)
+
+    def add_outcome(self, outcome: PointOutcome) -> None:
+        """Append what one repeat of a point came to; on disk when this returns."""
+        _append(self._points, outcome)
+
+    def log(self, name: str, text: str) -> None:
+        """Keep a log beside the numbers, e.g. of a stack that died."""
+        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100]
+        (self.path / LOGS / safe).write_text(text, encoding="utf-8", errors="replace")
+
+    def finish(self, state: str, exit_code: int) -> None:
+        """Record how the run ended and make a complete one read-only."""
+        self.info.ended_at, self.info.state, self.info.exit_code = now(), state, exit_code
+        self.save()
+        if state == "complete":
+            for name in (RUN, TRIALS, POINTS):
+                os.chmod(self.path / name, 0o444)
+
+
+def _append(stream: IO[str], record: BaseModel) -> None:
+    stream.write(record.model_dump_json() + "\n")
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+class RunReader:
+    """A run directory, opened for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / RUN).is_file():
+            raise UsageError(f"{path}: not a run directory (it has no {RUN}); see `harness results list`")
+        self.info = self._info()
+
+    def _info(self) -> RunInfo:
+        file = self.path / RUN
+        if file.stat().st_size > _MAX_RUN_BYTES:
+            raise UsageError(f"{file}: larger than {_MAX_RUN_BYTES} bytes; this is not a run of this harness")
+        return _parse(RunInfo, file.read_bytes(), str(file))
+
+    def trials(self) -> Iterator[Trial]:
+        """Every finished trial, in the order made."""
+        return self._lines(TRIALS, Trial)
+
+    def outcomes(self) -> Iterator[PointOutcome]:
+        """Every finished repeat of a point, in the order made."""
+        return self._lines(POINTS, PointOutcome)
+
+    def _lines(self, name: str, model: type[_Line]) -> Iterator[_Line]:
+        file = self.path / name
+        if not file.exists():
+            return
+        with file.open("rb") as stream:
+            for number in range(1, _MAX_LINES + 1):
+                line = stream.readline(_MAX_LINE_BYTES)
+                if not line:
+                    return
+                if not line.endswith(b"\n"):
+                    if len(line) >= _MAX_LINE_BYTES:
+                        raise UsageError(f"{file}:{number}: a line longer than {_MAX_LINE_BYTES} bytes")
+                    return  # the run was killed while it wrote this line
+                yield _parse(model, line, f"{file}:{number}")
+        raise UsageError(f"{file}: more than {_MAX_LINES} lines")
+
+
+def _parse(model: type[_Line], text: bytes, where: str) -> _Line:
+    try:
+        raw: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not JSON: {error}") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{where}: schema version {version!r}; this harness reads version {SCHEMA_VERSION}. "
+            "Use the harness that wrote the run, or run the scenario again"
+        )
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: {place}: {first['msg']}") from error
+
+
+class Store:
+    """A directory of runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def create(self, info: RunInfo) -> RunWriter:
+        """Begin a run; its directory is ``root/<run id>``."""
+        return RunWriter(self.root / info.run_id, info)
+
+    def runs(self) -> list[Path]:
+        """Run directories, oldest first."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p for p in self.root.iterdir() if (p / RUN).is_file())
+
+    def open(self, name: str) -> RunReader:
+        """A run by id, unique beginning of an id, path, or ``latest``."""
+        if Path(name).is_dir():
+            return RunReader(Path(name))
+        runs = self.runs()
+        matches = runs[-1:] if name == "latest" else [p for p in runs if p.name.startswith(name)]
+        if len(matches) != 1:
+            what = "no run" if not matches else f"{len(matches)} runs"
+            raise UsageError(f"{name}: {what} of that name in {self.root}; see `harness results list`")
+        return RunReader(matches[0])
