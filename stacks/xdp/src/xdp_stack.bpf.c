@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* One port of the xdp stack: handles the test's UDP frames as the role says and leaves all others to the kernel. */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "xdp_stack.h"
+
+const volatile struct xdp_stack_config config = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct xdp_stack_counters);
+	__uint(max_entries, XDP_STACK_QUEUES);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} egress SEC(".maps");
+
+/* Of a frame; with IP options or as a fragment it is not one of the test's, so the offsets are fixed. */
+struct headers {
+	struct ethhdr *eth;
+	struct iphdr *ip;
+	struct udphdr *udp;
+};
+
+/* MAC addresses as three 16-bit words: they are only 2-byte aligned in a frame. */
+static __always_inline void copy_mac(__u8 *to, const volatile __u8 *from)
+{
+	for (int i = 0; i < 3; i++)
+		((__u16 *)to)[i] = ((const volatile __u16 *)from)[i];
+}
+
+static __always_inline void swap_macs(struct ethhdr *eth)
+{
+	__u16 *dst = (__u16 *)eth->h_dest, *src = (__u16 *)eth->h_source;
+
+	for (int i = 0; i < 3; i++) {
+		__u16 word = dst[i];
+
+		dst[i] = src[i];
+		src[i] = word;
+	}
+}
+
+static __always_inline int is_test_frame(const struct headers *h)
+{
+	return h->eth->h_proto == bpf_htons(ETH_P_IP) && h->ip->version == 4 && h->ip->ihl == 5 &&
+	       h->ip->protocol == IPPROTO_UDP && !(h->ip->frag_off & bpf_htons(0x3fff)) &&
+	       h->ip->daddr == config.dst_ip && h->udp->dest == config.dst_port;
+}
+
+/* Exchanging source and destination changes no sum of 16-bit words: both checksums stay right. */
+static __always_inline void swap_addresses(struct headers *h)
+{
+	__be32 ip = h->ip->daddr;
+	__be16 port = h->udp->dest;
+
+	h->ip->daddr = h->ip->saddr;
+	h->ip->saddr = ip;
+	h->udp->dest = h->udp->source;
+	h->udp->source = port;
+}
+
+/* RFC 1141: TTL is the high byte of its word, one less of it is 0x0100 more in the checksum. */
+static __always_inline void decrement_ttl(struct iphdr *ip)
+{
+	__u32 sum = ip->check;
+
+	sum += bpf_htons(0x0100);
+	ip->check = (__u16)(sum + (sum >= 0xffff));
+	ip->ttl--;
+}
+
+static __always_inline int forward(struct headers *h, struct xdp_stack_counters *count)
+{
+	long action;
+
+	if (h->ip->ttl <= 1)
+		goto refused;
+	action = bpf_redirect_map(&egress, 0, XDP_ABORTED);
+	if (action != XDP_REDIRECT)
+		goto refused;
+	decrement_ttl(h->ip);
+	copy_mac(h->eth->h_dest, config.new_dst_mac);
+	copy_mac(h->eth->h_source, config.new_src_mac);
+	count->redirected++;
+	return XDP_REDIRECT;
+refused:
+	count->refused++;
+	return XDP_DROP;
+}
+
+SEC("xdp")
+int xdp_stack(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct headers h = { eth, ip, (void *)(ip + 1) };
+	__u32 queue = ctx->rx_queue_index;
+	struct xdp_stack_counters *count;
+
+	if (queue >= XDP_STACK_QUEUES)
+		queue = XDP_STACK_QUEUES - 1;
+	count = bpf_map_lookup_elem(&counters, &queue);
+	if (!count)
+		return XDP_PASS;
+	if ((void *)(h.udp + 1) > data_end || config.role == ROLE_PASS || !is_test_frame(&h)) {
+		count->passed++;
+		return XDP_PASS;
+	}
+	count->received++;
+	switch (config.role) {
+	case ROLE_DROP:
+		count->dropped++;
+		return XDP_DROP;
+	case ROLE_FORWARD:
+		return forward(&h, count);
+	case ROLE_ECHO:
+		swap_addresses(&h);
+		break;
+	}
+	swap_macs(h.eth);
+	count->sent++;
+	return XDP_TX;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the BPF program and its loader share: the settings of one port, and the counters of one receive queue. */
+#ifndef XDP_STACK_H
+#define XDP_STACK_H
+
+/* Queues beyond the last are counted in the last. */
+#define XDP_STACK_QUEUES 128
+
+enum xdp_stack_role {
+	ROLE_PASS = 0,		/* an egress port: nothing is handled here */
+	ROLE_DROP = 1,
+	ROLE_REFLECT = 2,
+	ROLE_ECHO = 3,
+	ROLE_FORWARD = 4,
+};
+
+/* Settings of one port, constants to the verifier. Addresses and ports are in network byte order. */
+struct xdp_stack_config {
+	__u32 role;
+	__u32 dst_ip;
+	__u16 dst_port;
+	__u8 new_src_mac[6];	/* ROLE_FORWARD: the egress port's own */
+	__u8 new_dst_mac[6];	/* ROLE_FORWARD: the next hop's */
+};
+
+/* Counters of one receive queue on one CPU. received = dropped + sent + redirected + refused. */
+struct xdp_stack_counters {
+	__u64 received;		/* test frames */
+	__u64 dropped;		/* test frames discarded as the role says */
+	__u64 sent;		/* test frames given to XDP_TX */
+	__u64 redirected;	/* test frames given to the egress port */
+	__u64 refused;		/* test frames that could not be forwarded (TTL, no egress port) */
+	__u64 passed;		/* everything else, left to the kernel */
+};
+
+#endif

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets handled in the driver's receive path by our own XDP program; sockets and the IP stack see none of them.
+
+The work is done in softirq or, with threaded NAPI, in the NAPI kernel threads of the ports: those are what the point's
+cores mean here, and the runner pins them. The loader (``src/xdp_loader.c``) sleeps except while it answers ``stats``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from harness.errors import HostError, StackError
+from harness.host.contract import Dut, RemoteProcess
+from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
+from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
+
+#: XDP attachments that go away with their process (BPF links on XDP) exist from here on.
+MIN_KERNEL = (5, 9)
+READY_S = 20.0
+STATS_S = 5.0
+COUNTS = ("received", "dropped", "sent", "redirected", "refused", "passed")
+
+#: Frames that a driver could not send from XDP, in the words of ``ethtool -S``: veth, then mlx5.
+TX_RING_LOSSES = re.compile(r"(rx_queue_\d+_xdp_tx_errors|tx_queue_\d+_xdp_xmit_errors|rx_xdp_tx_full|tx_xdp_full)")
+
+
+class XdpParams(StackParams):
+    """How the program is attached."""
+
+    mode: Literal["native", "generic"] = Field(
+        "native",
+        description="native: inside the driver, before a socket buffer exists; generic: after the kernel has built one,"
+        " works with every driver, slower",
+    )
+
+
+def direction_into(point: PointPlan, wire: WirePlan) -> DirectionPlan | None:
+    """The direction whose frames arrive at the DUT over this wire, if any."""
+    return next((d for d in point.directions if d.tx_port == wire.tg.index), None)
+
+
+def port_argument(point: PointPlan, wire: WirePlan) -> str:
+    """The loader's PORT argument for the DUT's end of a wire (see ``src/xdp_loader.c``)."""
+    direction = direction_into(point, wire)
+    if direction is None:
+        return f"{wire.dut.ifname},pass"
+    fields = [wire.dut.ifname, point.role.value, direction.flows.dst_ip, str(direction.flows.dst_port)]
+    if point.role is Role.FORWARD:
+        out = next((w for w in point.wires if w.tg.index == direction.rx_port), None)
+        if out is None:
+            raise StackError(f"xdp: no wire leads to generator port {direction.rx_port}; forward needs one in the plan.")
+        fields += [out.dut.ifname, out.dut.mac, out.tg.mac]
+    return ",".join(fields)
+
+
+def parse_stats(line: str) -> StackCounters:
+    """Counters from the loader's answer: totals, and one mapping a port's queue. Raises StackError when malformed."""
+    try:
+        ports = json.loads(line)["ports"]
+        workers = tuple(
+            {"port": index, "queue": int(queue["queue"])} | {name: int(queue[name]) for name in COUNTS}
+            for index, port in enumerate(ports)
+            for queue in port["queues"]
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise StackError(f"xdp: the loader's counters cannot be read ({error!r}).", line[-500:]) from error
+    totals = {name: sum(worker[name] for worker in workers) for name in COUNTS}
+    totals["discarded"] = totals.pop("dropped")
+    return StackCounters(totals=totals, per_worker=workers, losses={"application": totals["refused"]})
+
+
+def tx_ring_losses(counters: Mapping[str, Mapping[str, int]]) -> int:
+    """Frames XDP handed to a port that its driver refused, since the port exists."""
+    return sum(value for port in counters.values() for name, value in port.items() if TX_RING_LOSSES.fullmatch(name))
+
+
+class RunningXdp(RunningStack):
+    """The attached program, seen through its loader."""
+
+    def __init__(self, dut: Dut, loader: RemoteProcess, ifnames: tuple[str, ...]) -> None:
+        self._dut = dut
+        self._loader = loader
+        self._ifnames = ifnames
+        self._asked = 0
+        self._refused_before = tx_ring_losses(dut.interface_counters(ifnames))
+
+    def check_alive(self) -> None:
+        if not self._loader.alive():
+            raise StackError(f"xdp: the loader ended with status {self._loader.returncode()}.", self.log_tail())
+
+    def counters(self) -> StackCounters:
+        self.check_alive()
+        self._asked += 1
+        try:
+            self._loader.write(f"stats {self._asked}\n")
+            line = self._loader.wait_output(rf'^\{{"id":{self._asked},', STATS_S)
+        except HostError as error:
+            raise StackError(f"xdp: the loader does not answer: {error}", self.log_tail()) from error
+        read = parse_stats(line)
+        refused = tx_ring_losses(self._dut.interface_counters(self._ifnames)) - self._refused_before
+        return StackCounters(read.totals, read.per_worker, {**read.losses, "tx ring": refused})
+
+    def log_tail(self) -> str:
+        return self._loader.output(4096)
+
+
+class Xdp(Stack):
+    """XDP programs of our own: the kernel's fast path without the kernel's stack."""
+
+    name: ClassVar[str] = "xdp"
+    summary: ClassVar[str] = "own XDP programs in the driver's receive path"
+    roles: ClassVar[Mapping[Role, RoleInfo]] = {
+        Role.DROP: RoleInfo("XDP_DROP", discard_counter="discarded"),
+        Role.REFLECT: RoleInfo("XDP_TX, MACs swapped"),
+        Role.ECHO: RoleInfo("XDP_TX; MACs, IP addresses and UDP ports swapped; no socket"),
+        Role.FORWARD: RoleInfo("L3 to a fixed next hop (no route lookup): new MACs, TTL - 1, devmap redirect", layer="l3"),
+    }
+    Params: ClassVar[type[StackParams]] = XdpParams
+    ceiling_for: ClassVar[frozenset[Role]] = frozenset({Role.DROP, Role.REFLECT, Role.ECHO, Role.FORWARD})
+
+    def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
+        missing = [
+            Missing(what, f"apt-get install {package} (Debian, Ubuntu)")
+            for what, package, there in (
+                ("clang", "clang", dut.which("clang") is not None),
+                ("make", "make", dut.which("make") is not None),
+                ("libbpf's headers", "libbpf-dev", dut.exists("/usr/include/bpf/bpf_helpers.h")),
+                ("the kernel's user headers", "linux-libc-dev", dut.exists("/usr/include/linux/bpf.h")),
+            )
+            if not there
+        ]
+        release = dut.read("/proc/sys/kernel/osrelease").strip()
+        number = re.match(r"(\d+)\.(\d+)", release)
+        if number is None or (int(number[1]), int(number[2])) < MIN_KERNEL:
+            missing.append(Missing(f"kernel 5.9 or newer (this is {release})", "boot a newer kernel"))
+        return missing
+
+    @contextmanager
+    def deploy(self, context: StackContext) -> Iterator[RunningStack]:
+        assert isinstance(self.params, XdpParams)
+        dut, point = context.dut, context.point
+        arguments = [port_argument(point, wire) for wire in point.wires]
+        with ExitStack() as undo:
+            undo.callback(dut.undo_to, dut.undo_mark())
+            loader = dut.spawn(
+                [dut.program(context.source / "src", "xdp_loader"), self.params.mode, *arguments], name="xdp_loader"
+            )
+            undo.callback(loader.stop)
+            try:
+                loader.wait_output("^ready$", READY_S)
+            except HostError as error:
+                hint = " A driver without native XDP takes mode: generic." if self.params.mode == "native" else ""
+                raise StackError(f"xdp: the program could not be attached.{hint}", loader.output(4096)) from error
+            yield RunningXdp(dut, loader, tuple(wire.dut.ifname for wire in point.wires))
