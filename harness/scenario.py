@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to measure: frozen models of a scenario file, read with units, every error naming file, line, key and remedy.
+
+:func:`load_scenario` reads one; what needs the testbed or the stacks to be judged (cores, roles, parameters, line
+rate) is checked by :mod:`harness.planning`. :func:`json_schema` is for editors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from harness import units
+from harness.errors import UsageError
+from harness.plan import FCS, Role
+from harness.units import shown
+from harness.yamlfile import Document, Location, load
+
+#: Bytes of each header, and of the 16-byte latency header that TRex writes over the payload's end.
+ETHERNET, VLAN_TAG, UDP, LATENCY_HEADER = 14, 4, 8, 16
+IP_HEADER = {"ipv4": 20, "ipv6": 40}
+SMALLEST_ETHERNET, LARGEST_ETHERNET = 64, 1518
+#: CPU figures come from samples wholly inside a trial of at least this long (design.md, "CPU").
+LEAST_CPU_TRIAL_S = 2.0
+
+
+def minimum_frame(l3: str = "ipv4", *, vlan: bool = False, latency: bool = True) -> int:
+    """Smallest frame on the wire (with FCS) that holds UDP's headers, and the latency header where one is written."""
+    headers = ETHERNET + (VLAN_TAG if vlan else 0) + IP_HEADER[l3] + UDP + (LATENCY_HEADER if latency else 0)
+    return max(SMALLEST_ETHERNET, headers + FCS)
+
+
+class Goal(StrEnum):
+    """What the throughput search looks for: RFC 1242/2544 and FD.io CSIT."""
+
+    MRR = "mrr"
+    NDR = "ndr"
+    PDR = "pdr"
+
+
+class Order(StrEnum):
+    """``interleaved``: every round goes over all points in a shuffled order, so that drift hits all alike."""
+
+    INTERLEAVED = "interleaved"
+    GIVEN = "given"
+
+
+def _text_schema(pattern: str, *examples: str, number: bool = False) -> WithJsonSchema:
+    text = {"type": "string", "pattern": pattern, "examples": list(examples)}
+    return WithJsonSchema({"anyOf": [text, {"type": "number"}]} if number else text)
+
+
+_DECIMAL = r"(\d+(\.\d+)?|\.\d+)"
+_RATE_PATTERN = rf"^{_DECIMAL}\s*[kKMG]?(pps|fps|/s)?$"
+Duration = Annotated[float, BeforeValidator(units.parse_duration),
+                     _text_schema(rf"^{_DECIMAL}\s*(ns|us|µs|ms|s|m|min|h)$", "1s", "500ms")]
+Ratio = Annotated[float, BeforeValidator(units.parse_ratio), _text_schema(rf"^{_DECIMAL}\s*%$", "0.5%", "50%")]
+Rate = Annotated[float, BeforeValidator(units.parse_rate), _text_schema(_RATE_PATTERN, "200k", "2.5M", number=True)]
+
+
+def _optional(default: Any, description: str, **limits: Any) -> Any:
+    """A field that may be left out; ``default`` is written, and validated, as in a file."""
+    return Field(default=default, description=description, **limits)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _frames(value: object) -> tuple[int | str, ...]:
+    sizes: list[int | str] = []
+    for item in _as_list(value):
+        if isinstance(item, str) and item.strip().lower() == "imix":
+            raise ValueError("imix is not supported: a point has one frame size; give a size in bytes, a list of "
+                             "sizes (a point each) or min")
+        if isinstance(item, str) and item.strip() == "min":
+            sizes.append("min")
+            continue
+        try:
+            sizes.append(units.parse_bytes(item, least=1, most=1_000_000))
+        except ValueError as error:
+            raise ValueError(f"{error} (frame sizes count the FCS; a size, a list of sizes, or min)") from None
+    if not sizes:
+        raise ValueError("an empty list; give a frame size in bytes, a list of sizes, or min")
+    return _distinct(sizes)
+
+
+def _cores(value: object) -> tuple[int, ...]:
+    counts = [units.parse_count(item, what="a core count", least=1, most=1024) for item in _as_list(value)]
+    if not counts:
+        raise ValueError("an empty list; say how many DUT cores the stack gets, for example [1] or [1, 2, 4]")
+    return _distinct(counts)
+
+
+def _distinct(values: list[Any]) -> tuple[Any, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{shown(value)} is given twice; remove one")
+    return tuple(values)
+
+
+def _fractions(value: object) -> tuple[float, ...]:
+    if not _as_list(value):
+        raise ValueError("an empty list; give shares such as [10%, 50%, 90%]")
+    return _distinct([units.parse_ratio(item, least=0.001, most=1.0) for item in _as_list(value)])
+
+
+def _flows(value: object) -> int:
+    return units.parse_count(value, what="the number of flows", least=1, most=1_000_000)
+
+
+def _l4(value: object) -> object:
+    if value != "udp":
+        raise ValueError(f"{shown(value)} is not supported; test traffic is udp")
+    return value
+
+
+class Traffic(_Section):
+    """The frames that are sent. Every flow differs in addresses or ports."""
+
+    frame: Annotated[
+        tuple[int | Literal["min"], ...], BeforeValidator(_frames),
+        WithJsonSchema({"anyOf": [{"type": "integer"}, {"const": "min"},
+                                  {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"const": "min"}]}}]}),
+    ] = _optional("min", "Frame size in bytes on the wire, FCS included: a size, a list (a point each), or min")
+    flows: Annotated[int, BeforeValidator(_flows)] = _optional(1024, "Number of distinct flows each direction")
+    l3: Literal["ipv4", "ipv6"] = _optional("ipv4", "Network layer: ipv4 or ipv6")
+    l4: Annotated[Literal["udp"], BeforeValidator(_l4)] = _optional("udp", "Transport layer: udp")
+    vlan: int | None = _optional(None, "VLAN id of a tag on every frame; none when left out", ge=1, le=4094)
+    direction: Literal["one-way", "bidirectional"] = _optional(
+        "one-way", "one-way, or bidirectional (role forward): both ports send at the rate given")
+
+
+def _goals(value: object) -> list[object]:
+    goals = _as_list(value)
+    if not goals:
+        raise ValueError("an empty list; one or more of mrr, ndr, pdr")
+    return list(_distinct(goals))
+
+
+class Throughput(_Section):
+    """Settings of the search (MLRsearch). All are recorded; results under different settings are not compared."""
+
+    goals: Annotated[tuple[Goal, ...], BeforeValidator(_goals)] = _optional(
+        ("mrr", "ndr", "pdr"), "Any of mrr (forwarding rate at maximum load), ndr (no loss), pdr (loss up to `loss`)")
+    trial: Duration = _optional("1s", "Length of the trials that decide")
+    initial_trial: Duration | None = _optional(None, "Length of the first, coarse trials; as trial when left out")
+    width: Ratio = _optional("0.5%", "How close lower and upper bound have to come")
+    loss: Ratio = _optional("0.5%", "Loss ratio that pdr allows")
+    min_load: Rate = _optional("1k", "Loads below this are not tried")
+    timeout: Duration = _optional("10m", "A search that takes longer has failed")
+
+
+class Latency(_Section):
+    """Latency percentiles at shares of the throughput found."""
+
+    at: Annotated[tuple[float, ...], BeforeValidator(_fractions),
+                  WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": rf"^{_DECIMAL}\s*%$"}}),
+                  ] = _optional(("10%", "50%", "90%"), "Shares of the throughput at which to measure")
+    of: Literal["pdr", "ndr"] = _optional("pdr", "Which throughput: pdr or ndr")
+    trial: Duration = _optional("3s", "Length of a latency trial")
+    rate: Rate = _optional("5k", "Latency frames per second and direction, counted in the load; a percentile p "
+                                 "needs 10 / (1 - p) of them")
+
+
+class Load(_Section):
+    """An offered load: frames per second per direction, or a share of line rate."""
+
+    value: float
+    unit: Literal["pps", "line"]
+
+
+def _load(value: object) -> Load:
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return Load(value=units.parse_ratio(value, least=0.00001, most=1.0), unit="line")
+    return Load(value=units.parse_rate(value), unit="pps")
+
+
+def _loads(value: object) -> list[Load]:
+    loads = [item if isinstance(item, Load) else _load(item) for item in _as_list(value)]
+    if not loads:
+        raise ValueError("an empty list; give the loads to offer, for example [50k, 100k, 200k]")
+    return list(_distinct(loads))
+
+
+def _cpu_trial(value: object) -> float:
+    seconds = units.parse_duration(value)
+    if seconds < LEAST_CPU_TRIAL_S:
+        raise ValueError(f"{shown(value)} is too short for CPU figures; at least {LEAST_CPU_TRIAL_S:g}s")
+    return seconds
+
+
+class LoadCurve(_Section):
+    """Every stack at the same offered loads: where per-core CPU comes from."""
+
+    rates: Annotated[tuple[Load, ...], BeforeValidator(_loads), WithJsonSchema(
+        {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}, "examples": [["50k", "100k"]]}),
+        ] = Field(description="loads in frames per second per direction, such as [50k, 100k], or shares of line rate")
+    trial: Annotated[float, BeforeValidator(_cpu_trial), _text_schema(rf"^{_DECIMAL}\s*(ms|s|m|min|h)$", "3s")] = _optional(
+        "3s", "Length of each trial, at least 2s")
+
+
+class Measure(_Section):
+    """What is measured at every point: any of throughput, latency, load_curve."""
+
+    throughput: Throughput | None = _optional(None, "Search for MRR, NDR and PDR")
+    latency: Latency | None = _optional(None, "Latency percentiles at shares of PDR or NDR")
+    load_curve: LoadCurve | None = _optional(None, "Trials at fixed loads, with per-core CPU")
+    warmup: Duration = _optional("1s", "A discarded trial before the first; 0 for none")
+
+
+class StackEntry(_Section):
+    """One stack to compare, with its parameters as the file gives them."""
+
+    name: str
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+
+def _entry(value: object) -> dict[str, Any]:
+    example = "write `- xdp` or `- linux-udp: {reuseport: true}`"
+    if isinstance(value, str):
+        return {"name": value, "params": {}}
+    if isinstance(value, dict) and len(value) == 1:
+        (name, params), = value.items()
+        if params is None or isinstance(params, dict):
+            return {"name": name, "params": params or {}}
+        raise ValueError(f"parameters of {name} are {shown(params)}; {example}")
+    raise ValueError(f"{shown(value)} is not a stack; {example}")
+
+
+def _stacks(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value:
+        raise ValueError("a list of stacks is expected; see `harness stacks list`")
+    entries = [_entry(item) for item in value]
+    for index, entry in enumerate(entries):
+        if entry in entries[:index]:
+            raise ValueError(f"{entry['name']} is given twice with the same parameters; remove one")
+    return entries
+
+
+GATE_KEY = re.compile(r"(mrr|ndr|pdr)|latency\.(p50|p90|p99|p99\.9|max)@(\d+(?:\.\d+)?)%")
+
+
+def _gate(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise ValueError(f'{shown(value)} is not a gate; write for example {{ndr: "-3%"}}')
+    limits = {}
+    for name, limit in value.items():
+        if not GATE_KEY.fullmatch(name):
+            raise ValueError(f"{shown(name)} is nothing that is measured; mrr, ndr, pdr, or like latency.p99@50%")
+        try:
+            limits[name] = units.parse_ratio(limit, least=-1.0, most=100.0, signed=True)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return limits
+
+
+def _repeat(value: object) -> int:
+    return units.parse_count(value, what="repeat", least=1, most=1000)
+
+
+class Scenario(_Section):
+    """A scenario file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+                      description="a short name for results: lower-case letters, digits, . _ -")
+    description: str = _optional("", "What the scenario is for, in a sentence", max_length=2000)
+    role: Role = Field(description="what the stack does with a frame: drop, forward, reflect or echo")
+    testbed: str = _optional("lab", "lab, or a testbed file relative to this one")
+    traffic: Traffic = Field(default_factory=lambda: Traffic(), description="The frames that are sent")
+    cores: Annotated[tuple[int, ...], BeforeValidator(_cores), WithJsonSchema(
+        {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
+        ] = _optional(1, "DUT cores given to the stack; a list makes a point of each count")
+    stacks: Annotated[tuple[StackEntry, ...], BeforeValidator(_stacks), WithJsonSchema(
+        {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}),
+        ] = Field(description="list the stacks to compare; see `harness stacks list`")
+    measure: Measure = Field(description="say what to measure: throughput, latency, load_curve")
+    repeat: Annotated[int, BeforeValidator(_repeat)] = _optional(1, "How often every point is measured")
+    order: Order = _optional(Order.INTERLEAVED, "interleaved (shuffled within a round) or given")
+    gate: Annotated[Mapping[str, float], BeforeValidator(_gate), WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "string"}, "examples": [{"ndr": "-3%"}]}),
+        ] = Field(default_factory=dict, description="Largest change against a baseline that passes `harness gate`")
+
+    def frame_bytes(self) -> tuple[int, ...]:
+        """The frame sizes, ``min`` resolved; distinct, in the order given."""
+        return tuple(dict.fromkeys(self.smallest_frame if size == "min" else int(size) for size in self.traffic.frame))
+
+    @property
+    def smallest_frame(self) -> int:
+        """Smallest frame for this traffic, in bytes with FCS."""
+        return minimum_frame(self.traffic.l3, vlan=self.traffic.vlan is not None, latency=self.latency_header)
+
+    @property
+    def latency_header(self) -> bool:
+        """Whether frames carry a latency header: where latency is measured."""
+        return self.measure.latency is not None
+
+
+@dataclass(frozen=True)
+class ScenarioFile:
+    """A scenario and the file it came from: ``document.error(location, message)`` names the line of any key."""
+
+    spec: Scenario
+    document: Document
+
+    @property
+    def path(self) -> Path:
+        """Where it was read from."""
+        return self.document.path
+
+    @property
+    def text(self) -> str:
+        """The file as it was read."""
+        return self.document.text
+
+
+def load_scenario(path: Path) -> ScenarioFile:
+    """Read and check a scenario file. Raises UsageError with one line a problem."""
+    document = load(path)
+    spec = document.validate(Scenario)
+    problems = [str(document.error(location, message)) for location, message in _contradictions(spec)]
+    if problems:
+        raise UsageError("\n".join(problems))
+    return ScenarioFile(spec, document)
+
+
+def _contradictions(spec: Scenario) -> list[tuple[Location, str]]:
+    return _frame_problems(spec) + _measure_problems(spec) + _direction_problems(spec)
+
+
+def _frame_problems(spec: Scenario) -> list[tuple[Location, str]]:
+    least, tagged = spec.smallest_frame, spec.traffic.vlan is not None
+    most = LARGEST_ETHERNET + (VLAN_TAG if tagged else 0)
+    headers = " + ".join([spec.traffic.l3.replace("ip", "IP"), "UDP"] + ["VLAN"] * tagged
+                         + ["latency header"] * spec.latency_header)
+    problems: list[tuple[Location, str]] = []
+    for size in spec.frame_bytes():
+        if size < least:
+            problems.append((("traffic", "frame"), f"{size} is too small for {headers}; at least {least}, or min"))
+        if size > most:
+            problems.append((("traffic", "frame"), f"{size} is too large; at most {most} bytes with FCS"))
+    return problems
+
+
+def _measure_problems(spec: Scenario) -> list[tuple[Location, str]]:
+    measure = spec.measure
+    throughput, latency = measure.throughput, measure.latency
+    problems: list[tuple[Location, str]] = []
+    if throughput is None and latency is None and measure.load_curve is None:
+        problems.append((("measure",), "nothing to measure; give throughput, latency or load_curve"))
+    if latency is not None and spec.role is Role.DROP:
+        problems.append((("measure", "latency"), "role drop returns nothing, so latency is not defined; remove it"))
+    elif latency is not None and (throughput is None or Goal(latency.of) not in throughput.goals):
+        problems.append((("measure", "latency", "of"), f"latency is measured at shares of {latency.of}, which is not "
+                                                       f"searched; add {latency.of} to measure.throughput.goals"))
+    if throughput is not None:
+        problems += _throughput_problems(throughput)
+    for name in spec.gate:
+        goal = name if name in ("mrr", "ndr", "pdr") else None
+        if goal is not None and (throughput is None or Goal(goal) not in throughput.goals):
+            problems.append((("gate", name), f"{name} is not measured; add it to measure.throughput.goals"))
+        if goal is None and latency is None:
+            problems.append((("gate", name), "latency is not measured; add measure.latency"))
+    return problems
+
+
+def _throughput_problems(throughput: Throughput) -> list[tuple[Location, str]]:
+    at: Location = ("measure", "throughput")
+    problems: list[tuple[Location, str]] = []
+    if not 0.01 <= throughput.trial <= 3600:
+        problems.append(((*at, "trial"), f"{throughput.trial:g}s is out of range; 10ms to 1h"))
+    initial = throughput.initial_trial
+    if initial is not None and not 0.01 <= initial <= throughput.trial:
+        problems.append(((*at, "initial_trial"), f"{initial:g}s is out of range; from 10ms to trial "
+                                                 f"({throughput.trial:g}s)"))
+    if not 0.0001 <= throughput.width <= 0.5:
+        problems.append(((*at, "width"), f"{units.format_ratio(throughput.width)} is out of range; 0.01% to 50%"))
+    if not 0 < throughput.loss < 1 and Goal.PDR in throughput.goals:
+        problems.append(((*at, "loss"), f"{units.format_ratio(throughput.loss)} is out of range; between 0% and 100%, "
+                                        "for no loss use the goal ndr"))
+    if throughput.timeout <= throughput.trial:
+        problems.append(((*at, "timeout"), "shorter than one trial; give minutes, for example 10m"))
+    return problems
+
+
+def _direction_problems(spec: Scenario) -> list[tuple[Location, str]]:
+    problems: list[tuple[Location, str]] = []
+    if spec.traffic.direction == "bidirectional" and spec.role is not Role.FORWARD:
+        problems.append((("traffic", "direction"), f"bidirectional needs role forward; role {spec.role} uses one wire "
+                                                   "and sends one-way"))
+    if spec.role is Role.ACCEPT:
+        problems.append((("role",), "accept (TCP connections) is not supported; drop, forward, reflect or echo"))
+    return problems
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a scenario file, for editors."""
+    schema = Scenario.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Harness scenario"}
