@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel of a DUT needs before a stack that uses its network code can serve a point.
+
+Ports up with their addresses, a static neighbour and a route for the flows behind each wire, receive work on the cores
+of the point. What is there already (as in the lab) is left alone; what is added is on the DUT's journal, with an undo
+that is harmless when repeated. A route that leads elsewhere is never replaced: it belongs to someone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from harness.errors import HostError, StackError
+from harness.host.contract import Dut
+from harness.plan import PointPlan, WirePlan
+from harness.stack import Missing
+
+
+@contextmanager
+def undone(dut: Dut) -> Iterator[None]:
+    """Undo on exit every change made to the DUT inside the block, whether it ended well or not."""
+    mark = dut.undo_mark()
+    try:
+        yield
+    finally:
+        dut.undo_to(mark)
+
+
+def missing_for_ports(dut: Dut, point: PointPlan) -> list[Missing]:
+    """What keeps the kernel's ports of this point from being set up; changes nothing."""
+    missing = [Missing(f"interface {wire.dut.ifname!r} of {dut.name}", "correct the port's name in the testbed file")
+               for wire in point.wires if not dut.exists(f"/sys/class/net/{wire.dut.ifname}/ifindex")]
+    if dut.which("ip") is None:
+        return [*missing, Missing("the program ip", "apt-get install iproute2")]
+    default = {str(route.get("dev")) for route in _ip(dut, "route", "show", "default")}
+    missing += [Missing(f"a port of its own: {wire.dut.ifname} carries the default route of {dut.name}",
+                        "name a port in the testbed file that carries test traffic only")
+                for wire in point.wires if wire.dut.ifname in default]
+    return missing
+
+
+def set_up_ports(dut: Dut, point: PointPlan) -> None:
+    """Bring up every port of the point with its address, neighbour and route; journalled. Raises StackError."""
+    for wire in point.wires:
+        _address(dut, wire)
+        _neighbour(dut, wire)
+        _route(dut, wire)
+
+
+def receive_on_cores(dut: Dut, point: PointPlan) -> None:
+    """Put the receive work of every port on the point's cores, queue after queue: NAPI kthreads where the port has
+    them, its interrupts otherwise. Journalled; what is in place already is left alone."""
+    taken = 0
+    for wire in point.wires:
+        threads = dut.napi_threads(wire.dut.ifname)
+        interrupts = [] if threads else _interrupts(dut, wire.dut.ifname)
+        for n, napi_id in enumerate(sorted(threads), start=taken):
+            _pin(dut, threads[napi_id], point.cores[n % len(point.cores)])
+        for n, interrupt in enumerate(interrupts, start=taken):
+            _steer(dut, interrupt, point.cores[n % len(point.cores)])
+        taken += len(threads) or len(interrupts)
+
+
+def _ip(dut: Dut, *words: str) -> list[dict[str, Any]]:
+    done = dut.run(["ip", "-j", "-4", *words])
+    try:
+        rows = json.loads(done.stdout or "[]")
+    except json.JSONDecodeError as error:
+        raise HostError(f"{dut.name}: 'ip -j -4 {' '.join(words)}' did not answer in JSON: {error}") from error
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _address(dut: Dut, wire: WirePlan) -> None:
+    port = wire.dut
+    rows = [row for row in _ip(dut, "addr", "show", "dev", port.ifname) if row]
+    there = {entry.get("local") for row in rows for entry in row.get("addr_info", [])}
+    if port.ip not in there:
+        address = f"{port.ip}/{port.prefix_len}"
+        dut.apply(["ip", "addr", "add", address, "dev", port.ifname], _flush("addr", port.ifname, "to", port.ip))
+    if not int(dut.read(f"/sys/class/net/{port.ifname}/flags"), 16) & 1:  # IFF_UP
+        dut.apply(["ip", "link", "set", port.ifname, "up"], ["ip", "link", "set", port.ifname, "down"])
+
+
+def _neighbour(dut: Dut, wire: WirePlan) -> None:
+    port, tg = wire.dut.ifname, wire.tg
+    rows = _ip(dut, "neigh", "show", "to", tg.ip, "dev", port, "nud", "permanent")
+    old = next((str(row["lladdr"]) for row in rows if row.get("dst") == tg.ip and "lladdr" in row), None)
+    if old is not None and old.lower() == tg.mac.lower():
+        return
+    undo = _flush("neigh", port, "to", tg.ip, "nud", "permanent") if old is None else _permanent(tg.ip, old, port)
+    dut.apply(_permanent(tg.ip, tg.mac, port), undo)
+
+
+def _permanent(ip: str, mac: str, port: str) -> list[str]:
+    return ["ip", "neigh", "replace", ip, "lladdr", mac, "dev", port, "nud", "permanent"]
+
+
+def _flush(what: str, port: str, *selector: str) -> list[str]:
+    """A flush with a selector succeeds when nothing matches, unlike ``del``: an undo may run twice."""
+    return ["ip", "-4", what, "flush", *selector, "dev", port]
+
+
+def _route(dut: Dut, wire: WirePlan) -> None:
+    prefix = ipaddress.ip_network(wire.flow_prefix)
+    if prefix.prefixlen == 0:
+        raise StackError(f"wire {wire.index}: flows behind {prefix} would take the default route of {dut.name}; "
+                         "give the wire a prefix of its own in the testbed file")
+    port, gateway = wire.dut.ifname, wire.tg.ip
+    rows = _ip(dut, "route", "show", "exact", str(prefix))
+    if any(row.get("dev") == port and row.get("gateway") == gateway for row in rows):
+        return
+    if rows:
+        raise StackError(f"{dut.name} has a route to {prefix} already (via {rows[0].get('gateway', 'no gateway')} on "
+                         f"{rows[0].get('dev')}); remove it, or give wire {wire.index} another prefix")
+    dut.apply(["ip", "route", "add", str(prefix), "via", gateway, "dev", port],
+              ["ip", "-4", "route", "flush", "exact", str(prefix), "via", gateway, "dev", port])
+
+
+def _pin(dut: Dut, pid: int, core: int) -> None:
+    allowed = [line.split(":", 1)[1].strip() for line in dut.read(f"/proc/{pid}/status").splitlines()
+               if line.startswith("Cpus_allowed_list:")]
+    if allowed != [str(core)]:
+        dut.pin(pid, core)
+
+
+def _interrupts(dut: Dut, ifname: str) -> Sequence[int]:
+    """Numbers of the port's MSI interrupts in order; none for a virtual port."""
+    folder = f"/sys/class/net/{ifname}/device/msi_irqs"
+    if not dut.exists(folder):
+        return []
+    return sorted(int(word) for word in dut.run(["ls", folder]).stdout.split() if word.isdigit())
+
+
+def _steer(dut: Dut, interrupt: int, core: int) -> None:
+    path = f"/proc/irq/{interrupt}/smp_affinity_list"
+    if dut.read(path).strip() != str(core):
+        dut.set_file(path, str(core))

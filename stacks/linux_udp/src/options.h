@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of the server, checked and bounded before any socket is opened. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdbool.h>
+
+#define MAX_BINDS 64
+#define MAX_WORKERS 1024
+#define MAX_BATCH 64
+
+enum role { ROLE_ECHO, ROLE_DROP };
+
+/* How a worker waits: in recvmmsg(), in epoll_wait(), or not at all. */
+enum mode { MODE_BLOCK, MODE_EPOLL, MODE_BUSY };
+
+struct options {
+	enum role role;
+	enum mode mode;
+	struct sockaddr_in binds[MAX_BINDS];
+	unsigned int nbinds;
+	int cores[MAX_WORKERS];
+	unsigned int ncores;
+	bool reuseport;      /* one socket per worker and address, not one per address */
+	bool steer_by_cpu;   /* the receiving CPU picks the socket, not the flow hash */
+	unsigned int batch;
+	unsigned int busy_poll_us;
+	unsigned int rcvbuf; /* bytes asked for; 0 leaves the kernel's default */
+	unsigned int payload; /* role drop: length of a test datagram; 0 counts any */
+};
+
+/* Fills *o; prints what is wrong to stderr and exits with status 2 on a bad command line. */
+void options_parse(struct options *o, int argc, char **argv);
+
+const char *mode_name(enum mode mode);

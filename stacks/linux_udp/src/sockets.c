@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "sockets.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/sock_diag.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+void die(const char *what)
+{
+	fprintf(stderr, "udp-server: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void set_int(int fd, int option, int value, const char *name)
+{
+	if (setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value)))
+		die(name);
+}
+
+/* SO_RCVBUFFORCE goes beyond net.core.rmem_max and needs CAP_NET_ADMIN. The kernel doubles what it is given. */
+static void set_receive_buffer(int fd, unsigned int bytes)
+{
+	int got;
+	socklen_t length = sizeof(got);
+
+	if (!bytes)
+		return;
+	set_int(fd, SO_RCVBUFFORCE, (int)bytes, "SO_RCVBUFFORCE");
+	if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &got, &length))
+		die("SO_RCVBUF");
+	if ((unsigned int)got / 2 < bytes) {
+		fprintf(stderr, "udp-server: asked for a receive buffer of %u bytes, got %d\n", bytes, got / 2);
+		exit(1);
+	}
+}
+
+static int open_one(const struct options *o, const struct sockaddr_in *address)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		die("socket");
+	if (o->reuseport)
+		set_int(fd, SO_REUSEPORT, 1, "SO_REUSEPORT");
+	set_receive_buffer(fd, o->rcvbuf);
+	if (o->busy_poll_us)
+		set_int(fd, SO_BUSY_POLL, (int)o->busy_poll_us, "SO_BUSY_POLL");
+	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)))
+		die("bind");
+	return fd;
+}
+
+/*
+ * The program returns an index into the group in the order of bind(). Each core is looked up by its number, because
+ * the cores given need not be 0..n-1; a packet received on any other core falls back to the flow hash.
+ */
+static void steer_by_cpu(int fd, const struct options *o)
+{
+	struct sock_filter code[2 * MAX_WORKERS + 2];
+	struct sock_fprog program = { .filter = code };
+	unsigned int n = 0;
+
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned int)(SKF_AD_OFF + SKF_AD_CPU));
+	for (unsigned int i = 0; i < o->ncores; i++) {
+		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)o->cores[i], 0, 1);
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, i);
+	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	program.len = (unsigned short)n;
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)))
+		die("SO_ATTACH_REUSEPORT_CBPF");
+}
+
+struct sock *sockets_open(const struct options *o, unsigned int *count)
+{
+	unsigned int per_address = o->reuseport ? o->ncores : 1;
+	struct sock *all = calloc((size_t)o->nbinds * per_address, sizeof(*all));
+
+	if (!all)
+		die("calloc");
+	for (unsigned int a = 0; a < o->nbinds; a++) {
+		struct sock *group = &all[(size_t)a * per_address];
+
+		for (unsigned int i = 0; i < per_address; i++) {
+			group[i].fd = open_one(o, &o->binds[a]);
+			group[i].bind = &o->binds[a];
+			group[i].core = o->reuseport ? o->cores[i] : -1;
+		}
+		if (o->steer_by_cpu)
+			steer_by_cpu(group[0].fd, o);
+	}
+	*count = o->nbinds * per_address;
+	return all;
+}
+
+uint32_t socket_read_meminfo(struct sock *s)
+{
+	uint32_t info[SK_MEMINFO_VARS] = { 0 };
+	socklen_t length = sizeof(info);
+
+	if (getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, info, &length))
+		die("SO_MEMINFO");
+	s->drops += (uint32_t)(info[SK_MEMINFO_DROPS] - s->last_drops);
+	s->last_drops = info[SK_MEMINFO_DROPS];
+	return info[SK_MEMINFO_RMEM_ALLOC];
+}

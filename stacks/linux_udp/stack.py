@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UDP over Linux sockets: a C server with one pinned worker per core, with and without SO_REUSEPORT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from harness.errors import HostError, StackError
+from harness.host.contract import Dut, RemoteProcess
+from harness.plan import PointPlan, Role
+from harness.stack import Missing, PollUsage, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
+from harness.stacks.ports import missing_for_ports, receive_on_cores, set_up_ports, undone
+from harness.units import parse_bytes
+
+#: Ethernet, IPv4 and UDP headers and the FCS: what a frame of test traffic has besides its payload.
+_HEADERS_AND_FCS = 14 + 20 + 8 + 4
+_READY_TIMEOUT_S = 10.0
+_STATS_TIMEOUT_S = 5.0
+#: Entries of /proc/net/snmp that say what became of UDP datagrams on this host.
+_SNMP = ("udp.InDatagrams", "udp.NoPorts", "udp.InErrors", "udp.OutDatagrams", "udp.RcvbufErrors", "udp.SndbufErrors",
+         "udp.InCsumErrors")
+
+
+def _read_bytes(value: object) -> int:
+    return parse_bytes(value, least=0, most=2**30)
+
+
+class LinuxUdpParams(StackParams):
+    """Parameters of ``linux-udp``."""
+
+    reuseport: bool = Field(False, description="One socket per worker in a SO_REUSEPORT group; otherwise all workers "
+                                               "share one socket.")
+    steering: Literal["hash", "cpu"] = Field("hash", description="How a SO_REUSEPORT group picks the socket: by the "
+                                             "flow's hash, or by the CPU that received it (SO_ATTACH_REUSEPORT_CBPF).")
+    mode: Literal["block", "epoll", "busy"] = Field("block", description="How a worker waits: blocked in recvmmsg, in "
+                                                    "epoll_wait, or by asking again at once.")
+    busy_poll_us: int = Field(0, ge=0, le=1_000_000, description="SO_BUSY_POLL: microseconds for which an empty "
+                              "receive call polls the device itself; 0 leaves it off.")
+    batch: int = Field(32, ge=1, le=64, description="Datagrams per recvmmsg and sendmmsg call, at most.")
+    rcvbuf: Annotated[int, BeforeValidator(_read_bytes)] = Field(
+        4_194_304, description="Receive buffer of each socket in bytes (SO_RCVBUFFORCE); 0 leaves the host's default. "
+                               "A 64-byte frame may occupy 4 KiB of it.")
+
+    @model_validator(mode="after")
+    def _steering_needs_a_group(self) -> LinuxUdpParams:
+        if self.steering == "cpu" and not self.reuseport:
+            raise ValueError("steering: cpu picks a socket of a group; set reuseport: true with it")
+        return self
+
+
+class _Worker(BaseModel):
+    """One worker in the server's answer to ``stats``."""
+
+    core: int
+    received: int
+    sent: int
+    send_errors: int
+    discarded: int
+    other: int
+    batches: int
+    empty_polls: int
+    cpu_ns: int
+
+
+class _Socket(BaseModel):
+    """One socket in the server's answer: ``core`` -1 is shared by all workers, ``drops`` from SO_MEMINFO."""
+
+    bind: str
+    core: int
+    drops: int
+    queued_bytes: int
+
+
+class _Stats(BaseModel):
+    workers: list[_Worker]
+    sockets: list[_Socket]
+
+
+class RunningLinuxUdp(RunningStack):
+    """The server, asked through its standard input."""
+
+    def __init__(self, dut: Dut, process: RemoteProcess, polls: bool) -> None:
+        self._dut = dut
+        self._process = process
+        self._polls = polls
+        self._ids = count(1)
+        self._snmp_before = self._snmp()
+        self.degraded = "; ".join(dict.fromkeys(line.removeprefix("notice: ") for line in process.output().splitlines()
+                                                if line.startswith("notice: ")))
+
+    def check_alive(self) -> None:
+        if not self._process.alive():
+            raise StackError(f"udp-server on {self._dut.name} ended with status {self._process.returncode()}",
+                             self.log_tail())
+
+    def counters(self) -> StackCounters:
+        stats = self._stats()
+        per_worker = tuple(worker.model_dump() for worker in stats.workers)
+        totals = {name: sum(worker[name] for worker in per_worker)
+                  for name in _Worker.model_fields if name != "core"}
+        totals |= {f"snmp.{name}": value - self._snmp_before[name] for name, value in self._snmp().items()}
+        losses = {"socket buffer": sum(s.drops for s in stats.sockets), "tx": totals["send_errors"]}
+        return StackCounters(totals, per_worker, losses)
+
+    def poll_usage(self) -> PollUsage | None:
+        if not self._polls:
+            return None
+        workers = self._stats().workers
+        return PollUsage(sum(w.batches for w in workers), sum(w.empty_polls for w in workers),
+                         "recvmmsg calls with and without a datagram")
+
+    def log_tail(self) -> str:
+        return self._process.output(4096)
+
+    def _snmp(self) -> Mapping[str, int]:
+        now = self._dut.system_counters()
+        return {name: now.get(name, 0) for name in _SNMP}
+
+    def _stats(self) -> _Stats:
+        number = next(self._ids)
+        try:
+            self._process.write(f"stats {number}\n")
+            line = self._process.wait_output(rf"^stats {number} \{{", _STATS_TIMEOUT_S)
+            return _Stats.model_validate(json.loads(line.split(" ", 2)[2]))
+        except HostError as error:
+            self.check_alive()
+            raise StackError(f"udp-server does not answer: {error}", self.log_tail()) from error
+        except (ValueError, IndexError, ValidationError) as error:
+            raise StackError(f"udp-server gave counters that cannot be read: {error}", self.log_tail()) from error
+
+
+class LinuxUdp(Stack):
+    """Linux's UDP sockets under one worker per core (recvmmsg, sendmmsg)."""
+
+    name = "linux-udp"
+    summary = "Linux UDP sockets: recvmmsg/sendmmsg, one pinned worker per core, with or without SO_REUSEPORT"
+    roles: ClassVar[Mapping[Role, RoleInfo]] = {
+        Role.ECHO: RoleInfo("UDP echo by an application on sockets; the reply has a new IP header"),
+        Role.DROP: RoleInfo("received by an application on sockets, counted and thrown away",
+                            discard_counter="discarded"),
+    }
+    Params = LinuxUdpParams
+
+    def __init__(self, params: StackParams) -> None:
+        if not isinstance(params, LinuxUdpParams):
+            raise TypeError(f"linux-udp needs LinuxUdpParams, not {type(params).__name__}")
+        super().__init__(params)
+        self.settings = params
+
+    def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
+        missing = missing_for_ports(dut, point)
+        for program, package in (("make", "make"), ("cc", "gcc libc6-dev")):
+            if dut.which(program) is None:
+                missing.append(Missing(f"the program {program}", f"apt-get install {package}"))
+        if self.settings.busy_poll_us and not dut.exists("/proc/sys/net/core/busy_read"):
+            missing.append(Missing("busy polling in this kernel",
+                                   "boot a kernel with CONFIG_NET_RX_BUSY_POLL, or leave busy_poll_us at 0"))
+        return missing
+
+    @contextmanager
+    def deploy(self, context: StackContext) -> Iterator[RunningStack]:
+        dut, point = context.dut, context.point
+        with undone(dut):
+            program = dut.program(context.source / "src", "udp-server")
+            set_up_ports(dut, point)
+            receive_on_cores(dut, point)
+            process = dut.spawn([program, *self._arguments(point)], name="udp-server", cores=point.cores)
+            try:
+                self._await_ready(process)
+                yield RunningLinuxUdp(dut, process, self.settings.mode == "busy")
+            finally:
+                process.stop()
+
+    def _await_ready(self, process: RemoteProcess) -> None:
+        try:
+            process.wait_output(r"^ready ", _READY_TIMEOUT_S)
+        except HostError as error:
+            raise StackError(f"udp-server did not start: {error}", process.output(4096)) from error
+
+    def _arguments(self, point: PointPlan) -> list[str]:
+        settings = self.settings
+        arguments = ["--role", point.role.value, "--cores", ",".join(map(str, point.cores)), "--mode", settings.mode,
+                     "--batch", str(settings.batch), "--busy-poll-us", str(settings.busy_poll_us),
+                     "--rcvbuf", str(settings.rcvbuf)]
+        for wire in point.wires:
+            arguments += ["--bind", f"{wire.dut.ip}:{point.udp_port}"]
+        if settings.reuseport:
+            arguments += ["--reuseport", "--steering", settings.steering]
+        if point.role is Role.DROP:
+            arguments += ["--payload", str(point.frame_bytes - _HEADERS_AND_FCS)]
+        return arguments
