@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPU of a trial from the DUT agent's samples: per core and state, every core, samples wholly inside the trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.host.contract import CpuSample, Sampling
+from harness.records import CoreLoad, Cpu
+
+#: Below this a figure is "indicative": ticks of 10 ms are too coarse (design.md, "CPU").
+FULL_FIGURE_S = 2.0
+#: Work on a core the stack was not given, as a share of that core, that makes the verdict ``extra-core``.
+EXTRA_SHARE = 0.02
+
+_STATES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+
+
+def cpu_of_trial(
+    sampling: Sampling, start_ns: int, end_ns: int, given: Sequence[int], duration_s: float
+) -> Cpu | None:
+    """Loads between the first and the last sample inside [start, end]; None when fewer than two lie inside."""
+    inside = [s for s in sampling.samples if start_ns <= s.ns <= end_ns]
+    if len(inside) < 2:
+        return None
+    first, last = inside[0], inside[-1]
+    seconds = (last.ns - first.ns) / 1e9
+    cores = [_core(core, first, last, seconds, core in given) for core in sorted(last.ticks)]
+    covered = sampling.samples[-1].ns - sampling.samples[0].ns
+    return Cpu(
+        indicative=duration_s < FULL_FIGURE_S, seconds=seconds, cores=cores,
+        busy_cores=sum(c.busy for c in cores if c.given),
+        sampling_cost=sampling.cost_s / (covered / 1e9) if covered else None,
+    )
+
+
+def _core(core: int, first: CpuSample, last: CpuSample, seconds: float, given: bool) -> CoreLoad:
+    share = {s: (last.ticks[core].get(s, 0.0) - first.ticks[core].get(s, 0.0)) / seconds for s in _STATES}
+    run = None
+    if first.run_ns is not None and last.run_ns is not None and core in last.run_ns:
+        run = (last.run_ns[core] - first.run_ns[core]) / 1e9 / seconds
+    return CoreLoad(
+        core=core, given=given, user=share["user"] + share["nice"], system=share["system"], irq=share["irq"],
+        softirq=share["softirq"], steal=share["steal"], idle=share["idle"] + share["iowait"], run=run,
+    )
+
+
+def add_cycles(cpu: Cpu, frames: int, nominal_hz: float | None, trial_s: float) -> None:
+    """Cycles per frame handled by the DUT: busy time of the given cores x nominal frequency / frames.
+
+    ``frames``: test frames the stack handled in the whole trial of ``trial_s`` seconds; scaled to the sampled part.
+    """
+    if not frames or not nominal_hz:
+        return
+    rate = frames / trial_s
+    cpu.cycles_per_packet = cpu.busy_cores * nominal_hz / rate
+    cpu.cycles_source = "time x nominal frequency"
+
+
+def extra_work(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str], shared_cores: bool) -> list[str]:
+    """Work found on cores the stack was not given, named. ``own_threads``: beginnings of the thread names that are
+    the DUT's (its NAPI threads, its programs). ``shared_cores``: other hosts of the test share this machine's cores
+    (the lab), so only those threads can be told apart; on a host of its own every core counts."""
+    given = {c.core for c in cpu.cores if c.given}
+    found = []
+    span = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
+    for (core, comm), seconds in sorted(sampling.threads.items()):
+        if core in given or not any(comm.startswith(own) for own in own_threads):
+            continue
+        if span and seconds / span > EXTRA_SHARE:
+            found.append(f"core {core}: {comm} {100 * seconds / span:.1f} %")
+    if not shared_cores:
+        found += [
+            f"core {c.core}: {100 * c.busy:.1f} % busy" for c in cpu.cores if not c.given and c.busy > EXTRA_SHARE
+        ]
+    return found

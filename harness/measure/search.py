@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MRR, NDR and PDR in one search: FD.io's MLRsearch behind ``measure(duration, load) -> Trial``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from MLRsearch import (
+    AbstractMeasurer,
+    Config,
+    MeasurementResult,
+    MultipleLossRatioSearch,
+    SearchGoal,
+)
+
+from harness.errors import MeasurementError
+from harness.plan import SearchSettings
+from harness.records import Bound, Trial, Verdict
+
+#: One trial at (duration in seconds, load in pps per direction); pauses already dealt with.
+Measure = Callable[[float, float], Trial]
+#: Told after each trial: goal name, lower bound, upper bound (pps, None while unknown).
+Watch = Callable[[str, float | None, float | None], None]
+
+
+@dataclass
+class SearchResult:
+    """``bounds`` by goal name ("mrr", "ndr", "pdr"); ``trials`` as given to the search, in order."""
+
+    bounds: dict[str, Bound] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+
+
+class _Measurer(AbstractMeasurer):  # type: ignore[misc]
+    """Hands MLRsearch the offered and lost counts of each trial.
+
+    Frames that the generator could not send (for other reasons than a pause) count as intended: MLRsearch then takes
+    the load for too high, so a load beyond the generator is never an NDR.
+    """
+
+    def __init__(self, measure: Measure, result: SearchResult, report: Callable[[], None]) -> None:
+        self._measure, self._result, self._report = measure, result, report
+
+    def measure(self, intended_duration: float, intended_load: float) -> MeasurementResult:
+        trial = self._measure(intended_duration, intended_load)
+        self._result.trials.append(trial)
+        self._report()
+        asked = sum(d.asked for d in trial.directions)
+        stalled = sum(d.skipped.get("stall", 0) for d in trial.directions)
+        return MeasurementResult(
+            intended_duration=intended_duration, intended_load=intended_load, offered_count=trial.sent,
+            loss_count=worst_loss(trial), intended_count=max(trial.sent, asked - stalled),
+        )
+
+
+def worst_loss(trial: Trial) -> int:
+    """Lost frames, such that the ratio to all sent is that of the worst direction: NDR needs zero loss in each."""
+    ratios = [max(0, d.lost) / d.sent for d in trial.directions if d.sent]
+    return round(max(ratios, default=0.0) * trial.sent)
+
+
+def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watch: Watch) -> SearchResult:
+    """Find the goals' bounds between ``settings.min_load_pps`` and ``max_load_pps`` (the generator's ceiling or line
+    rate). A goal without a lower bound has pps None and a reason."""
+    result = SearchResult()
+    goals = _goals(settings)
+    if goals and max_load_pps > settings.min_load_pps:
+        algorithm = MultipleLossRatioSearch(config=_config(settings, goals, max_load_pps))
+        measurer = _Measurer(measure, result, lambda: _tell(watch, goals, result.trials))
+        try:
+            found = algorithm.search(measurer)
+        except RuntimeError as error:  # MLRsearch's only type: time is up
+            raise MeasurementError(f"the search ended without a result: {error}") from error
+        for name, goal in goals.items():
+            result.bounds[name] = _bound(found[goal], max_load_pps, settings.min_load_pps)
+    if "mrr" in settings.goals:
+        result.bounds["mrr"] = _mrr(measure, settings.trial_s, max_load_pps, result)
+    return result
+
+
+def _goals(settings: SearchSettings) -> dict[str, SearchGoal]:
+    """One trial of full length decides each bound (RFC 2544's way): no trial may be bad."""
+    ratios = {"ndr": 0.0, "pdr": settings.pdr_loss}
+    return {
+        name: SearchGoal(
+            loss_ratio=ratios[name], exceed_ratio=0.0, relative_width=settings.width,
+            initial_trial_duration=settings.initial_trial_s, final_trial_duration=settings.trial_s,
+            duration_sum=settings.trial_s, preceding_targets=2, expansion_coefficient=2, fail_fast=False,
+        )
+        for name in ("ndr", "pdr") if name in settings.goals
+    }
+
+
+def _config(settings: SearchSettings, goals: dict[str, SearchGoal], max_load_pps: float) -> Config:
+    config = Config()
+    config.goals = list(goals.values())
+    config.min_load, config.max_load = settings.min_load_pps, max_load_pps
+    config.search_duration_max = settings.max_search_s
+    config.warmup_duration = None  # the runner's own warm-up has been made and is stored
+    return config
+
+
+def _bound(found: object, max_load_pps: float, min_load_pps: float) -> Bound:
+    lower = getattr(found, "relevant_lower_bound", None)
+    upper = getattr(found, "relevant_upper_bound", None)
+    if lower is None:
+        return Bound(
+            pps=None, load_pps=None, upper_pps=None if upper is None else float(upper),
+            reason=f"losses above the goal at every load down to {min_load_pps:,.0f} pps",
+        )
+    verdicts, reason = [], ""
+    if upper is None:
+        verdicts.append(Verdict.GENERATOR_LIMITED)
+        reason = f"no upper bound up to {max_load_pps:,.0f} pps, the most the generator or the wire can carry"
+    throughput = getattr(found, "conditional_throughput", None)
+    return Bound(
+        pps=float(lower) if throughput is None else float(throughput), load_pps=float(lower),
+        upper_pps=None if upper is None else float(upper), reason=reason, verdicts=verdicts,
+    )
+
+
+def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchResult) -> Bound:
+    """Forwarding rate at maximum offered load: of the search's trial there, or of one made now."""
+    at_max = [t for t in result.trials if t.asked_pps >= max_load_pps * 0.9999 and t.duration_s >= trial_s * 0.999]
+    if not at_max:
+        at_max = [measure(trial_s, max_load_pps)]
+        result.trials.append(at_max[0])
+    trial = at_max[-1]
+    return Bound(
+        pps=trial.forwarding_pps, load_pps=trial.offered_pps, upper_pps=None, loss_ratio=trial.loss_ratio,
+        verdicts=list(trial.verdicts),
+    )
+
+
+Bracket = tuple[float | None, float | None]
+
+
+def bounds_so_far(trials: Sequence[Trial], loss_ratio: float, min_duration_s: float) -> Bracket:
+    """(highest load that met the goal below the lowest that failed it, that lowest) among trials of full length."""
+    full = [t for t in trials if t.duration_s >= min_duration_s * 0.999 and t.sent]
+    upper = min((t.asked_pps for t in full if worst_loss(t) > loss_ratio * t.sent), default=None)
+    good = [t.asked_pps for t in full if worst_loss(t) <= loss_ratio * t.sent]
+    return max((load for load in good if upper is None or load < upper), default=None), upper
+
+
+def raw_bound(first_attempts: Sequence[Trial], loss_ratio: float, trial_s: float) -> Bound:
+    """The bound that the first attempt of every trial gives, had none been repeated for a pause."""
+    lower, upper = bounds_so_far(first_attempts, loss_ratio, trial_s)
+    if lower is None:
+        return Bound(pps=None, load_pps=None, upper_pps=upper, reason="no first attempt of full length met the goal")
+    at = [t for t in first_attempts if t.asked_pps == lower and t.duration_s >= trial_s * 0.999]
+    return Bound(pps=min(t.forwarding_pps for t in at), load_pps=lower, upper_pps=upper,
+                 loss_ratio=max(t.loss_ratio or 0.0 for t in at))
+
+
+def _tell(watch: Watch, goals: dict[str, SearchGoal], trials: Sequence[Trial]) -> None:
+    for name, goal in goals.items():
+        lower, upper = bounds_so_far(trials, goal.loss_ratio, goal.initial_trial_duration)
+        watch(name, lower, upper)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One trial, from the counters before it to the record after it.
+
+Order: read counters, start sampling, send, stop sampling, read counters. Nothing else touches the hosts in between:
+in the lab the SSH server would run on the cores that are being measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import StackError
+from harness.generator.contract import Generator, TrafficResult
+from harness.host.contract import Dut, Sampling
+from harness.measure.accounting import Readings, losses_by_place, rise
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work
+from harness.measure.latency import percentiles
+from harness.measure.pauses import PauseLog, within
+from harness.measure.verdicts import judge
+from harness.plan import PointPlan, Role
+from harness.records import Cpu, Direction, Phase, Trial
+from harness.stack import PollUsage, RunningStack, StackCounters
+from harness.store import now
+
+SAMPLE_PERIOD_S = 0.1
+#: Role drop: the discard counter is read until it has stood still this long (design.md, "Roles").
+_STILL_S = 0.05
+_STILL_DEADLINE_S = 5.0
+
+
+@dataclass
+class Bench:
+    """A deployed point, ready for trials: the two machines, the stack that runs, and what is known of the host."""
+
+    generator: Generator
+    dut: Dut
+    point: PointPlan
+    stack: RunningStack
+    discard_counter: str
+    nominal_hz: float | None
+    lab: bool
+    live_queues: int
+    own_threads: Sequence[str] = ()
+    ifnames: Sequence[str] = ()
+    _last: StackCounters | None = field(default=None, repr=False)
+
+    def discarded(self) -> int:
+        """The stack's discard counter once it has stood still for 50 ms."""
+        deadline = time.monotonic() + _STILL_DEADLINE_S
+        value = self.stack.counters().totals[self.discard_counter]
+        while True:
+            time.sleep(_STILL_S)
+            again = self.stack.counters().totals[self.discard_counter]
+            if again == value:
+                return value
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"the discard counter {self.discard_counter} still rises {_STILL_DEADLINE_S:.0f} s after the "
+                    "traffic ended: frames that are not the generator's reach the stack"
+                )
+            value = again
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    readings: Readings
+    counters: StackCounters
+    polls: PollUsage | None
+    discarded: int | None
+
+
+def _snapshot(bench: Bench, drop: bool) -> _Snapshot:
+    discarded = bench.discarded() if drop else None
+    counters = bench.stack.counters()
+    readings = Readings(
+        bench.dut.interface_counters(bench.ifnames), bench.dut.system_counters(), dict(counters.losses)
+    )
+    return _Snapshot(readings, counters, bench.stack.poll_usage(), discarded)
+
+
+def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt: int, rate_pps: float,
+               duration_s: float) -> Trial:
+    """Measure once. Raises StackError when the stack died, GeneratorError when the generator did."""
+    drop = bench.point.role is Role.DROP
+    started_at = now()
+    before = _snapshot(bench, drop)
+    bench.dut.start_sampling(SAMPLE_PERIOD_S, bench.point.cores)
+    try:
+        traffic = bench.generator.trial(rate_pps, duration_s)
+    finally:
+        sampling = bench.dut.stop_sampling()
+    bench.stack.check_alive()
+    after = _snapshot(bench, drop)
+    trial = Trial(
+        number=number, point=bench.point.id, repeat=repeat, phase=phase, attempt=attempt, started_at=started_at,
+        asked_pps=rate_pps, duration_s=duration_s, real_s=traffic.report.real_s,
+    )
+    _count(trial, traffic, before, after)
+    _explain(trial, traffic, before, after)
+    _add_evidence(trial, bench, traffic, sampling, before, after)
+    return trial
+
+
+def _count(trial: Trial, traffic: TrafficResult, before: _Snapshot, after: _Snapshot) -> None:
+    """Frames and rates. Role drop takes the one direction's received count from the discard counter."""
+    discarded = None
+    if before.discarded is not None and after.discarded is not None:
+        discarded = after.discarded - before.discarded
+    for result in traffic.directions:
+        received = result.received if discarded is None else discarded
+        if received is None:
+            raise StackError("neither the generator nor the stack counted what arrived")
+        trial.directions.append(Direction(
+            tx_port=result.tx_port, rx_port=result.rx_port, asked=result.asked, sent=result.sent,
+            received=result.received, lost=result.sent - received, refused=result.refused, skipped=result.skipped,
+        ))
+    trial.sent = sum(d.sent for d in trial.directions)
+    trial.lost = sum(d.lost for d in trial.directions)
+    trial.received = trial.sent - trial.lost
+    span = max(traffic.report.real_s, trial.duration_s) * len(trial.directions)
+    trial.offered_pps, trial.forwarding_pps = trial.sent / span, trial.received / span
+    trial.loss_ratio = trial.lost / trial.sent if trial.sent else None
+    if not trial.sent:
+        trial.status, trial.reason = "failed", "the generator sent nothing"
+
+
+def _explain(trial: Trial, traffic: TrafficResult, before: _Snapshot, after: _Snapshot) -> None:
+    trial.losses = losses_by_place(before.readings, after.readings, traffic)
+    trial.unexplained = trial.lost - sum(trial.losses.values())
+
+
+def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: Sampling, before: _Snapshot,
+                  after: _Snapshot) -> None:
+    """Latency, CPU, pauses, counters, verdicts."""
+    report = traffic.report
+    start, end = report.started_ns, report.ended_ns
+    trial.latency = percentiles(traffic.latency)
+    trial.latency_note = traffic.latency_unavailable
+    if bench.point.role is Role.DROP:
+        trial.latency_note = "not defined for role drop"
+    trial.cpu = cpu_of_trial(sampling, start, end, bench.point.cores, trial.duration_s)
+    if trial.cpu is not None:
+        add_cycles(trial.cpu, trial.received, bench.nominal_hz, trial.real_s)
+        trial.cpu.extra = extra_work(trial.cpu, sampling, bench.own_threads, bench.lab)
+        _add_polls(trial.cpu, before.polls, after.polls)
+    log = PauseLog(
+        within(report.pauses, start, end), within([(s, n) for s, n, _ in sampling.pauses], start, end)
+    )
+    trial.pauses = log.record("generator: gaps between program calls; DUT: timer probe")
+    trial.generator_utilisation = report.utilisation
+    trial.counters = _changes(before, after)
+    trial.verdicts = judge(trial, traffic, log, lab=bench.lab, live_queues=bench.live_queues)
+
+
+def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> None:
+    if before is None or after is None:
+        return
+    cpu.useful_polls, cpu.empty_polls = after.useful - before.useful, after.empty - before.empty
+    cpu.polls_source = after.source
+
+
+def _changes(before: _Snapshot, after: _Snapshot) -> dict[str, Any]:
+    """What rose during the trial: evidence kept with the number."""
+    workers: list[Mapping[str, int]] = []
+    if len(before.counters.per_worker) == len(after.counters.per_worker):
+        pairs = zip(before.counters.per_worker, after.counters.per_worker, strict=True)
+        workers = [rise(b, a) for b, a in pairs]
+    return {
+        "stack": rise(before.counters.totals, after.counters.totals),
+        "workers": workers,
+        "interfaces": {n: rise(before.readings.dut.get(n, {}), c) for n, c in after.readings.dut.items()},
+        "system": rise(before.readings.system, after.readings.system),
+    }
