@@ -83,6 +83,11 @@ class RunningStack(ABC):
         """Useful and empty polls; None where the stack cannot tell (or does not poll)."""
         return None
 
+    def record_polls(self, on: bool) -> bool:
+        """Switch the recording of polls on or off, where it costs something and so needs a pass of its own. Returns
+        whether the stack has such a switch; ``poll_usage`` is then valid only while it is on."""
+        return False
+
     def log_tail(self) -> str:
         """The last lines of the stack's log, for failures."""
         return ""

@@ -143,7 +143,8 @@ def _check_replies(
             return
         wrong = [g for g in got if g not in wanted]
         if wrong:
-            detail = "; ".join(min((absent[0].differences(g) for g in wrong), key=lambda found: len(found)))
+            nearest = sorted([absent[0].differences(g) for g in wrong], key=len)[0]
+            detail = "; ".join(nearest)
             raise StackError(f"role check ({point.role}): a reply is not what the role says: {detail}")
         if time.monotonic() > deadline:
             raise StackError(

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything measured at one deployed point: warm-up, search, latency, load curve, polls.
+
+Knows the order within a point and the two rules on repeating a trial: for a pause (search trials that lost frames,
+at most ``pause_retries`` times) and for a generator that died (once). Every attempt is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.errors import GeneratorDied
+from harness.generator.contract import Generator, TrafficSpec
+from harness.measure.search import raw_bound, search
+from harness.measure.trial import Bench, make_trial
+from harness.plan import MeasureSettings
+from harness.records import Bound, LatencyAt, LoadPoint, Phase, PointOutcome, Trial, Verdict
+
+#: A load must exceed the latency stream's own rate by this factor to carry one.
+_LATENCY_SHARE = 2.0
+
+
+@dataclass
+class Watcher:
+    """Who is told what happens: the store (``record``), the progress display (the rest)."""
+
+    record: Callable[[Trial], None]
+    starting: Callable[[Phase, float, float], None]
+    bounds: Callable[[str, float | None, float | None], None]
+    next_number: Callable[[], int]
+
+
+@dataclass
+class PointMeasurement:
+    """One repeat of one point. ``restart`` brings a dead generator back; ``max_load_pps`` bounds the search."""
+
+    bench: Bench
+    settings: MeasureSettings
+    repeat: int
+    max_load_pps: float
+    watcher: Watcher
+    restart: Callable[[], Generator]
+    outcome: PointOutcome
+    _first_attempts: list[Trial] = field(default_factory=list)
+    _traffic: TrafficSpec | None = None
+
+    def run(self) -> None:
+        """Measure everything the settings ask for into ``outcome``."""
+        self._warm_up()
+        if self.settings.search is not None:
+            self._search()
+        self._latency()
+        self._load_curve()
+        self._polls()
+        seen = {v for v in self.outcome.verdicts}
+        self.outcome.verdicts = [v for v in Verdict if v in seen]
+
+    # ---------------------------------------------------------------------------------------------- one trial
+
+    def _configure(self, latency_pps: float) -> None:
+        traffic = TrafficSpec(self.bench.point.directions, self.bench.point.frame_bytes, latency_pps)
+        if traffic != self._traffic:
+            self.bench.generator.configure(traffic)
+            self._traffic = traffic
+
+    def _once(self, phase: Phase, rate_pps: float, duration_s: float, attempt: int) -> Trial:
+        """A trial; after a restart once more when the generator died in it."""
+        arguments = {"number": self.watcher.next_number(), "repeat": self.repeat, "attempt": attempt}
+        self.watcher.starting(phase, rate_pps, duration_s)
+        try:
+            return make_trial(self.bench, phase=phase, rate_pps=rate_pps, duration_s=duration_s, **arguments)
+        except GeneratorDied:
+            self.bench.generator = self.restart()
+            if self._traffic is not None:
+                self.bench.generator.configure(self._traffic)
+            return make_trial(self.bench, phase=phase, rate_pps=rate_pps, duration_s=duration_s, **arguments)
+
+    def _trial(self, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
+        """A recorded trial; search trials that lost frames in a pause are repeated."""
+        retries = self.settings.pause_retries if phase is Phase.SEARCH else 0
+        for attempt in range(retries + 1):
+            trial = self._once(phase, rate_pps, duration_s, attempt)
+            spoilt = trial.lost > 0 and Verdict.PAUSED in trial.verdicts
+            trial.superseded = spoilt and attempt < retries
+            self.watcher.record(trial)
+            self.outcome.trials += 1
+            if attempt == 0 and phase is Phase.SEARCH:
+                self._first_attempts.append(trial)
+            if not trial.superseded:
+                break
+            self.outcome.paused_repeats += 1
+        return trial
+
+    # ------------------------------------------------------------------------------------------------- phases
+
+    def _warm_up(self) -> None:
+        """Discarded: fills caches, neighbour tables and page pools."""
+        if self.settings.warmup_s > 0:
+            self._configure(0.0)
+            rate = self.max_load_pps / 4
+            self._trial(Phase.WARMUP, rate, self.settings.warmup_s)
+
+    def _search(self) -> None:
+        settings = self.settings.search
+        assert settings is not None
+        self._configure(0.0)
+        found = search(
+            settings, self.max_load_pps, lambda duration, load: self._trial(Phase.SEARCH, load, duration),
+            self.watcher.bounds,
+        )
+        self.outcome.mrr, self.outcome.ndr, self.outcome.pdr = (found.bounds.get(g) for g in ("mrr", "ndr", "pdr"))
+        if self.outcome.ndr is not None:
+            self.outcome.ndr_raw = raw_bound(self._first_attempts, 0.0, settings.trial_s)
+        if self.outcome.pdr is not None:
+            self.outcome.pdr_raw = raw_bound(self._first_attempts, settings.pdr_loss, settings.trial_s)
+        for bound in found.bounds.values():
+            self._note(bound.verdicts)
+
+    def _reference(self) -> Bound | None:
+        """The rate of which latency is measured at fractions."""
+        return {"pdr": self.outcome.pdr, "ndr": self.outcome.ndr, "mrr": self.outcome.mrr}[self.settings.latency_of]
+
+    def _latency(self) -> None:
+        bound, of = self._reference(), self.settings.latency_of
+        for fraction in self.settings.latency_fractions:
+            if bound is None or bound.load_pps is None:
+                why = f"no {of.upper()} was found"
+                self.outcome.latency.append(
+                    LatencyAt(fraction=fraction, of=of, load_pps=0.0, trial=-1, percentiles=None, reason=why)
+                )
+                continue
+            trial = self._loaded(Phase.LATENCY, bound.load_pps * fraction, self.settings.latency_trial_s)
+            reason = "" if trial.latency else trial.latency_note or "no latency frame came back"
+            self.outcome.latency.append(LatencyAt(
+                fraction=fraction, of=of, load_pps=trial.asked_pps, trial=trial.number, percentiles=trial.latency,
+                reason=reason,
+            ))
+
+    def _load_curve(self) -> None:
+        for rate in self.settings.load_rates_pps:
+            trial = self._loaded(Phase.LOAD, rate, self.settings.load_trial_s)
+            self.outcome.load_curve.append(LoadPoint(load_pps=rate, trial=trial.number))
+
+    def _loaded(self, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
+        """A trial with a latency stream, where the load leaves room for one."""
+        wanted = self.settings.latency_pps
+        self._configure(wanted if rate_pps >= wanted * _LATENCY_SHARE and not self.bench.discard_counter else 0.0)
+        trial = self._trial(phase, rate_pps, duration_s)
+        if self._traffic is not None and not self._traffic.latency_pps and not trial.latency_note:
+            trial.latency_note = f"the load leaves no room for a latency stream of {wanted:,.0f} pps"
+        self._note(trial.verdicts)
+        return trial
+
+    def _polls(self) -> None:
+        """Useful and empty polls in a pass of their own, where recording them costs something."""
+        if not self.bench.stack.record_polls(True):
+            return
+        for rate in self.settings.load_rates_pps:
+            self._trial(Phase.POLLS, rate, self.settings.load_trial_s)
+        self.bench.stack.record_polls(False)
+
+    def _note(self, verdicts: list[Verdict]) -> None:
+        self.outcome.verdicts.extend(v for v in verdicts if v not in self.outcome.verdicts)
+
+
