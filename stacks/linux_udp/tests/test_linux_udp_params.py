@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of linux-udp: what is read, what is refused and how."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import stacks
+from harness.errors import UsageError
+
+
+@pytest.mark.parametrize(("params", "message"), [
+    ({"steering": "cpu"}, "set reuseport: true"),
+    ({"batch": 65}, "batch"),
+    ({"batch": 0}, "batch"),
+    ({"rcvbuf": "4 apples"}, "rcvbuf"),
+    ({"rcvbuf": "2G"}, "rcvbuf"),
+    ({"mode": "spin"}, "mode.*'block', 'epoll' or 'busy'"),
+    ({"busy_poll_us": -1}, "busy_poll_us"),
+])
+def test_wrong_parameter_says_what_is_right(params: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        stacks.create("linux-udp", params)
+
+
+def test_sizes_are_read_with_units() -> None:
+    assert stacks.create("linux-udp", {"rcvbuf": "4M"}).params.model_dump()["rcvbuf"] == 4_000_000
