@@ -206,8 +206,8 @@ class LoadCurve(_Section):
     rates: Annotated[tuple[Load, ...], BeforeValidator(_loads), WithJsonSchema(
         {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}, "examples": [["50k", "100k"]]}),
         ] = Field(description="loads in frames per second per direction, such as [50k, 100k], or shares of line rate")
-    trial: Annotated[float, BeforeValidator(_cpu_trial), _text_schema(rf"^{_DECIMAL}\s*(ms|s|m|min|h)$", "3s")] = _optional(
-        "3s", "Length of each trial, at least 2s")
+    trial: Annotated[float, BeforeValidator(_cpu_trial), _text_schema(rf"^{_DECIMAL}\s*(ms|s|m|min|h)$", "3s"),
+                     ] = _optional("3s", "Length of each trial, at least 2s")
 
 
 class Measure(_Section):

@@ -102,6 +102,8 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return str(detail["ctx"]["error"])
     if kind == "model_type":
         return f"{_kind(value)} where keys and values are expected ({', '.join(_keys_at(model, detail['loc']))})"
+    if kind == "string_pattern_mismatch":
+        return f"{shown(value)} does not fit; {_description(model, detail['loc'])}"
     if kind in ("literal_error", "enum"):
         return f"{shown(value)} is not known; one of {detail['ctx']['expected']}"
     message = detail["msg"].replace("Input should be", "should be").replace("Field required", "is missing")

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The address plan of a run: links, flow prefixes, flows and directions. Everything lies in 198.18.0.0/15 (RFC 2544).
+
+Wire w: link 198.18.<w>.0/24, DUT .1, generator .2; flows behind the generator's end 198.19.<64 w>.0/18, routed by the
+DUT via the generator's address. Flows come from 198.19.<64 w + 1>.0 and up; forwarded ones go to 198.19.<64 w>.1.
+"""
+
+from __future__ import annotations
+
+from harness.errors import UsageError
+from harness.plan import DirectionPlan, FlowPlan, PortPlan, Role, WirePlan
+from harness.testbed import Port, Testbed
+
+LINK_PREFIX_LEN = 24
+#: UDP destination port of all test traffic: no service's, and below the ephemeral range.
+UDP_PORT = 9000
+FIRST_SOURCE_PORT = 1024
+MOST_SOURCE_IPS = 256
+MOST_SOURCE_PORTS = 65536 - FIRST_SOURCE_PORT
+
+
+def wire_plans(testbed: Testbed) -> tuple[WirePlan, ...]:
+    """Every wire of a testbed with its addresses."""
+    plans = []
+    for index, wire in enumerate(testbed.wires):
+        dut_port = testbed.dut(wire.host).ports[wire.port]
+        tg_port = testbed.generator.ports[wire.tg]
+        plans.append(WirePlan(
+            index=index, host=wire.host, tg=_port(tg_port, wire.tg, f"198.18.{index}.2"),
+            dut=_port(dut_port, wire.port, f"198.18.{index}.1"), speed_gbps=wire.speed,
+            flow_prefix=f"198.19.{64 * index}.0/18", virtual=testbed.lab,
+        ))
+    return tuple(plans)
+
+
+def _port(port: Port, index: int, ip: str) -> PortPlan:
+    return PortPlan(index=index, ifname=port.ifname, mac=port.mac, ip=ip, prefix_len=LINK_PREFIX_LEN, pci=port.pci)
+
+
+def wires_needed(role: Role) -> int:
+    """How many wires of a DUT a role uses: forward goes in on one and out on another."""
+    return 2 if role is Role.FORWARD else 1
+
+
+def factor_flows(count: int) -> tuple[int, int]:
+    """(source addresses, source ports) whose product is ``count``: as many addresses as divide it, at most 256.
+
+    Raises UsageError naming the nearest counts that work when the ports left over do not fit in UDP's."""
+    addresses = _addresses(count)
+    if addresses is None:
+        near = [n for n in (_nearest(count, -1), _nearest(count, 1)) if n is not None]
+        raise UsageError(f"{count} flows cannot be made of at most {MOST_SOURCE_IPS} addresses x {MOST_SOURCE_PORTS} "
+                         f"ports; nearest that can: {', '.join(map(str, near))}")
+    return addresses, count // addresses
+
+
+def _addresses(count: int) -> int | None:
+    largest = next(n for n in range(min(count, MOST_SOURCE_IPS), 0, -1) if count % n == 0)
+    return largest if count // largest <= MOST_SOURCE_PORTS else None
+
+
+def _nearest(count: int, step: int) -> int | None:
+    # A multiple of 256 always works up to 16.5 M flows, so the walk is short.
+    for candidate in range(count + step, count + step * (MOST_SOURCE_IPS + 1), step):
+        if 0 < candidate <= MOST_SOURCE_IPS * MOST_SOURCE_PORTS and _addresses(candidate) is not None:
+            return candidate
+    return None
+
+
+def directions(role: Role, wires: tuple[WirePlan, ...], flows: int, *, bidirectional: bool,
+               ) -> tuple[DirectionPlan, ...]:
+    """Where frames of a role go in and come back, with their flows. ``wires``: those the role uses, in order."""
+    if role is Role.FORWARD:
+        there = _direction(wires[0], wires[1].tg.index, _sink(wires[1]), flows)
+        back = _direction(wires[1], wires[0].tg.index, _sink(wires[0]), flows)
+        return (there, back) if bidirectional else (there,)
+    returns_to = None if role is Role.DROP else wires[0].tg.index
+    return (_direction(wires[0], returns_to, wires[0].dut.ip, flows),)
+
+
+def _sink(wire: WirePlan) -> str:
+    return f"198.19.{64 * wire.index}.1"
+
+
+def _direction(wire: WirePlan, rx_port: int | None, dst_ip: str, flows: int) -> DirectionPlan:
+    addresses, ports = factor_flows(flows)
+    return DirectionPlan(
+        tx_port=wire.tg.index, rx_port=rx_port, src_mac=wire.tg.mac, dst_mac=wire.dut.mac,
+        flows=FlowPlan(
+            count=flows, src_ip_first=f"198.19.{64 * wire.index + 1}.0", src_ips=addresses,
+            src_port_first=FIRST_SOURCE_PORT, src_ports=ports, dst_ip=dst_ip, dst_port=UDP_PORT,
+        ),
+    )

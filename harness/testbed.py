@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where to measure: the machines, ports, wires and cores of a testbed, from a file or from the lab on this machine.
+
+:func:`load_testbed` reads a file; the name ``lab`` stands for the embedded one, whose names and addresses come from
+:mod:`harness.lab`. A :class:`Testbed` is frozen and holds no secret: SSH uses key files or the agent, never passwords.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from harness import units
+from harness.errors import UsageError
+from harness.units import shown
+from harness.yamlfile import Location, load
+
+#: The builtin testbed.
+LAB = "lab"
+#: The address plan has a /18 of 198.19.0.0/16 for each wire's flows.
+MAX_WIRES = 4
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_HOST_PORT = re.compile(r"([A-Za-z0-9_.-]+)/(\d{1,2})")
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+_ADDRESS = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,252}$"
+#: The kernel's limit is 15 characters; a leading dash would read as an option.
+_IFNAME = r"^[A-Za-z0-9_.][A-Za-z0-9_.@-]{0,14}$"
+_PATH = r"^[A-Za-z0-9/~_.+ -]*$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _mac(value: object) -> object:
+    if not isinstance(value, str) or not _MAC.fullmatch(value.lower()):
+        raise ValueError(f"{shown(value)} is not a MAC address; write it like 3c:fd:fe:a0:00:01")
+    if int(value[:2], 16) & 1:
+        raise ValueError(f"{value} is a multicast address; write the port's own MAC")
+    return value.lower()
+
+
+def _pci(value: object) -> object:
+    if value == "":
+        return value
+    if not isinstance(value, str) or not _PCI.fullmatch(value.lower()):
+        raise ValueError(f"{shown(value)} is not a PCI address; write it like 0000:03:00.0")
+    return value.lower() if value.count(":") == 2 else f"0000:{value.lower()}"
+
+
+def _cores(value: object) -> tuple[int, ...]:
+    """``[2, 3, 8-11]``: core ids and ranges."""
+    cores: list[int] = []
+    for item in value if isinstance(value, list | tuple) else [value]:
+        first, dash, last = str(item).partition("-")
+        lowest = units.parse_count(first, what="a core id", most=4095)
+        cores += range(lowest, (units.parse_count(last, what="a core id", most=4095) if dash else lowest) + 1)
+    if not cores or len(set(cores)) != len(cores):
+        raise ValueError(f"{shown(value)} is not a list of distinct cores; write them like [2, 3, 8-11]")
+    return tuple(cores)
+
+
+Mac = Annotated[str, BeforeValidator(_mac)]
+Pci = Annotated[str, BeforeValidator(_pci)]
+Cores = Annotated[tuple[int, ...], BeforeValidator(_cores), WithJsonSchema(
+    {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}})]
+
+
+class Ssh(_Section):
+    """How to reach a host. The host's key has to be in ``known_hosts`` already: unknown keys are refused."""
+
+    address: str = Field(pattern=_ADDRESS, description="host name or address")
+    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="account; root, or has sudo")
+    port: int = Field(default=22, ge=1, le=65535, description="TCP port of the SSH server")
+    key: str = Field(default="", pattern=_PATH, description="Private key file; the SSH agent's keys when left out")
+    known_hosts: str = Field(default="~/.ssh/known_hosts", pattern=_PATH, description="File with the host's key")
+
+
+class Port(_Section):
+    """A network port, of the generator or of a DUT."""
+
+    mac: Mac = Field(description="the port's MAC address, like 3c:fd:fe:a0:00:01")
+    ifname: str = Field(default="", pattern=rf"^$|{_IFNAME}", description="The kernel's interface name")
+    pci: Pci = Field(default="", description="PCI address; needed by stacks that take the port from the kernel")
+
+
+class Trex(_Section):
+    """A TRex installation on the generator host."""
+
+    dir: str = Field(pattern=r"^/[A-Za-z0-9/_.+ -]+$", description="TRex's directory, such as /opt/trex/v3.08")
+    sync_port: int = Field(default=4501, ge=1, le=65535, description="Port of the server's RPC")
+    async_port: int = Field(default=4500, ge=1, le=65535, description="Port of the server's events")
+
+
+class GeneratorHost(_Section):
+    """The traffic generator: TRex where ``trex`` names an installation, xdpgen otherwise."""
+
+    ssh: Ssh | None = Field(default=None, description="How to reach it; this machine when left out")
+    cores: Cores = Field(description="cores the generator may use, like [2, 3, 8-11]")
+    ports: tuple[Port, ...] = Field(min_length=1, max_length=8, description="the generator's ports, in its own order")
+    trex: Trex | None = Field(default=None, description="The TRex installation; xdpgen is used when left out")
+    sync_port: int = Field(default=4501, ge=1, le=65535, description="xdpgen: port of its RPC")
+    async_port: int = Field(default=4500, ge=1, le=65535, description="xdpgen: port of its events")
+
+    @property
+    def kind(self) -> Literal["trex", "xdpgen"]:
+        """Which generator it is."""
+        return "trex" if self.trex else "xdpgen"
+
+
+class DutHost(_Section):
+    """A device under test."""
+
+    name: str = Field(pattern=_NAME, description="a short name for results")
+    ssh: Ssh = Field(description="how to reach it: address, user, port, key, known_hosts")
+    management: str = Field(pattern=_IFNAME, description="the interface that carries SSH; it is never touched")
+    cores: Cores = Field(description="cores stacks may use, in the order they are given out, like [2, 3, 8-11]")
+    all_cores: int = Field(ge=1, le=4096, description="how many cores the host has")
+    ports: tuple[Port, ...] = Field(min_length=1, max_length=8, description="the host's test ports")
+
+
+class Wire(_Section):
+    """A cable from a generator port to a DUT port."""
+
+    tg: int = Field(ge=0, le=7, description="index of the generator's port")
+    dut: str = Field(description="DUT and index of its port, such as sut1/0")
+    speed: Annotated[float, BeforeValidator(units.parse_speed_gbps), WithJsonSchema(
+        {"type": "string", "examples": ["10G"]})] = Field(description="the link's speed, such as 10G (Gbit/s)")
+
+    @property
+    def host(self) -> str:
+        """Name of the DUT."""
+        return self.dut.rpartition("/")[0]
+
+    @property
+    def port(self) -> int:
+        """Index of the DUT's port."""
+        return int(self.dut.rpartition("/")[2])
+
+
+class Testbed(_Section):
+    """A testbed: a generator, one or more DUTs, and the wires between them. Speeds are in Gbit/s."""
+
+    __test__ = False  # the name begins with "Test", pytest must not collect it
+
+    name: str = Field(pattern=_NAME, description="a short name for results")
+    generator: GeneratorHost = Field(description="the traffic generator: cores, ports, ssh, trex")
+    duts: tuple[DutHost, ...] = Field(min_length=1, max_length=8, description="list the devices under test")
+    wires: tuple[Wire, ...] = Field(min_length=1, max_length=MAX_WIRES, description="list the wires, like {tg: 0, "
+                                                                                    "dut: sut1/0, speed: 10G}")
+
+    @property
+    def lab(self) -> bool:
+        """Whether this is the embedded lab (its wires are virtual)."""
+        return self.name == LAB
+
+    def dut(self, name: str) -> DutHost:
+        """The DUT of this name; KeyError when there is none."""
+        for dut in self.duts:
+            if dut.name == name:
+                return dut
+        raise KeyError(name)
+
+    def wires_of(self, host: str) -> tuple[tuple[int, Wire], ...]:
+        """(index, wire) of each wire to a DUT, in order."""
+        return tuple((index, wire) for index, wire in enumerate(self.wires) if wire.host == host)
+
+
+def load_testbed(path: Path) -> Testbed:
+    """Read and check a testbed file. Raises UsageError with one line a problem."""
+    document = load(path)
+    testbed = document.validate(Testbed)
+    problems = [str(document.error(location, message)) for location, message in _contradictions(testbed)]
+    if problems:
+        raise UsageError("\n".join(problems))
+    return testbed
+
+
+def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
+    problems: list[tuple[Location, str]] = []
+    if testbed.name == LAB:
+        problems.append((("name",), "lab is the embedded testbed; choose another name"))
+    for index, dut in enumerate(testbed.duts):
+        at: Location = ("duts", index)
+        if dut.name in [other.name for other in testbed.duts[:index]]:
+            problems.append(((*at, "name"), f"{dut.name} is given twice; choose another name"))
+        if dut.management in [port.ifname for port in dut.ports]:
+            problems.append(((*at, "management"), f"{dut.management} is also a test port; SSH would be cut off"))
+        beyond = [core for core in dut.cores if core >= dut.all_cores]
+        if beyond:
+            problems.append(((*at, "cores"), f"core {beyond[0]} does not exist; all_cores says {dut.all_cores}, so "
+                                             f"cores are 0 to {dut.all_cores - 1}"))
+        problems += [((*at, "ports", number), "is known by neither ifname nor pci; give one of them")
+                     for number, port in enumerate(dut.ports) if not (port.ifname or port.pci)]
+    return problems + _wire_problems(testbed) + _mac_problems(testbed)
+
+
+def _wire_problems(testbed: Testbed) -> list[tuple[Location, str]]:
+    problems: list[tuple[Location, str]] = []
+    ends: set[tuple[str, int]] = set()
+    names = {dut.name: dut for dut in testbed.duts}
+    for index, wire in enumerate(testbed.wires):
+        at: Location = ("wires", index)
+        match = _HOST_PORT.fullmatch(wire.dut)
+        if match is None or wire.host not in names or wire.port >= len(names[wire.host].ports):
+            known = [f"{dut.name}/{port}" for dut in testbed.duts for port in range(len(dut.ports))]
+            problems.append(((*at, "dut"), f"{shown(wire.dut)} is no port of a DUT; one of {', '.join(known)}"))
+            continue
+        if wire.tg >= len(testbed.generator.ports):
+            problems.append(((*at, "tg"), f"the generator has no port {wire.tg}; it has "
+                                          f"{len(testbed.generator.ports)}, counted from 0"))
+        for end in (("generator", wire.tg), (wire.host, wire.port)):
+            if end in ends:
+                problems.append((at, f"port {end[1]} of {end[0]} already has a wire"))
+            ends.add(end)
+    wired = {wire.host for wire in testbed.wires}
+    problems += [(("duts", index), f"{dut.name} has no wire; add one under wires")
+                 for index, dut in enumerate(testbed.duts) if dut.name not in wired]
+    return problems
+
+
+def _mac_problems(testbed: Testbed) -> list[tuple[Location, str]]:
+    places: list[tuple[Location, Port]] = [
+        (("generator", "ports", i), port) for i, port in enumerate(testbed.generator.ports)]
+    places += [(("duts", d, "ports", i), p) for d, dut in enumerate(testbed.duts) for i, p in enumerate(dut.ports)]
+    seen: dict[str, Location] = {}
+    problems: list[tuple[Location, str]] = []
+    for location, port in places:
+        if port.mac in seen:
+            problems.append(((*location, "mac"), f"{port.mac} is given twice; every port has its own MAC"))
+        seen[port.mac] = location
+    return problems
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a testbed file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Testbed.model_json_schema(),
+            "title": "Harness testbed"}
+
