@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import estimate, stacks
-from harness.addresses import directions, factor_flows, wire_plans, wires_needed
 from harness.errors import UsageError
+from harness.flows import directions, factor_flows, wire_plans, wires_needed
 from harness.plan import (
     GeneratorPlan,
     HostPlan,

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,13 +17,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from harness import units
 from harness.errors import UsageError
+from harness.lab.addresses import DUT_HOST, MAX_WIRES
+from harness.plan import PortPlan, WirePlan
 from harness.units import shown
 from harness.yamlfile import Location, load
 
 #: The builtin testbed.
 LAB = "lab"
-#: The address plan has a /18 of 198.19.0.0/16 for each wire's flows.
-MAX_WIRES = 4
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -117,7 +119,7 @@ class DutHost(_Section):
     """A device under test."""
 
     name: str = Field(pattern=_NAME, description="a short name for results")
-    ssh: Ssh = Field(description="how to reach it: address, user, port, key, known_hosts")
+    ssh: Ssh | None = Field(default=None, description="how to reach it: address, user, port, key, known_hosts")
     management: str = Field(pattern=_IFNAME, description="the interface that carries SSH; it is never touched")
     cores: Cores = Field(description="cores stacks may use, in the order they are given out, like [2, 3, 8-11]")
     all_cores: int = Field(ge=1, le=4096, description="how many cores the host has")
@@ -181,6 +183,22 @@ def load_testbed(path: Path) -> Testbed:
     return testbed
 
 
+def lab_testbed(wires: Sequence[WirePlan], tg_cores: Sequence[int], dut_cores: Sequence[int]) -> Testbed:
+    """The embedded lab as a testbed, from its wires and its split of cores (:mod:`harness.lab`)."""
+    return Testbed(
+        name=LAB,
+        generator=GeneratorHost(cores=tuple(tg_cores), ports=tuple(_lab_port(wire.tg) for wire in wires)),
+        duts=(DutHost(name=DUT_HOST, management="lo", cores=tuple(dut_cores), all_cores=os.cpu_count() or 1,
+                      ports=tuple(_lab_port(wire.dut) for wire in wires)),),
+        wires=tuple(Wire.model_validate({"tg": wire.tg.index, "dut": f"{wire.host}/{wire.dut.index}",
+                                         "speed": f"{wire.speed_gbps:g}G"}) for wire in wires),
+    )
+
+
+def _lab_port(port: PortPlan) -> Port:
+    return Port(mac=port.mac, ifname=port.ifname)
+
+
 def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
     problems: list[tuple[Location, str]] = []
     if testbed.name == LAB:
@@ -189,6 +207,8 @@ def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
         at: Location = ("duts", index)
         if dut.name in [other.name for other in testbed.duts[:index]]:
             problems.append(((*at, "name"), f"{dut.name} is given twice; choose another name"))
+        if dut.ssh is None:
+            problems.append((at, "ssh is missing; how to reach it: {address: ..., user: root}"))
         if dut.management in [port.ifname for port in dut.ports]:
             problems.append(((*at, "management"), f"{dut.management} is also a test port; SSH would be cut off"))
         beyond = [core for core in dut.cores if core >= dut.all_cores]

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The address plan of a run: links, flow prefixes, flows and directions. Everything lies in 198.18.0.0/15 (RFC 2544).
+"""Wires, flows and directions of a Plan: which addresses, ports and MACs the test frames carry, and where they go.
 
-Wire w: link 198.18.<w>.0/24, DUT .1, generator .2; flows behind the generator's end 198.19.<64 w>.0/18, routed by the
-DUT via the generator's address. Flows come from 198.19.<64 w + 1>.0 and up; forwarded ones go to 198.19.<64 w>.1.
+The prefixes of a wire are those of :mod:`harness.lab.addresses`, on every testbed. Flows of wire w come from
+198.19.<64 w + 1>.0 and up; forwarded ones go to 198.19.<64 w>.1 behind the wire they leave by.
 """
 
 from __future__ import annotations
 
+import ipaddress
+
 from harness.errors import UsageError
+from harness.lab.addresses import LINK_PREFIX_LEN, flow_prefix, link_ip
 from harness.plan import DirectionPlan, FlowPlan, PortPlan, Role, WirePlan
 from harness.testbed import Port, Testbed
 
-LINK_PREFIX_LEN = 24
 #: UDP destination port of all test traffic: no service's, and below the ephemeral range.
 UDP_PORT = 9000
 FIRST_SOURCE_PORT = 1024
@@ -26,9 +28,9 @@ def wire_plans(testbed: Testbed) -> tuple[WirePlan, ...]:
         dut_port = testbed.dut(wire.host).ports[wire.port]
         tg_port = testbed.generator.ports[wire.tg]
         plans.append(WirePlan(
-            index=index, host=wire.host, tg=_port(tg_port, wire.tg, f"198.18.{index}.2"),
-            dut=_port(dut_port, wire.port, f"198.18.{index}.1"), speed_gbps=wire.speed,
-            flow_prefix=f"198.19.{64 * index}.0/18", virtual=testbed.lab,
+            index=index, host=wire.host, tg=_port(tg_port, wire.tg, link_ip(index, "tg")),
+            dut=_port(dut_port, wire.port, link_ip(index, "dut")), speed_gbps=wire.speed,
+            flow_prefix=flow_prefix(index), virtual=testbed.lab,
         ))
     return tuple(plans)
 
@@ -79,7 +81,11 @@ def directions(role: Role, wires: tuple[WirePlan, ...], flows: int, *, bidirecti
 
 
 def _sink(wire: WirePlan) -> str:
-    return f"198.19.{64 * wire.index}.1"
+    return str(ipaddress.ip_network(wire.flow_prefix)[1])
+
+
+def _first_source(wire: WirePlan) -> str:
+    return str(ipaddress.ip_network(wire.flow_prefix)[MOST_SOURCE_IPS])
 
 
 def _direction(wire: WirePlan, rx_port: int | None, dst_ip: str, flows: int) -> DirectionPlan:
@@ -87,7 +93,7 @@ def _direction(wire: WirePlan, rx_port: int | None, dst_ip: str, flows: int) -> 
     return DirectionPlan(
         tx_port=wire.tg.index, rx_port=rx_port, src_mac=wire.tg.mac, dst_mac=wire.dut.mac,
         flows=FlowPlan(
-            count=flows, src_ip_first=f"198.19.{64 * wire.index + 1}.0", src_ips=addresses,
+            count=flows, src_ip_first=_first_source(wire), src_ips=addresses,
             src_port_first=FIRST_SOURCE_PORT, src_ports=ports, dst_ip=dst_ip, dst_port=UDP_PORT,
         ),
     )
