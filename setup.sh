@@ -30,10 +30,19 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "setup: this is not Debian or Ubuntu; install the equivalents of: ${missing[*]}" >&2
     exit 3
   fi
-  # Ubuntu's chromium is a snap stub that cannot run under root here; its browser tests use what is installed.
   echo "setup: installing ${missing[*]}"
+  # The lab needs sshd's program, not a server on this machine: keep the package from starting one.
+  new_sshd=
+  if [[ " ${missing[*]} " == *" openssh-server "* && -d /run/systemd/system ]]; then
+    new_sshd=yes
+    $SUDO systemctl mask --quiet ssh.service ssh.socket
+  fi
   $SUDO apt-get update -qq
   $SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  if [ -n "$new_sshd" ]; then
+    $SUDO systemctl unmask --quiet ssh.service ssh.socket
+    $SUDO systemctl disable --quiet ssh.service ssh.socket
+  fi
 fi
 
 if [ ! -x "$venv/bin/python" ]; then

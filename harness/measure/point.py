@@ -124,8 +124,8 @@ class PointMeasurement:
     def _latency(self) -> None:
         bound, of = self._reference(), self.settings.latency_of
         for fraction in self.settings.latency_fractions:
-            if bound is None or bound.load_pps is None:
-                why = f"no {of.upper()} was found"
+            if bound is None or bound.load_pps is None or self.bench.discard_counter:
+                why = "not defined for role drop" if self.bench.discard_counter else f"no {of.upper()} was found"
                 self.outcome.latency.append(
                     LatencyAt(fraction=fraction, of=of, load_pps=0.0, trial=-1, percentiles=None, reason=why)
                 )

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan -> trials -> store; the only module that knows the order of things.
+
+    testbed up -> hosts and generator connected -> ceilings -> every (repeat, point): deploy, role check, measure,
+    undeploy -> testbed down
+
+One ExitStack owns what was changed; it unwinds past failures. A point that fails is recorded with its reason and the
+others go on. Ctrl-C unwinds too and leaves a run that can be reported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import harness
+from harness import stacks
+from harness.machines import Machines, machines_of
+from harness.errors import EXIT_INTERRUPTED, GeneratorError, HarnessError, HostError, MeasurementError, StackError
+from harness.generator.contract import TrafficSpec
+from harness.measure.point import PointMeasurement, Watcher
+from harness.measure.rolecheck import check_role
+from harness.measure.trial import Bench, make_trial
+from harness.options import RunOptions
+from harness.plan import Plan, PointPlan, Role
+from harness.progress import Progress
+from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, Verdict
+from harness.stack import RunningStack, Stack, StackContext
+from harness.store import RunWriter, Store, new_run_id, now
+
+#: Readings that mean "measured, but not everything".
+_INCOMPLETE = 4
+
+
+def run(options: RunOptions, progress: Progress) -> int:
+    """Run a scenario; returns the exit code. Raises HarnessError when nothing could be measured at all."""
+    with ExitStack() as owned:
+        machines = owned.enter_context(machines_of(options, progress.message))
+        plan = machines.plan
+        writer = owned.enter_context(Store(options.results).create(_run_info(options, plan)))
+        progress.run_started(plan)
+        started = time.monotonic()
+        session = _Session(machines, plan, writer, progress)
+        try:
+            session.connect(owned)
+            session.ceilings()
+            session.points()
+        except KeyboardInterrupt:
+            _finish(writer, "interrupted", EXIT_INTERRUPTED, started, session)
+            raise
+        except HarnessError as error:
+            writer.info.notes.append(str(error))
+            _finish(writer, "failed", error.exit_code, started, session)
+            raise
+        code = _INCOMPLETE if session.incomplete else 0
+        _finish(writer, "complete", code, started, session)
+        progress.run_done(writer.path, code)
+        return code
+
+
+def _run_info(options: RunOptions, plan: Plan) -> RunInfo:
+    return RunInfo(
+        run_id=new_run_id(plan.scenario), harness_version=harness.__version__, started_at=now(),
+        command=list(options.command), scenario_text=options.scenario.read_text(encoding="utf-8"),
+        scenario=dict(options.load_scenario().model_dump(mode="json")), plan=dataclasses.asdict(plan), seed=plan.seed,
+        notes=list(plan.notes),
+    )
+
+
+def _finish(writer: RunWriter, state: str, code: int, started: float, session: _Session) -> None:
+    writer.info.wall_s = time.monotonic() - started
+    writer.info.trials_s = session.trials_s
+    writer.finish(state, code)
+
+
+@dataclass
+class _Session:
+    """One run under way: the machines, what has been measured, who is told."""
+
+    machines: Machines
+    plan: Plan
+    writer: RunWriter
+    progress: Progress
+    incomplete: bool = False
+    trials_s: float = 0.0
+    _number: int = 0
+    _ceiling: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def connect(self, owned: ExitStack) -> None:
+        """Hosts first (their locks say who else is there), then the generator."""
+        for name in self.machines.dut_names():
+            dut = self.machines.connect_dut(name, owned)
+            self.writer.info.hosts[name] = dict(dut.facts())
+        self.machines.start_generator(owned)
+        self.writer.info.generator = dict(self.machines.generator.describe())
+        self.writer.save()
+
+    # ------------------------------------------------------------------------------------------------- trials
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def record(self, trial: Trial) -> None:
+        self.writer.add_trial(trial)
+        self.trials_s += max(trial.real_s, trial.duration_s)
+        self.progress.trial_done(trial)
+
+    def watcher(self) -> Watcher:
+        return Watcher(self.record, self.progress.trial_started, self.progress.bounds, self.next_number)
+
+    # ----------------------------------------------------------------------------------------------- ceilings
+
+    def ceilings(self) -> None:
+        """Once a run for every (host, frame): the same wire with the cheapest responder that is known."""
+        for point in self.plan.points:
+            key = (point.host, point.frame_bytes)
+            if key not in self._ceiling:
+                self._ceiling[key] = self._measure_ceiling(point)
+        self.writer.save()
+
+    def _measure_ceiling(self, like: PointPlan) -> float:
+        """Offered rate that bounds the searches: the smaller of line rate and what the generator sent."""
+        responder = _cheapest(like.role)
+        if responder is None:
+            return self._no_ceiling(like, "", f"no stack is known as the cheapest responder for role {like.role}")
+        point = dataclasses.replace(
+            like, id="ceiling", label=f"ceiling: {responder.name}", stack=responder.name, params={},
+        )
+        duration = self.plan.measure.search.trial_s if self.plan.measure.search else 1.0
+        try:
+            with self._deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
+                bench.generator.configure(TrafficSpec(point.directions, point.frame_bytes))
+                self.progress.trial_started(Phase.CEILING, point.line_rate_pps, duration)
+                trial = make_trial(bench, number=self.next_number(), repeat=0, phase=Phase.CEILING, attempt=0,
+                                   rate_pps=point.line_rate_pps, duration_s=duration)
+        except MeasurementError as error:
+            return self._no_ceiling(like, responder.name, str(error))
+        self.record(trial)
+        self.writer.info.ceilings.append(Ceiling(
+            frame_bytes=like.frame_bytes, host=like.host, stack=responder.name, sent_pps=trial.offered_pps,
+            received_pps=trial.forwarding_pps, trial=trial.number,
+        ))
+        return min(like.line_rate_pps, trial.offered_pps)
+
+    def _no_ceiling(self, like: PointPlan, stack: str, reason: str) -> float:
+        self.progress.message(f"the generator's ceiling is unknown: {reason}; searching up to line rate")
+        self.writer.info.ceilings.append(Ceiling(
+            frame_bytes=like.frame_bytes, host=like.host, stack=stack, sent_pps=None, received_pps=None, trial=-1,
+            reason=reason,
+        ))
+        return like.line_rate_pps
+
+    # ------------------------------------------------------------------------------------------------- points
+
+    def points(self) -> None:
+        """Every repeat of every point in the Plan's order."""
+        for index, (repeat, point_id) in enumerate(self.plan.sequence):
+            point = self.plan.point(point_id)
+            self.progress.point_started(point, repeat, index, len(self.plan.sequence))
+            outcome = PointOutcome(point=point.id, repeat=repeat)
+            self._one_point(point, repeat, outcome)
+            if outcome.status != "ok":
+                self.incomplete = True
+            self.writer.add_outcome(outcome)
+            self.progress.point_done(outcome)
+
+    def _one_point(self, point: PointPlan, repeat: int, outcome: PointOutcome) -> None:
+        """Deploy and measure; a failure is recorded in the outcome and does not end the run."""
+        stack = stacks.create(point.stack, point.params)
+        missing = stack.requirements(self.machines.dut(point.host), point)
+        if missing:
+            outcome.status, outcome.verdicts = "skipped", [Verdict.SKIPPED]
+            outcome.reason = "; ".join(f"{m.what} ({m.remedy})" for m in missing)
+            return
+        try:
+            with self._deployed(point, outcome) as bench:
+                self._measure(bench, repeat, outcome)
+        except (StackError, GeneratorError, HostError, MeasurementError) as error:
+            outcome.status, outcome.reason = "failed", str(error)
+            outcome.verdicts = [*outcome.verdicts, Verdict.FAILED]
+            outcome.log_tail = outcome.log_tail or getattr(error, "log_tail", "")
+            self.writer.log(f"{point.id}-{repeat}.log", f"{error}\n\n{outcome.log_tail}\n")
+            self._revive()
+
+    def _measure(self, bench: Bench, repeat: int, outcome: PointOutcome) -> None:
+        ceiling = self._ceiling[bench.point.host, bench.point.frame_bytes]
+        measurement = PointMeasurement(
+            bench, self.plan.measure, repeat, ceiling, self.watcher(), self.machines.restart_generator, outcome,
+        )
+        measurement.run()
+
+    def _revive(self) -> None:
+        """After a failed point the generator may be dead; the next point needs one."""
+        if not self.machines.generator_alive():
+            self.machines.restart_generator()
+
+    @contextmanager
+    def _deployed(self, point: PointPlan, outcome: PointOutcome) -> Iterator[Bench]:
+        """Deploy, pin, check the role; on leaving, undeploy. Fills in the outcome's times and semantics."""
+        stack, dut = stacks.create(point.stack, point.params), self.machines.dut(point.host)
+        info = stack.roles[point.role]
+        outcome.semantics = info.semantics
+        started = time.monotonic()
+        with stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running:
+            self.machines.pin(point)
+            bench = self._bench(point, running, info.discard_counter)
+            try:
+                check_role(self.machines.generator, point, info, bench.discarded if info.discard_counter else None)
+                outcome.deploy_s, outcome.degraded = time.monotonic() - started, running.degraded
+                if running.degraded:
+                    outcome.verdicts.append(Verdict.DEGRADED)
+                yield bench
+            except MeasurementError:
+                outcome.log_tail = running.log_tail()
+                raise
+            finally:
+                started = time.monotonic()
+        outcome.undeploy_s = time.monotonic() - started
+
+    def _bench(self, point: PointPlan, running: RunningStack, discard_counter: str) -> Bench:
+        ifnames = [wire.dut.ifname for wire in point.wires if wire.dut.ifname]
+        return Bench(
+            generator=self.machines.generator, dut=self.machines.dut(point.host), point=point, stack=running,
+            discard_counter=discard_counter if point.role is Role.DROP else "",
+            nominal_hz=self.machines.nominal_hz(point.host), lab=self.plan.lab,
+            live_queues=len(self.plan.generator.cores) if self.plan.lab else len(point.cores),
+            own_threads=tuple(f"napi/{name}-" for name in ifnames), ifnames=ifnames,
+        )
+
+
+def _cheapest(role: Role) -> type[Stack] | None:
+    """The stack that calls itself the cheapest responder for a role; by name if several do."""
+    for _, kind in sorted(stacks.available().items()):
+        if role in kind.ceiling_for:
+            return kind
+    return None

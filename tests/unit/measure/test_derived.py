@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPU, latency, pauses, accounting and verdicts from made-up recordings with known answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.generator.contract import DirectionResult, LatencyResult, SelfReport, TrafficResult
+from harness.generator.histogram import merge, percentile, thin
+from harness.host.contract import CpuSample, Sampling
+from harness.measure.accounting import Readings, losses_by_place
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work
+from harness.measure.latency import percentiles
+from harness.measure.pauses import PauseLog, within
+from harness.measure.verdicts import judge, short_of, stretched
+from harness.records import Phase, Trial, Verdict
+
+S = 1_000_000_000
+
+
+def traffic(asked: int, sent: int, received: int, *, stall: int = 0, real: float = 1.0, use: float = 0.5,
+            refused: int = 0) -> TrafficResult:
+    direction = DirectionResult(tx_port=0, rx_port=0, asked=asked, sent=sent, received=received, refused=refused,
+                                skipped={"stall": stall} if stall else {})
+    return TrafficResult([direction], [], SelfReport(1.0, real, 0, S, use, 0))
+
+
+def trial(sent: int, lost: int, unexplained: int = 0) -> Trial:
+    return Trial(number=1, point="p", repeat=0, phase=Phase.SEARCH, started_at="", asked_pps=sent, duration_s=1.0,
+                 real_s=1.0, sent=sent, lost=lost, received=sent - lost, offered_pps=sent, unexplained=unexplained)
+
+
+def verdicts(t: Trial, tr: TrafficResult, pauses: PauseLog, queues: int = 2) -> list[Verdict]:
+    return judge(t, tr, pauses, lab=False, live_queues=queues)
+
+
+QUIET = PauseLog([], [])
+
+
+def test_shortfall_that_is_no_pause_is_the_generators() -> None:
+    assert verdicts(trial(990, 0), traffic(1000, 990, 990), QUIET) == [Verdict.GENERATOR_LIMITED]
+    assert verdicts(trial(990, 0), traffic(1000, 990, 990, stall=10), QUIET) == [Verdict.PAUSED]
+    assert verdicts(trial(1000, 0), traffic(1000, 1000, 1000), QUIET) == []
+    assert short_of(traffic(1000, 980, 980, stall=15)) == 5
+
+
+def test_duration_stretching_is_seen() -> None:
+    stretch = traffic(1000, 1000, 1000, real=2.6)
+    assert stretched(stretch)
+    assert verdicts(trial(1000, 0), stretch, QUIET) == [Verdict.GENERATOR_LIMITED]
+    assert not stretched(traffic(1000, 1000, 1000, real=1.03))
+
+
+def test_loss_is_a_pauses_only_when_the_pause_could_fill_a_ring() -> None:
+    lost = trial(100_000, 50)
+    short, long = PauseLog([], [(0, 100_000)]), PauseLog([(5, 2_000_000)], [])
+    assert Verdict.PAUSED not in verdicts(lost, traffic(100_000, 100_000, 99_950), short)
+    assert Verdict.PAUSED in verdicts(lost, traffic(100_000, 100_000, 99_950), long)
+    assert Verdict.PAUSED not in verdicts(trial(100_000, 0), traffic(100_000, 100_000, 100_000), long)
+
+
+def test_unexplained_loss_and_lab_verdicts() -> None:
+    assert Verdict.UNEXPLAINED_LOSS in verdicts(trial(1000, 20, 11), traffic(1000, 1000, 980), QUIET)
+    assert Verdict.UNEXPLAINED_LOSS not in verdicts(trial(1000, 20, 9), traffic(1000, 1000, 980), QUIET)
+    found = judge(trial(1000, 0), traffic(1000, 1000, 1000), QUIET, lab=True, live_queues=1)
+    assert found == [Verdict.LAB, Verdict.LAB_RSS]
+
+
+def test_pauses_are_cut_to_the_trial() -> None:
+    assert within([(0, 50), (90, 20), (500, 5), (95, 0)], 40, 100) == [(40, 10), (90, 10)]
+    record = PauseLog([(0, 5)], [(0, 7), (1, 3)]).record("probe")
+    assert (record.generator, record.dut, record.total_ns, record.longest_ns) == (1, 2, 15, 7)
+
+
+def sample(at_s: float, user: float, idle: float, run_s: float | None) -> CpuSample:
+    ticks = {0: {"user": user, "idle": idle}, 1: {"user": 0.0, "idle": at_s}}
+    run = None if run_s is None else {0: round(run_s * S), 1: 0}
+    return CpuSample(round(at_s * S), ticks, run)
+
+
+def test_cpu_uses_only_samples_inside_the_trial() -> None:
+    sampling = Sampling([sample(0, 0, 0, 0), sample(1, 0.9, 0.1, 0.9), sample(3, 1.9, 1.1, 1.8), sample(9, 9, 9, 9)],
+                        [], 0.009)
+    cpu = cpu_of_trial(sampling, round(0.5 * S), round(3.5 * S), [0], 3.0)
+    assert cpu is not None
+    assert cpu.seconds == pytest.approx(2.0)
+    assert not cpu.indicative
+    assert cpu.cores[0].given
+    assert cpu.cores[0].user == pytest.approx(0.5)
+    assert cpu.cores[0].run == pytest.approx(0.45)
+    assert cpu.busy_cores == pytest.approx(0.45)
+    assert cpu.sampling_cost == pytest.approx(0.001)
+    add_cycles(cpu, 300_000, 2.5e9, 3.0)
+    assert cpu.cycles_per_packet == pytest.approx(0.45 * 2.5e9 / 100_000)
+    assert cpu_of_trial(sampling, 4 * S, 8 * S, [0], 3.0) is None
+
+
+def test_work_on_other_cores_is_named() -> None:
+    sampling = Sampling([sample(0, 0, 0, 0), sample(2, 0, 2, 0)], [], 0.0,
+                        {(1, "napi/d0-5"): 0.5, (1, "generator"): 2.0, (0, "napi/d0-6"): 1.0, (1, "napi/d1-1"): 0.01})
+    cpu = cpu_of_trial(sampling, 0, 2 * S, [0], 2.0)
+    assert cpu is not None
+    assert extra_work(cpu, sampling, ["napi/d"], shared_cores=True) == ["core 1: napi/d0-5 25.0 %"]
+
+
+def latency(histogram: list[tuple[int, int]], sent: int) -> LatencyResult:
+    received = sum(c for _, c in histogram)
+    return LatencyResult(0, sent, received, 0, 0, 0, histogram[0][0], histogram[-1][0], 50.0, 1.0, histogram, 1)
+
+
+def test_percentiles_need_ten_samples_behind_them() -> None:
+    histogram = [(v, 1) for v in range(1, 1001)]
+    assert percentile(histogram, 0.5) == 500
+    assert percentile(histogram, 0.99) == 990
+    assert percentile(histogram, 0.999) is None
+    assert percentile([], 0.5) is None
+    found = percentiles([latency(histogram, 1003), latency([(2000, 9000)], 9000)])
+    assert found is not None
+    assert (found.samples, found.lost, found.p50_ns, found.max_ns, found.p999_ns) == (10_000, 3, 2000, 2000, 2000)
+
+
+def test_thinning_keeps_totals() -> None:
+    histogram = merge([[(v, 2) for v in range(1000)], [(5, 1)]])
+    assert sum(c for _, c in thin(histogram)) == 2001
+    assert len(thin(histogram)) <= 400
+
+
+def test_every_lost_frame_gets_one_place() -> None:
+    before = Readings({"d0": {"rx_queue_0_drops": 5, "rx_missed_errors": 1}}, {"udp.RcvbufErrors": 3}, {})
+    after = Readings({"d0": {"rx_queue_0_drops": 15, "rx_missed_errors": 11}},
+                     {"udp.RcvbufErrors": 10, "softnet.1.dropped": 4}, {"application": 2})
+    places = losses_by_place(before, after, traffic(100, 100, 60, refused=20))
+    assert places == {"DUT ring": 30, "softirq backlog": 4, "socket buffer": 7, "application": 2}
+    own = Readings(after.dut, after.system, {"socket buffer": 6})
+    assert losses_by_place(before, own, traffic(100, 100, 60))["socket buffer"] == 6

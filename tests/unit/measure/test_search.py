@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search against a simulated DUT with a known capacity (a known answer needs a simulation)."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.measure.search import bounds_so_far, raw_bound, search, worst_loss
+from harness.plan import SearchSettings
+from harness.records import Direction, Phase, Trial, Verdict
+
+SETTINGS = SearchSettings(
+    goals=("mrr", "ndr", "pdr"), trial_s=1.0, initial_trial_s=0.5, width=0.005, pdr_loss=0.005,
+    min_load_pps=1000.0, max_search_s=600.0,
+)
+
+
+def simulated_trial(rate: float, duration: float, forwarded: float, sent: float | None = None) -> Trial:
+    asked = round(rate * duration)
+    offered = asked if sent is None else round(sent * duration)
+    received = min(offered, round(forwarded * duration))
+    return Trial(
+        number=1, point="p", repeat=0, phase=Phase.SEARCH, started_at="", asked_pps=rate, duration_s=duration,
+        real_s=duration, sent=offered, received=received, lost=offered - received, offered_pps=offered / duration,
+        forwarding_pps=received / duration, loss_ratio=(offered - received) / offered,
+        directions=[Direction(tx_port=0, rx_port=0, asked=asked, sent=offered, received=received,
+                              lost=offered - received)],
+    )
+
+
+class SimulatedDut:
+    """Forwards up to ``capacity`` frames per second; the generator sends at most ``ceiling``."""
+
+    def __init__(self, capacity: float, ceiling: float = float("inf")) -> None:
+        self.capacity, self.ceiling, self.trials = capacity, ceiling, 0
+
+    def measure(self, duration: float, load: float) -> Trial:
+        self.trials += 1
+        sent = min(load, self.ceiling)
+        return simulated_trial(load, duration, min(sent, self.capacity), sent)
+
+
+@pytest.mark.parametrize("capacity", [37_000.0, 480_000.0, 2_900_000.0])
+def test_ndr_and_pdr_bracket_a_known_capacity(capacity: float) -> None:
+    dut = SimulatedDut(capacity)
+    told: list[str] = []
+    found = search(SETTINGS, 5_000_000.0, dut.measure, lambda goal, low, high: told.append(goal))
+    ndr, pdr, mrr = found.bounds["ndr"], found.bounds["pdr"], found.bounds["mrr"]
+    assert ndr.load_pps is not None
+    assert ndr.upper_pps is not None
+    assert ndr.load_pps <= capacity <= ndr.upper_pps
+    assert ndr.upper_pps - ndr.load_pps <= 0.0051 * ndr.upper_pps
+    assert pdr.load_pps is not None
+    assert pdr.load_pps == pytest.approx(capacity / 0.995, rel=0.006)
+    assert mrr.pps == pytest.approx(capacity, rel=1e-6)
+    assert set(told) == {"ndr", "pdr"}
+    assert dut.trials <= 60
+
+
+def test_no_loss_up_to_the_maximum_is_generator_limited_not_a_capacity() -> None:
+    found = search(SETTINGS, 1_000_000.0, SimulatedDut(9e9).measure, lambda *_: None)
+    assert found.bounds["ndr"].upper_pps is None
+    assert found.bounds["ndr"].verdicts == [Verdict.GENERATOR_LIMITED]
+    assert "no upper bound" in found.bounds["ndr"].reason
+
+
+def test_a_load_beyond_what_the_generator_sends_is_never_an_ndr() -> None:
+    found = search(SETTINGS, 2_000_000.0, SimulatedDut(9e9, ceiling=700_000.0).measure, lambda *_: None)
+    assert found.bounds["ndr"].load_pps is not None
+    assert found.bounds["ndr"].load_pps <= 700_000.0
+
+
+def test_loss_at_every_load_gives_no_bound_and_a_reason() -> None:
+    found = search(SETTINGS, 100_000.0, lambda d, load: simulated_trial(load, d, load * 0.5), lambda *_: None)
+    assert found.bounds["ndr"].pps is None
+    assert "every load" in found.bounds["ndr"].reason
+
+
+def test_the_worst_direction_decides() -> None:
+    trial = simulated_trial(1000.0, 1.0, 1000.0)
+    trial.directions = [
+        Direction(tx_port=0, rx_port=1, asked=1000, sent=1000, received=1000, lost=0),
+        Direction(tx_port=1, rx_port=0, asked=1000, sent=1000, received=990, lost=10),
+    ]
+    trial.sent = 2000
+    assert worst_loss(trial) == 20
+
+
+def test_brackets_from_trials_are_conservative() -> None:
+    trials = [simulated_trial(r, 1.0, f) for r, f in ((100, 100), (200, 190), (300, 300))]
+    assert bounds_so_far(trials, 0.0, 1.0) == (100, 200)
+    assert bounds_so_far(trials, 0.06, 1.0) == (300, None)
+    assert raw_bound(trials, 0.0, 1.0).pps == 100
+    assert raw_bound([], 0.0, 1.0).reason

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run directories: what a killed run keeps, what a complete one refuses, what a foreign one says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.records import Phase, PointOutcome, RunInfo, Trial
+from harness.store import Store, new_run_id, write_atomically
+
+
+def info(run_id: str = "r1") -> RunInfo:
+    return RunInfo(run_id=run_id, harness_version="0", started_at="now", command=["harness"], scenario_text="",
+                   scenario={}, plan={}, seed=1)
+
+
+def trial(number: int) -> Trial:
+    return Trial(number=number, point="p", repeat=0, phase=Phase.SEARCH, started_at="", asked_pps=1.0,
+                 duration_s=1.0, real_s=1.0)
+
+
+def test_round_trip_and_read_only_once_complete(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.create(info()) as writer:
+        writer.add_trial(trial(1))
+        writer.add_trial(trial(2))
+        writer.add_outcome(PointOutcome(point="p", repeat=0))
+        writer.log("../../evil name.log", "text")
+        writer.finish("complete", 0)
+    run = store.open("r1")
+    assert [t.number for t in run.trials()] == [1, 2]
+    assert [o.point for o in run.outcomes()] == ["p"]
+    assert run.info.state == "complete"
+    assert oct((tmp_path / "r1" / "trials.jsonl").stat().st_mode & 0o777) == "0o444"
+    assert os.listdir(tmp_path / "r1" / "logs") == [".._.._evil_name.log"]
+
+
+def test_a_trial_is_on_disk_before_the_next_and_a_cut_line_is_left_out(tmp_path: Path) -> None:
+    with Store(tmp_path).create(info()) as writer:
+        writer.add_trial(trial(1))
+        assert json.loads((tmp_path / "r1" / "trials.jsonl").read_text())["number"] == 1
+    with (tmp_path / "r1" / "trials.jsonl").open("a") as stream:
+        stream.write('{"number": 2, "cut')
+    assert [t.number for t in Store(tmp_path).open("latest").trials()] == [1]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("not json", "not JSON"), ("[]", "schema version None"), ('{"schema_version": 99}', "schema version 99"),
+    ('{"schema_version": 1, "surprise": 1}', "surprise|Field required"), ("[" * 100_000, "not JSON"),
+])
+def test_foreign_run_files_are_refused_in_words(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "run.json").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        Store(tmp_path).open("r")
+
+
+def test_names_must_be_unique_beginnings(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("aa", "ab"):
+        store.create(info(name)).__exit__()
+    assert store.open("aa").info.run_id == "aa"
+    with pytest.raises(UsageError, match="2 runs"):
+        store.open("a")
+    with pytest.raises(UsageError, match="no run"):
+        store.open("zz")
+
+
+def test_run_ids_are_safe_and_unique() -> None:
+    first, second = new_run_id("../x y"), new_run_id("../x y")
+    assert first != second
+    assert "/" not in first
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "f"
+    write_atomically(target, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk"):
+        write_atomically(target, "new")
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["f"]
