@@ -51,7 +51,7 @@ def test_roles(stack: type[Stack]) -> None:
         assert isinstance(role, Role)
         assert info.semantics
         assert info.layer in {"l2", "l3"} if role is Role.FORWARD else info.layer == ""
-        assert bool(info.discard_counter) == (role is Role.DROP), "role drop names its exact counter, no other role does"
+        assert bool(info.discard_counter) == (role is Role.DROP), "role drop names its exact counter, no other"
     assert stack.ceiling_for <= set(stack.roles)
     assert stack.features <= {"ipv6", "vlan"}
 
