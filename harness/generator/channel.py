@@ -9,7 +9,7 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from harness.errors import GeneratorDied, GeneratorError
@@ -33,14 +33,16 @@ class LineChannel(Protocol):
         """End the process. Idempotent."""
 
 
-class PipeChannel:
-    """An agent started here as a child; ``argv`` may begin with ``ip netns exec``."""
+#: Starts an argv with the given stdin, stdout and stderr: subprocess.Popen here, or a lab's own spawn.
+Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
-    def __init__(self, argv: Sequence[str]) -> None:
+
+class PipeChannel:
+    """An agent that is a child of this process."""
+
+    def __init__(self, argv: Sequence[str], spawn: Spawn = subprocess.Popen) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child, closed in close()
-        self._process = subprocess.Popen(
-            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
-        )
+        self._process = spawn(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self._selector = selectors.DefaultSelector()
         assert self._process.stdout is not None
         self._selector.register(self._process.stdout, selectors.EVENT_READ)

@@ -14,42 +14,46 @@ from dataclasses import dataclass
 from typing import IO
 
 from harness.errors import GeneratorError
-from harness.generator.channel import stop_process
+from harness.generator.channel import Spawn, stop_process
 
 _READY_S = 20.0
 #: What the server prints once it answers.
-READY = b"serving"
+READY = b'"ready": true'
 
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """How to start xdpgen. ``prefix``: argv that enters the generator's namespace and pins to its cores."""
+    """How to start xdpgen. ``dst_macs``: by port, the MAC of the DUT's port at the other end."""
 
-    prefix: tuple[str, ...]
     ifnames: tuple[str, ...]
+    dst_macs: tuple[str, ...]
     cores: tuple[int, ...]
     sync_port: int
     async_port: int
+    speed_gbps: float
 
     def argv(self) -> list[str]:
-        """The whole command."""
-        options = [f"--interface={name}" for name in self.ifnames]
-        options.append("--cores=" + ",".join(str(core) for core in self.cores))
-        options += [f"--sync-port={self.sync_port}", f"--async-port={self.async_port}"]
-        return [*self.prefix, sys.executable, "-m", "harness.generator.xdpgen", *options]
+        """The whole command, pinned to the generator's cores."""
+        options = [f"--iface={name}" for name in self.ifnames] + [f"--core={core}" for core in self.cores]
+        options += [f"--dst-mac={port}={mac}" for port, mac in enumerate(self.dst_macs)]
+        options += [f"--sync-port={self.sync_port}", f"--async-port={self.async_port}", f"--speed={self.speed_gbps}"]
+        return on_cores(self.cores, [sys.executable, "-m", "harness.generator.xdpgen", *options])
 
     @contextlib.contextmanager
-    def run(self) -> Iterator[subprocess.Popen[bytes]]:
+    def run(self, spawn: Spawn) -> Iterator[subprocess.Popen[bytes]]:
         """Serve while the context lasts. Raises GeneratorError with the log's tail when it does not come up."""
         with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                self.argv(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-            )
+            process = spawn(self.argv(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
             try:
                 _wait_ready(process, log)
                 yield process
             finally:
                 _stop(process)
+
+
+def on_cores(cores: Sequence[int], argv: Sequence[str]) -> list[str]:
+    """The argv that runs a program of the generator's side on the generator's cores."""
+    return ["taskset", "-c", ",".join(str(core) for core in cores), *argv]
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
@@ -76,15 +80,6 @@ def _tail(log: IO[bytes]) -> str:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # it ended first
-        process.stdin.close()
     stop_process(process)
+    assert process.stdout is not None
     process.stdout.close()
-
-
-def python_prefix(netns: str, cores: Sequence[int]) -> tuple[str, ...]:
-    """argv prefix for a program of the generator's side: in its namespace, on its cores."""
-    core_list = ",".join(str(core) for core in cores)
-    return ("ip", "netns", "exec", netns, "taskset", "-c", core_list)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The generator's agent and driver over a real pipe, with a simulated client, under several interpreters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import GeneratorDied, GeneratorError
+from harness.generator.channel import AgentClient, PipeChannel
+from harness.generator.contract import TrafficSpec
+from harness.generator.trex import Server, TrexGenerator
+from harness.plan import DirectionPlan, FlowPlan
+
+AGENT = Path(__file__).parents[3] / "harness" / "generator" / "agent.py"
+CLIENT = Path(__file__).with_name("simulated_client.py")
+FLOWS = FlowPlan(16, "198.19.0.1", 4, 1024, 4, "198.18.0.1", 9000)
+TRAFFIC = TrafficSpec((DirectionPlan(0, 0, "02:00:00:00:02:00", "02:00:00:00:01:00", FLOWS),), 64)
+
+
+def interpreters() -> list[str]:
+    """The oldest and the newest interpreter at hand (PATH, pyenv), and this one."""
+    found: dict[tuple[int, int], str] = {}
+    for minor in range(6, 16):
+        versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+        places = [shutil.which(f"python3.{minor}"), *sorted(map(str, versions.glob(f"3.{minor}.*/bin/python3")))]
+        for path in filter(None, places):
+            if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
+                found[3, minor] = path
+    ends = {found[min(found)], found[max(found)]} if found else set()
+    return sorted({sys.executable, *ends})
+
+
+@pytest.fixture(params=interpreters())
+def agent(request: pytest.FixtureRequest) -> Iterator[AgentClient]:
+    client = AgentClient(PipeChannel([request.param, str(AGENT)]))
+    yield client
+    client.close()
+
+
+def connected(agent: AgentClient) -> TrexGenerator:
+    return TrexGenerator(agent, Server("stl", "127.0.0.1", 4501, 4500, stl_path=str(CLIENT)), [0])
+
+
+def test_a_trial_through_agent_and_driver(agent: AgentClient) -> None:
+    generator = connected(agent)
+    assert generator.describe()["client"] == "stl"
+    assert generator.ports()[0].mac == "02:00:00:00:00:00"
+    generator.configure(TRAFFIC)
+    result = generator.trial(10_000.0, 0.05)
+    direction = result.directions[0]
+    assert (direction.asked, direction.sent, direction.received, direction.refused) == (500, 550, 500, 50)
+    assert result.report.utilisation == 0.25
+    assert result.report.pauses == [(1, 2)]
+    assert result.report.real_s >= 0.05
+    assert result.latency == []
+
+
+def test_latency_comes_with_its_histogram(agent: AgentClient) -> None:
+    generator = connected(agent)
+    generator.configure(TrafficSpec(TRAFFIC.directions, 64, latency_pps=100.0))
+    latency = generator.trial(10_000.0, 0.02).latency[0]
+    assert (latency.sent, latency.received, latency.lost) == (100, 99, 1)
+    assert latency.histogram == [(3000, 98), (9000, 1)]
+    assert (latency.min_ns, latency.max_ns, latency.resolution_ns) == (3000, 9000, 1)
+
+
+def test_frames_pushed_come_back_from_the_capture(agent: AgentClient) -> None:
+    assert connected(agent).exchange(0, [b"a" * 60, b"b" * 60], 0, 0.01) == [b"a" * 60, b"b" * 60]
+
+
+def test_a_refusal_is_an_error_and_the_agent_lives(agent: AgentClient) -> None:
+    generator = connected(agent)
+    generator.configure(TRAFFIC)
+    with pytest.raises(GeneratorError, match="minimum rate"):
+        generator.trial(5.0, 0.01)
+    assert generator.trial(100.0, 0.01).directions[0].asked == 1
+
+
+def test_a_client_that_dies_is_said_to_be_dead(agent: AgentClient) -> None:
+    generator = connected(agent)
+    generator.configure(TRAFFIC)
+    with pytest.raises(GeneratorDied, match="ended during trial"):
+        generator.trial(2e6, 0.01)
+    with pytest.raises(GeneratorDied):
+        generator.trial(100.0, 0.01)
+
+
+@pytest.mark.parametrize("line", [
+    b"not json\n", b"[]\n", b'"text"\n', b'{"id": 1, "op": "nonsense"}\n', b'{"id": 1, "op": "trial"}\n',
+    b'{"id": 1, "op": "connect", "params": {"client": "zzz"}}\n', b'{"id": 1, "op": "hello", "params": []}\n',
+    b"\xff\xfe\n", b'{"id": 1, "op": "connect", "params": {}}\n',
+])
+def test_a_bad_line_is_answered_and_survived(line: bytes) -> None:
+    process = subprocess.run([sys.executable, str(AGENT)], input=line + b'{"id": 7, "op": "hello"}\n',
+                             capture_output=True, timeout=20, check=False)
+    replies = [json.loads(r) for r in process.stdout.splitlines()]
+    assert [r["ok"] for r in replies] == [False, True]
+    assert replies[0]["error"]["kind"] == "usage"
+    assert replies[1]["id"] == 7
+    assert process.returncode == 0
+
+
+def test_a_deadline_ends_waiting(tmp_path: Path) -> None:
+    client = AgentClient(PipeChannel(["sleep", "5"]))
+    with pytest.raises(GeneratorDied, match="did not answer hello"):
+        client.call("hello", {}, 0.1)
+    client._channel._process.terminate()  # type: ignore[attr-defined]
+    client.close()
