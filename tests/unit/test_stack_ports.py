@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kernel stacks change on a DUT's ports: only what is missing, never a route of someone else, all of it undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from harness import stacks
+from harness.errors import StackError
+from harness.host.contract import Completed
+from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
+from harness.stack import StackContext
+from harness.stacks.ports import missing_for_ports, receive_on_cores, set_up_ports, undone
+
+
+class FakeDut:
+    """Files, answers of ``ip -j`` and a journal, in memory."""
+
+    name = "dut"
+    virtual = False
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        self.answers: dict[str, object] = {}
+        self.journal: list[tuple[str, ...]] = []
+        self.napi: dict[str, dict[int, int]] = {}
+        self.programs = {"ip", "ethtool", "make", "cc"}
+        self.snmp: dict[str, int] = {}
+        self.done: list[tuple[str, ...]] = []
+
+    def run(self, argv: Sequence[str], **_: Any) -> Completed:
+        answer = self.answers.get(" ".join(argv), [])
+        return Completed(tuple(argv), 0, answer if isinstance(answer, str) else json.dumps(answer), "")
+
+    def which(self, program: str) -> str | None:
+        return f"/usr/bin/{program}" if program in self.programs else None
+
+    def exists(self, path: str) -> bool:
+        return any(name == path or name.startswith(path + "/") for name in self.files)
+
+    def read(self, path: str, default: str | None = None) -> str:
+        return self.files[path]
+
+    def set_file(self, path: str, value: str, *, verify: bool = True) -> None:
+        self.journal.append(("set", path, self.files[path]))
+        self.files[path] = value
+
+    def apply(self, do: Sequence[str], undo: Sequence[str]) -> Completed:
+        self.done.append(tuple(do))
+        self.journal.append(tuple(undo))
+        return Completed(tuple(do), 0, "", "")
+
+    def pin(self, pid: int, core: int, *, fifo: int = 0) -> None:
+        self.journal.append(("pin", str(pid), str(core)))
+
+    def napi_threads(self, ifname: str) -> dict[int, int]:
+        return self.napi.get(ifname, {})
+
+    def undo_mark(self) -> int:
+        return len(self.journal)
+
+    def undo_to(self, mark: int) -> None:
+        while len(self.journal) > mark:
+            entry = self.journal.pop()
+            if entry[0] == "set":
+                self.files[entry[1]] = entry[2]
+
+    def interface_counters(self, ifnames: Sequence[str]) -> dict[str, dict[str, int]]:
+        return {name: {"rx_packets": self.snmp.get("packets", 0)} for name in ifnames}
+
+    def system_counters(self) -> dict[str, int]:
+        return dict(self.snmp)
+
+
+def wire(index: int) -> WirePlan:
+    tg = PortPlan(index, "", f"02:00:00:00:0{index}:01", f"10.0.{index}.1", 24)
+    dut = PortPlan(index, f"eth{index + 1}", f"02:00:00:00:0{index}:02", f"10.0.{index}.2", 24)
+    return WirePlan(index, "dut", tg, dut, 10.0, f"16.{index}.0.0/16", False)
+
+
+def point(wires: int = 2, role: Role = Role.FORWARD, cores: tuple[int, ...] = (2, 3)) -> PointPlan:
+    flows = FlowPlan(16, "16.0.0.1", 4, 1024, 4, "10.0.0.2", 9000)
+    direction = DirectionPlan(0, 1, "02:00:00:00:00:01", "02:00:00:00:00:02", flows)
+    return PointPlan("p", "p", "linux-forward", {}, role, "dut", 64, cores, tuple(wire(n) for n in range(wires)),
+                     (direction,), 14.88e6)
+
+
+@pytest.fixture
+def dut() -> FakeDut:
+    made = FakeDut()
+    for port in ("eth1", "eth2"):
+        made.files |= {f"/sys/class/net/{port}/ifindex": "3", f"/sys/class/net/{port}/flags": "0x1003"}
+        made.files |= {f"/proc/sys/net/ipv4/conf/{port}/{name}": value
+                       for name, value in (("forwarding", "0"), ("rp_filter", "2"), ("send_redirects", "1"))}
+    return made
+
+
+def settled(dut: FakeDut, *indices: int) -> None:
+    """As the lab leaves a port: address, neighbour and route in place."""
+    for n in indices:
+        dut.answers[f"ip -j -4 addr show dev eth{n + 1}"] = [{"addr_info": [{"local": f"10.0.{n}.2"}]}]
+        dut.answers[f"ip -j -4 neigh show to 10.0.{n}.1 dev eth{n + 1} nud permanent"] = [
+            {"dst": f"10.0.{n}.1", "lladdr": f"02:00:00:00:0{n}:01"}]
+        dut.answers[f"ip -j -4 route show exact 16.{n}.0.0/16"] = [
+            {"dst": f"16.{n}.0.0/16", "gateway": f"10.0.{n}.1", "dev": f"eth{n + 1}"}]
+
+
+def test_what_is_there_is_left_alone(dut: FakeDut) -> None:
+    settled(dut, 0, 1)
+    set_up_ports(dut, point())
+    assert dut.journal == []
+
+
+def test_a_bare_port_gets_all_and_each_step_has_its_undo(dut: FakeDut) -> None:
+    dut.files["/sys/class/net/eth1/flags"] = "0x1002"
+    set_up_ports(dut, point(wires=1))
+    assert [" ".join(argv) for argv in dut.done] == [
+        "ip addr add 10.0.0.2/24 dev eth1",
+        "ip link set eth1 up",
+        "ip neigh replace 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth1 nud permanent",
+        "ip route add 16.0.0.0/16 via 10.0.0.1 dev eth1",
+    ]
+    assert [" ".join(argv) for argv in dut.journal] == [
+        "ip -4 addr flush to 10.0.0.2 dev eth1",
+        "ip link set eth1 down",
+        "ip -4 neigh flush to 10.0.0.1 nud permanent dev eth1",
+        "ip -4 route flush exact 16.0.0.0/16 via 10.0.0.1 dev eth1",
+    ]
+
+
+def test_another_permanent_neighbour_comes_back(dut: FakeDut) -> None:
+    settled(dut, 0)
+    dut.answers["ip -j -4 neigh show to 10.0.0.1 dev eth1 nud permanent"] = [
+        {"dst": "10.0.0.1", "lladdr": "02:00:00:00:00:99"}]
+    set_up_ports(dut, point(wires=1))
+    assert [" ".join(argv) for argv in dut.journal] == [
+        "ip neigh replace 10.0.0.1 lladdr 02:00:00:00:00:99 dev eth1 nud permanent"]
+
+
+def test_a_route_that_leads_elsewhere_is_not_replaced(dut: FakeDut) -> None:
+    settled(dut, 0)
+    dut.answers["ip -j -4 route show exact 16.0.0.0/16"] = [
+        {"dst": "16.0.0.0/16", "gateway": "192.0.2.1", "dev": "eth0"}]
+    with pytest.raises(StackError, match=r"has a route to 16\.0\.0\.0/16 already \(via 192\.0\.2\.1 on eth0\); "):
+        set_up_ports(dut, point(wires=1))
+    assert dut.done == []
+
+
+def test_flows_never_take_the_default_route(dut: FakeDut) -> None:
+    settled(dut, 0)
+    everything = point(wires=1)
+    object.__setattr__(everything.wires[0], "flow_prefix", "0.0.0.0/0")
+    with pytest.raises(StackError, match="default route"):
+        set_up_ports(dut, everything)
+
+
+def test_a_port_with_the_default_route_is_refused(dut: FakeDut) -> None:
+    assert missing_for_ports(dut, point()) == []
+    dut.answers["ip -j -4 route show default"] = [{"dst": "default", "gateway": "192.0.2.1", "dev": "eth2"}]
+    (missing,) = missing_for_ports(dut, point())
+    assert "eth2 carries the default route" in missing.what
+    del dut.files["/sys/class/net/eth1/ifindex"], dut.files["/sys/class/net/eth1/flags"]
+    assert missing_for_ports(dut, point())[0].what == "interface 'eth1' of dut"
+
+
+def test_receive_work_is_spread_over_the_cores_of_the_point(dut: FakeDut) -> None:
+    dut.napi = {"eth1": {8195: 51, 8194: 50}}
+    dut.files |= {f"/proc/{pid}/status": "Name:\tnapi\nCpus_allowed_list:\t0-3\n" for pid in (50, 51)}
+    dut.files |= {"/sys/class/net/eth2/device/msi_irqs/70": "", "/proc/irq/70/smp_affinity_list": "0\n",
+                  "/proc/irq/9/smp_affinity_list": "3\n"}
+    dut.answers["ls /sys/class/net/eth2/device/msi_irqs"] = "70\n9\n"
+    receive_on_cores(dut, point())
+    assert dut.journal == [("pin", "50", "2"), ("pin", "51", "3"),
+                           ("set", "/proc/irq/9/smp_affinity_list", "3\n"),
+                           ("set", "/proc/irq/70/smp_affinity_list", "0\n")]
+    assert (dut.files["/proc/irq/9/smp_affinity_list"], dut.files["/proc/irq/70/smp_affinity_list"]) == ("2", "3")
+
+
+def test_receive_work_in_place_is_left_alone(dut: FakeDut) -> None:
+    dut.napi = {"eth1": {8194: 50}}
+    dut.files["/proc/50/status"] = "Cpus_allowed_list:\t2\n"
+    receive_on_cores(dut, point(wires=1))
+    assert dut.journal == []
+
+
+def test_undone_undoes_after_a_failure(dut: FakeDut) -> None:
+    path = "/proc/sys/net/ipv4/conf/eth1/forwarding"
+
+    def fail_after_a_change() -> None:
+        with undone(dut):
+            dut.set_file(path, "1")
+            raise StackError("no")
+
+    with pytest.raises(StackError):
+        fail_after_a_change()
+    assert dut.files[path] == "0"
+
+
+def test_forwarding_is_turned_on_for_the_two_ports_alone(dut: FakeDut) -> None:
+    settled(dut, 0, 1)
+    dut.files |= {"/proc/sys/net/ipv4/ip_forward": "0", "/proc/sys/net/ipv4/conf/all/rp_filter": "1"}
+    before = dict(dut.files)
+    stack = stacks.create("linux-forward", {})
+    assert stack.requirements(dut, point()) == []
+    with stack.deploy(StackContext(dut, point(), stacks.source("linux-forward"))) as running:
+        changed = {path: value for path, value in dut.files.items() if before[path] != value}
+        assert changed == {f"/proc/sys/net/ipv4/conf/{port}/{name}": value for port in ("eth1", "eth2")
+                           for name, value in (("forwarding", "1"), ("rp_filter", "0"), ("send_redirects", "0"))}
+        dut.snmp |= {"ip.ForwDatagrams": 90, "ip.InHdrErrors": 7, "packets": 100}
+        counters = running.counters()
+        assert counters.totals["forwarded"] == 90
+        assert counters.losses == {"ip layer": 7}
+        assert [port["rx_packets"] for port in counters.per_worker] == [100, 100]
+        dut.files["/proc/sys/net/ipv4/conf/eth2/forwarding"] = "0"
+        with pytest.raises(StackError, match=r"eth2 .* no longer forwards"):
+            running.check_alive()
+    assert dut.files == before
+
+
+def test_forwarding_needs_two_wires_and_gro_on_a_virtual_wire(dut: FakeDut) -> None:
+    stack = stacks.create("linux-forward", {"gro": False})
+    assert "two wires" in stack.requirements(dut, point(wires=1))[0].what
+    dut.virtual = True
+    assert "GRO" in stack.requirements(dut, point())[0].what
+
+
+def test_gro_is_changed_where_it_differs_and_put_back(dut: FakeDut) -> None:
+    settled(dut, 0, 1)
+    dut.answers["ethtool -k eth1"] = "Features for eth1:\ngeneric-receive-offload: on\n"
+    dut.answers["ethtool -k eth2"] = "Features for eth2:\ngeneric-receive-offload: off [requested on]\n"
+    with stacks.create("linux-forward", {"gro": False}).deploy(
+            StackContext(dut, point(), stacks.source("linux-forward"))):
+        assert dut.done == [("ethtool", "-K", "eth1", "gro", "off")]
+        assert ("ethtool", "-K", "eth1", "gro", "on") in dut.journal
