@@ -57,7 +57,11 @@ def native_programs() -> tuple[Path, Path]:
 
 def _sources() -> dict[str, bytes]:
     folder = resources.files("harness.generator.xdpgen") / "native"
-    return {entry.name: entry.read_bytes() for entry in sorted(folder.iterdir(), key=lambda e: e.name) if _wanted(entry.name)}
+    return {
+        entry.name: entry.read_bytes()
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+        if _wanted(entry.name)
+    }
 
 
 def _wanted(name: str) -> bool:

@@ -123,6 +123,8 @@ class CoreReport:
     utilisation: float = 0.0
     #: Departure error histogram: upper edge in ns -> frames (outside pauses).
     departure_error: dict[int, int] = field(default_factory=dict)
+    #: From the time stamp of the first frame of a flush until the flush is over: upper edge in ns -> frames.
+    flush_delay: dict[int, int] = field(default_factory=dict)
     #: Recorded pauses: (start ns CLOCK_MONOTONIC, length ns), the latest 1024.
     pause_log: list[tuple[int, int]] = field(default_factory=list)
 
@@ -175,8 +177,8 @@ class Dataplane(Protocol):
     def send(self, port: int, frames: Sequence[bytes]) -> None:
         """Send these few frames now, once each, outside any stream (push_pkts)."""
 
-    def capture(self, port: int, enabled: bool, limit: int) -> None:
-        """Keep copies of received (non-trailer) and pushed frames for ``captured``."""
+    def capture(self, port: int, enabled: bool, limit: int, everything: bool = False) -> None:
+        """Keep copies of received frames without trailer (``everything``: all) and pushed frames for ``captured``."""
 
     def captured(self, port: int) -> list[tuple[float, str, bytes]]:
         """(time, "TX"|"RX", frame) since the last call; capture must be on."""

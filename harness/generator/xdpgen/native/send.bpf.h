@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* The sending program: schedule, frame, departure. */
+
+/* Bucket of a departure error or flush delay. */
+static __always_inline __u32 error_bucket(__u64 ns)
+{
+	__u32 bucket = 64;
+
+	if (ns < (64 << ERROR_FINE_BITS))
+		return ns >> ERROR_FINE_BITS;
+	for (int octave = 0; octave < ERROR_BUCKETS - 65; octave++) {
+		if (ns < (64ull << (ERROR_FINE_BITS + 1 + octave)))
+			break;
+		bucket++;
+	}
+	return bucket;
+}
+
+static __always_inline void count_error(__u64 *histogram, __u64 ns, __u64 frames)
+{
+	__u32 bucket = error_bucket(ns);
+
+	if (bucket < ERROR_BUCKETS)
+		histogram[bucket] += frames;
+}
+
+/* Set slot i's departure time and find the earliest of all: 8 levels of a tournament tree. */
+static __always_inline void schedule(struct core *core, __u32 i, __u64 next)
+{
+	__u32 best = i & (MAX_SLOTS - 1), rival, node;
+	__u64 due = next, time;
+
+	core->next[best] = next;
+	rival = best ^ 1;
+	node = (best + MAX_SLOTS) >> 1;
+	time = core->next[rival & (MAX_SLOTS - 1)];
+	if (time < due) {
+		due = time;
+		best = rival;
+	}
+	core->winner[node & (MAX_SLOTS - 1)] = best;
+#pragma unroll
+	for (int level = 0; level < 7; level++) {
+		rival = core->winner[(node ^ 1) & (MAX_SLOTS - 1)];
+		time = core->next[rival & (MAX_SLOTS - 1)];
+		if (time < due) {
+			due = time;
+			best = rival;
+		}
+		node >>= 1;
+		core->winner[node & (MAX_SLOTS - 1)] = best;
+	}
+	core->best = best;
+	core->due = due;
+}
+
+static __always_inline void finish(struct core *core, struct slot *slot, __u32 i)
+{
+	slot->done_call = core->calls;
+	schedule(core, i, NEVER);
+}
+
+/* A new rate holds from the last departure on. */
+static __always_inline void change_rate(struct core *core, struct slot *slot, __u32 i, struct command_entry *command,
+					__u64 now)
+{
+	__u64 next = slot->next;
+
+	if (slot->started && next != NEVER)
+		next = next - slot->interval + command->interval;
+	if (next == NEVER || (slot->started && next < now))
+		next = now;
+	if (!command->interval)
+		next = NEVER;
+	slot->interval = command->interval;
+	slot->interval_frac = command->interval_frac;
+	slot->slack = slack_of(command->interval);
+	slot->next = next;
+	if (next != NEVER && next >= slot->until)
+		finish(core, slot, i);
+	else
+		schedule(core, i, next);
+}
+
+static __noinline int apply_command(struct core *core, __u64 now)
+{
+	struct command_entry *command;
+	struct slot *slot;
+	__u32 i;
+
+	if (!core)
+		return 0;
+	/* A full barrier: what ctl wrote before it posted the command is seen after it. */
+	__sync_fetch_and_add(&core->tail, 0);
+	command = &core->commands[core->tail & (COMMANDS - 1)];
+	i = command->slot & (MAX_SLOTS - 1);
+	slot = &core->slots[i];
+	if (command->op == CMD_ADD)
+		schedule(core, i, slot->next);
+	else if (slot->done_call)
+		; /* it ended by itself first */
+	else if (command->op == CMD_STOP)
+		finish(core, slot, i);
+	else if (command->op == CMD_RATE)
+		change_rate(core, slot, i, command, now);
+	__sync_fetch_and_add(&core->tail, 1);
+	return 0;
+}
+
+/* A gap between two calls: the core was somewhere else. */
+static __noinline int record_pause(struct core *core, __u64 start, __u64 end)
+{
+	struct pause *pause;
+
+	if (!core)
+		return 0;
+	if (core->epoch != core->report_epoch) {
+		core->epoch = core->report_epoch;
+		core->longest_pause_ns = 0;
+	}
+	pause = &core->pause_log[core->pauses & (PAUSE_LOG - 1)];
+	pause->start = start;
+	pause->length = end - start;
+	core->pauses++;
+	core->paused_ns += end - start;
+	if (end - start > core->longest_pause_ns)
+		core->longest_pause_ns = end - start;
+	core->pause_end = end;
+	return 0;
+}
+
+/* Leave out the departures whose time has passed; a stream that counts its frames starts again from now instead. */
+static __noinline int skip(struct core *core, __u32 i, __u64 now)
+{
+	struct slot *slot;
+	__u64 step, end, missed, stalled = 0, frac;
+
+	if (!core)
+		return 0;
+	i &= MAX_SLOTS - 1;
+	slot = &core->slots[i];
+	if (slot->limited) {
+		slot->next = now;
+		schedule(core, i, now < slot->until ? now : NEVER);
+		if (now >= slot->until)
+			slot->done_call = core->calls;
+		return 0;
+	}
+	end = now < slot->until ? now : slot->until - 1;
+	step = ((slot->interval << 12) | (slot->interval_frac >> 20)) + 1;
+	missed = ((end - slot->next) << 12) / step + 1;
+	if (core->pause_end > slot->next) {
+		stalled = ((core->pause_end - slot->next) << 12) / step + 1;
+		if (stalled > missed)
+			stalled = missed;
+	}
+	slot->skipped_stall += stalled;
+	slot->skipped_saturated += missed - stalled;
+	slot->started = 1;
+	frac = slot->next_frac + missed * slot->interval_frac;
+	slot->next += missed * slot->interval + (frac >> 32);
+	slot->next_frac = frac;
+	if (slot->next >= slot->until)
+		finish(core, slot, i);
+	else
+		schedule(core, i, slot->next);
+	return 0;
+}
+
+/* Write what the first cell does not hold: further header cells and, if frames of other streams pass here, payload.
+ * Invalidates packet pointers.
+ */
+static __always_inline int write_rest(struct xdp_md *ctx, struct slot *slot, __u32 cell, __u32 length, __u32 payload)
+{
+	__u32 offset = FIRST_CELL, size;
+	struct payload *rest;
+	struct cell *more;
+
+	for (__u32 k = 1; k < MAX_CELLS && k < slot->cells; k++) {
+		if (offset >= length)
+			return 0;
+		__u32 key = cell + k;
+		more = bpf_map_lookup_elem(&cells, &key);
+		if (!more)
+			return -1;
+		size = length - offset;
+		if (size > CELL)
+			size = CELL;
+		if (size < 1 || bpf_xdp_store_bytes(ctx, offset, more, size))
+			return -1;
+		offset += CELL;
+	}
+	if (payload == NO_PAYLOAD || length <= slot->header)
+		return 0;
+	rest = bpf_map_lookup_elem(&payloads, &payload);
+	if (!rest)
+		return -1;
+	offset = slot->header;
+	size = length - offset;
+	if (size < 1 || size > MAX_FRAME)
+		return -1;
+	return bpf_xdp_store_bytes(ctx, offset, rest, size);
+}
+
+static __always_inline int write_trailer(struct xdp_md *ctx, struct slot *slot, __u32 length, __u64 now)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 *trailer;
+	__u32 offset = length - TRAILER;
+
+	barrier_var(offset); /* the verifier has to see the comparison on the register that is added */
+	if (offset > MAX_FRAME)
+		return -1;
+	trailer = data + offset;
+	if ((void *)(trailer + 4) > end)
+		return -1;
+	trailer[0] = slot->trailer_magic | (__u32)slot->trailer_generation << 8 | (__u32)slot->trailer_index << 16;
+	trailer[1] = slot->seq++;
+	*(__u64 *)(trailer + 2) = now;
+	return 0;
+}
+
+/* Build the next frame of a slot. Returns its length, or a negative number. */
+static __always_inline int build(struct xdp_md *ctx, struct core *core, struct slot *slot, __u32 i, __u64 now)
+{
+	__u32 key = slot->table + slot->index * slot->cells, payload;
+	__u32 base = core->base_length, length;
+	struct cell *cell;
+	void *data, *end;
+
+	cell = bpf_map_lookup_elem(&cells, &key);
+	if (!cell)
+		return -1;
+	length = *(__u32 *)(cell->bytes + FIRST_CELL);
+	if (length < MIN_FRAME || length > MAX_FRAME)
+		return -1;
+	if (length != base && bpf_xdp_adjust_tail(ctx, (int)length - (int)base))
+		return -1;
+	payload = core->uniform ? NO_PAYLOAD : (core - shared.cores) * MAX_SLOTS + i;
+	if (slot->cells > 1 || (payload != NO_PAYLOAD && length > slot->header))
+		if (write_rest(ctx, slot, key, length, payload))
+			return -1;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + FIRST_CELL > end)
+		return -1;
+	__builtin_memcpy(data, cell->bytes, FIRST_CELL);
+	if (slot->trailer_magic && write_trailer(ctx, slot, length, now))
+		return -1;
+	return length;
+}
+
+/* Count a departure and put the next one on the schedule. */
+static __always_inline void advance(struct core *core, struct slot *slot, __u32 i, __u32 length)
+{
+	__u64 frac = (__u64)slot->next_frac + slot->interval_frac;
+
+	slot->next += slot->interval + (frac >> 32);
+	slot->next_frac = frac;
+	slot->sent++;
+	slot->sent_bytes += length + 4;
+	slot->started = 1;
+	if (++slot->index >= slot->entries)
+		slot->index = 0;
+	if (--slot->remaining == 0 || slot->next >= slot->until)
+		finish(core, slot, i);
+	else
+		schedule(core, i, slot->next);
+}
+
+/* Wait a little for the next departure, so that few frames are recycled for nothing. */
+static __always_inline __u64 wait(struct core *core, __u64 now)
+{
+	for (__u32 i = 0; i < 64; i++) {
+		if (now >= core->due || i >= core->spin || core->head != core->tail)
+			break;
+		now = bpf_ktime_get_ns();
+	}
+	return now;
+}
+
+/* The first call of a batch: what the previous one redirected is on the wire now. */
+static __always_inline void batch_begins(struct core *core, __u64 now)
+{
+	if (!core->pending)
+		return;
+	if (now - core->last < PAUSE_NS)
+		count_error(core->flush_delay, now - core->pending_since, core->pending);
+	core->pending = 0;
+}
+
+static __always_inline __u64 enter(struct core *core)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (core->last && now - core->last >= PAUSE_NS)
+		record_pause(core, core->last, now);
+	if (!(core->calls & core->batch_mask))
+		batch_begins(core, now);
+	core->calls++;
+	return now;
+}
+
+SEC("xdp")
+int send(struct xdp_md *ctx)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), i;
+	struct core *core;
+	struct slot *slot;
+	__u64 now;
+	int length;
+
+	core = &shared.cores[shared.core_of_cpu[cpu & (MAX_CPUS - 1)] & (MAX_CORES - 1)];
+	now = enter(core);
+	if (core->head != core->tail)
+		apply_command(core, now);
+	if (now < core->due && !core->pending)
+		now = wait(core, now);
+	core->last = now;
+	if (now < core->due)
+		return XDP_DROP;
+	i = core->best & (MAX_SLOTS - 1);
+	slot = &core->slots[i];
+	if (now - core->due > slot->slack) {
+		skip(core, i, now);
+		return XDP_DROP;
+	}
+	length = build(ctx, core, slot, i, now);
+	if (length < 0) {
+		core->errors++;
+		finish(core, slot, i);
+		return XDP_DROP;
+	}
+	count_error(core->departure_error, now - core->due, 1);
+	if (!core->pending++)
+		core->pending_since = now;
+	core->busy_calls++;
+	advance(core, slot, i, length);
+	return bpf_redirect_map(&ports, slot->port, 0);
+}
