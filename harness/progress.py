@@ -239,7 +239,8 @@ class JsonProgress(Reporter):
     def trial_done(self, trial: Trial) -> None:
         super().trial_done(trial)
         kept = {"number", "point", "repeat", "phase", "attempt", "superseded", "asked_pps", "duration_s", "real_s",
-                "offered_pps", "forwarding_pps", "sent", "received", "lost", "loss_ratio", "verdicts", "status", "reason"}
+                "offered_pps", "forwarding_pps", "sent", "received", "lost", "loss_ratio", "verdicts", "status",
+                "reason"}
         self._event("trial_done", **trial.model_dump(mode="json", include=kept))
 
     def bounds(self, goal: str, lower: float | None, upper: float | None) -> None:

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the listing commands print: stacks, scenarios, runs and labs, as plain data and as text.
+
+Every ``..._data`` returns JSON-ready data; every ``..._text`` turns it into lines for a person.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from harness import stacks
+from harness.errors import UsageError
+from harness.lab import LabStatus
+from harness.records import Bound, PointOutcome
+from harness.resources import resource
+from harness.scenario import load_scenario
+from harness.stack import Stack
+from harness.store import RunReader, Store
+from harness.units import format_duration, format_rate, format_ratio
+
+Rows = Sequence[Sequence[str]]
+
+
+def columns(rows: Rows) -> str:
+    """Rows as aligned text; the last column is not padded. Control characters (files are untrusted) are shown as ?."""
+    rows = [[re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", cell) for cell in row] for row in rows]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)] if rows else []
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------- stacks
+
+
+def stacks_data() -> list[dict[str, Any]]:
+    """Every stack: name, summary, roles."""
+    return [{"name": stack.name, "summary": stack.summary, "roles": [str(role) for role in stack.roles]}
+            for stack in stacks.available().values()]
+
+
+def stacks_text() -> str:
+    """One line a stack."""
+    return columns([(entry["name"], ", ".join(entry["roles"]), entry["summary"]) for entry in stacks_data()])
+
+
+def stack_data(name: str) -> dict[str, Any]:
+    """One stack: roles with semantics, parameters with their schema, features. Raises UsageError."""
+    stack = stacks.get(name)
+    return {
+        "name": stack.name, "summary": stack.summary, "polling": stack.polling, "features": sorted(stack.features),
+        "roles": {str(role): dataclasses.asdict(info) for role, info in stack.roles.items()},
+        "parameters": stack.Params.model_json_schema(),
+    }
+
+
+def stack_text(name: str) -> str:
+    """One stack for a person: what it does in each role and every parameter with its default."""
+    stack = stacks.get(name)
+    lines = [f"{stack.name}: {stack.summary}", "", "Roles"]
+    lines += [f"  {role}: {info.semantics}" for role, info in stack.roles.items()]
+    lines += ["", "Parameters"]
+    lines += [_parameter(key, field) for key, field in stack.Params.model_fields.items()] or ["  none"]
+    lines += ["", "In a scenario", f"  - {_example(stack)}"]
+    if stack.polling:
+        lines += ["", "Its workers poll: their cores are busy at any load."]
+    return "\n".join(lines)
+
+
+def _parameter(name: str, field: FieldInfo) -> str:
+    default = "required" if field.is_required() else f"default {_yaml(field.get_default(call_default_factory=True))}"
+    kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
+    return f"  {name} ({kind}, {default}): {field.description or ''}"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _example(stack: type[Stack]) -> str:
+    for name, field in stack.Params.model_fields.items():
+        if not field.is_required():
+            return f"{stack.name}: {{{name}: {_yaml(field.get_default(call_default_factory=True))}}}"
+    return stack.name
+
+
+# ------------------------------------------------------------------------------------------------------- scenarios
+
+
+def scenario_files() -> list[Path]:
+    """The scenarios that come with the harness."""
+    return sorted(resource("scenarios").glob("*.yaml"))
+
+
+def scenarios_data() -> list[dict[str, Any]]:
+    """Every shipped scenario: file, name, role, description; ``problem`` where it cannot be read."""
+    entries: list[dict[str, Any]] = []
+    for path in scenario_files():
+        try:
+            spec = load_scenario(path).spec
+        except UsageError as error:
+            entries.append({"file": str(path), "name": path.stem, "role": None, "description": "",
+                            "problem": str(error)})
+        else:
+            entries.append({"file": str(path), "name": spec.name, "role": str(spec.role),
+                            "description": spec.description})
+    return entries
+
+
+def scenarios_text() -> str:
+    """One line a scenario."""
+    return columns([(entry["name"], entry["role"] or "?", entry.get("problem") or entry["description"], entry["file"])
+                    for entry in scenarios_data()])
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+def results_data(store: Store) -> list[dict[str, Any]]:
+    """Every run: id, scenario, state, start; ``problem`` where it cannot be read."""
+    entries: list[dict[str, Any]] = []
+    for path in store.runs():
+        try:
+            info = RunReader(path).info
+        except UsageError as error:
+            entries.append({"run": path.name, "problem": str(error)})
+        else:
+            plan = info.plan
+            entries.append({"run": path.name, "scenario": plan.get("scenario"), "testbed": plan.get("testbed"),
+                            "state": info.state, "exit_code": info.exit_code, "started_at": info.started_at,
+                            "wall_s": info.wall_s})
+    return entries
+
+
+def results_text(store: Store) -> str:
+    """One line a run, oldest first."""
+    rows = [(entry["run"], str(entry.get("state", "?")),
+             "" if entry.get("wall_s") is None else format_duration(entry["wall_s"]),
+             str(entry.get("problem") or entry.get("scenario"))) for entry in results_data(store)]
+    return columns(rows) if rows else f"no runs in {store.root}; `harness run SCENARIO` makes one"
+
+
+def result_data(reader: RunReader) -> dict[str, Any]:
+    """One run: its RunInfo and its points' outcomes."""
+    return {"run": str(reader.path), "info": reader.info.model_dump(mode="json"),
+            "points": [outcome.model_dump(mode="json") for outcome in reader.outcomes()]}
+
+
+def result_text(reader: RunReader) -> str:
+    """One run for a person: what it was, and a line a point."""
+    info = reader.info
+    labels = {point["id"]: point["label"] for point in info.plan.get("points", [])}
+    head = [f"{info.run_id}: {info.plan.get('scenario')} on {info.plan.get('testbed')}, {info.state}",
+            f"started {info.started_at}, seed {info.seed}, harness {info.harness_version}"]
+    header = ("point", "round", "MRR", "NDR", "PDR", "p99 latency", "verdicts")
+    rows = [(labels.get(outcome.point, outcome.point), str(outcome.repeat + 1), *_figures(outcome))
+            for outcome in reader.outcomes()]
+    notes = [f"note: {note}" for note in info.notes]
+    return "\n".join([*head, *notes, "", columns([header, *rows]) if rows else "no point was finished"])
+
+
+def _figures(outcome: PointOutcome) -> tuple[str, str, str, str, str]:
+    if outcome.status != "ok":
+        return ("n/a", "n/a", "n/a", "n/a", f"{outcome.status}: {outcome.reason}")
+    p99 = [f"{format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
+           for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
+    return (_rate(outcome.mrr), _rate(outcome.ndr), _rate(outcome.pdr), "; ".join(p99) or "n/a",
+            ", ".join(outcome.verdicts))
+
+
+def _rate(bound: Bound | None) -> str:
+    return "n/a" if bound is None or bound.pps is None else format_rate(bound.pps)
+
+
+#: Columns of ``harness results export``; rates in frames per second per direction.
+TRIAL_COLUMNS = ("run", "number", "point", "repeat", "phase", "attempt", "superseded", "started_at", "asked_pps",
+                 "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent", "received", "lost", "loss_ratio",
+                 "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns", "busy_cores", "cycles_per_packet",
+                 "verdicts", "status", "reason")
+
+
+def export_csv(readers: Sequence[RunReader]) -> str:
+    """Every trial of these runs as CSV, a header line first; an empty cell is a number that does not exist."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, TRIAL_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for reader in readers:
+        for trial in reader.trials():
+            row: dict[str, Any] = {"run": reader.info.run_id, **trial.model_dump(mode="json")}
+            row |= _section(row, "latency") | _section(row, "cpu")
+            row["verdicts"] = " ".join(trial.verdicts)
+            writer.writerow(row)
+    return text.getvalue()
+
+
+def _section(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    kept = set(TRIAL_COLUMNS) - set(row)
+    return {key: value for key, value in (row[name] or {}).items() if key in kept}
+
+
+# ------------------------------------------------------------------------------------------------------------- labs
+
+
+def labs_data(labs: Sequence[LabStatus]) -> list[dict[str, Any]]:
+    """Every lab of this machine."""
+    return [dataclasses.asdict(lab) for lab in labs]
+
+
+def labs_text(labs: Sequence[LabStatus]) -> str:
+    """One line a lab."""
+    if not labs:
+        return "no lab is up; `harness lab up` makes one, `harness run` brings its own"
+    rows = [("lab", "state", "owner", "generator cores", "DUT cores", "processes")]
+    for lab in labs:
+        owner = "until `lab down`" if lab.persistent else str(lab.owner or "none")
+        processes = ", ".join(f"{name} ({pid})" for pid, name in lab.processes)
+        rows.append((lab.name, lab.state, owner, _list(lab.tg_cores), _list(lab.dut_cores), lab.detail or processes))
+    return columns(rows)
+
+
+def _list(cores: Sequence[int]) -> str:
+    return ", ".join(map(str, cores)) or "?"
