@@ -490,7 +490,7 @@ def build_table(
     """One period of a stream's headers.
 
     ``template``: the frame without FCS, at least 60 bytes. ``cache``: number of packets to prepare instead of a full
-    period (0 = full period). ``needed``: packets the stream sends in all (0 = endless). Raises ``FieldEngineError`` for programs that
-    are wrong or do not repeat within ``MAX_ENTRIES`` packets.
+    period (0 = full period). ``needed``: packets the stream sends in all (0 = endless). Raises ``FieldEngineError``
+    for programs that are wrong or do not repeat within ``MAX_ENTRIES`` packets.
     """
     return _Builder(template, limit_trim(program, len(template)), seed).run(cache, needed)

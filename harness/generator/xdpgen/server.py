@@ -168,5 +168,5 @@ def serve(
     """
     from harness.generator.xdpgen.native_dataplane import NativeDataplane
 
-    with contextlib.closing(NativeDataplane(ifaces, cores, speed_gbps)) as dataplane:
+    with contextlib.closing(NativeDataplane(ifaces, cores, speed_gbps=speed_gbps)) as dataplane:
         serve_dataplane(dataplane, bind, sync_port, async_port, dst_macs, ready)

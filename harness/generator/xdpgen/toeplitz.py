@@ -16,9 +16,7 @@ import numpy.typing as npt
 from harness.generator.xdpgen.frames import IPPROTO_TCP, IPPROTO_UDP, layout
 
 #: The 40-byte key of Microsoft's specification, the default of most drivers.
-DEFAULT_KEY = bytes.fromhex(
-    "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
-)
+DEFAULT_KEY = bytes.fromhex("6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa")
 #: Entries of the indirection table.
 INDIRECTION = 128
 
@@ -73,9 +71,7 @@ def flow_hashes(headers: npt.NDArray[np.uint8], template: bytes) -> npt.NDArray[
     return toeplitz(inputs)
 
 
-def sending_cores(
-    headers: npt.NDArray[np.uint8], template: bytes, cores: Sequence[int]
-) -> npt.NDArray[np.uint16]:
+def sending_cores(headers: npt.NDArray[np.uint8], template: bytes, cores: Sequence[int]) -> npt.NDArray[np.uint16]:
     """Array (n,): the element of ``cores`` that sends each row, by the hash's place in the indirection table."""
     indirection = np.array([cores[entry % len(cores)] for entry in range(INDIRECTION)], dtype=np.uint16)
     chosen: npt.NDArray[np.uint16] = indirection[flow_hashes(headers, template) & np.uint32(INDIRECTION - 1)]

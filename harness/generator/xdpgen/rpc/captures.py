@@ -14,8 +14,8 @@ from harness.generator.xdpgen.rpc.errors import ExecuteError
 
 MAX_CAPTURES = 32
 MAX_FRAMES = 100_000
-#: Frames the dataplane keeps per port between two looks.
-_TAP_LIMIT = 4096
+#: Received frames the dataplane copies per port while a port is watched.
+_TAP_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)

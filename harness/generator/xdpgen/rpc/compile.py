@@ -121,9 +121,7 @@ def unroll(streams: Mapping[int, Stream], pps: Callable[[Stream], float]) -> lis
     for segment in unroller.segments:
         number = segment.stream.stream_id
         if segment.stream.latency and number in seen:
-            raise ExecuteError(
-                f"stream {number}: a latency stream of more than one burst is not implemented by xdpgen"
-            )
+            raise ExecuteError(f"stream {number}: a latency stream of more than one burst is not implemented by xdpgen")
         seen.add(number)
     return unroller.segments
 

@@ -103,7 +103,7 @@ class RpcCore:
             return _error(number, error)
         except HarnessError as error:
             return _error(number, ExecuteError(str(error)))
-        except Exception as error:  # the server must live: report it and go on
+        except Exception as error:  # noqa: BLE001 - the server must live: report it and go on
             _LOG.exception("xdpgen: unexpected failure of a request")
             return _error(number, InternalError(f"{type(error).__name__}: {error}"))
 

@@ -25,15 +25,30 @@ _XSTATS: dict[str, Callable[[PortCounters], int]] = {
     "tx_skipped_packets": lambda c: sum(c.tx_skipped.values()),
 }
 #: Members of TRex's reply that have no meaning here: there are no connections, NAT or templates.
-_ALWAYS_ZERO = (
-    "m_active_sockets m_total_alloc_error m_total_clients m_total_nat_active m_total_nat_learn_error "
-    "m_total_nat_no_fid m_total_nat_open m_total_nat_syn_wait m_total_nat_time_out m_total_nat_time_out_wait_ack "
-    "m_total_queue_drop m_total_servers"
-).split()
-_ALWAYS_ZERO_FLOATS = (
-    "m_active_flows m_open_flows m_rx_cpu_util m_socket_util m_tx_cps m_tx_expected_bps m_tx_expected_cps "
-    "m_tx_expected_pps"
-).split()
+_ALWAYS_ZERO = [
+    "m_active_sockets",
+    "m_total_alloc_error",
+    "m_total_clients",
+    "m_total_nat_active",
+    "m_total_nat_learn_error",
+    "m_total_nat_no_fid",
+    "m_total_nat_open",
+    "m_total_nat_syn_wait",
+    "m_total_nat_time_out",
+    "m_total_nat_time_out_wait_ack",
+    "m_total_queue_drop",
+    "m_total_servers",
+]
+_ALWAYS_ZERO_FLOATS = [
+    "m_active_flows",
+    "m_open_flows",
+    "m_rx_cpu_util",
+    "m_socket_util",
+    "m_tx_cps",
+    "m_tx_expected_bps",
+    "m_tx_expected_cps",
+    "m_tx_expected_pps",
+]
 
 
 def _rates(state: ServerState, port: int, counters: PortCounters) -> dict[str, float]:

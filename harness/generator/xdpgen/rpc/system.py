@@ -7,7 +7,6 @@ import datetime
 import platform
 import socket
 from functools import lru_cache
-
 from pathlib import Path
 from typing import Any
 

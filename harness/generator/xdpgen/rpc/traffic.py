@@ -24,7 +24,7 @@ from harness.generator.xdpgen.rpc.streams import Mode, Stream
 #: A scheduled start must lie so far ahead (seconds), as in TRex.
 _MIN_AHEAD = 0.1
 #: Head start given to the dataplane before the first frame is due (seconds), and per byte of prepared headers.
-_LEAD, _LEAD_PER_BYTE = 0.01, 1e-9
+_LEAD, _LEAD_PER_BYTE = 0.02, 4e-9
 #: Longest and shortest wait between two looks at traffic that should have ended (seconds).
 _RECHECK_MIN, _RECHECK_MAX = 0.001, 0.2
 
@@ -51,9 +51,7 @@ def _check_destination(port: Port, profile: Profile) -> None:
         raise ExecuteError("Link state is DOWN.")
     implicit = any(stream.dst_mac_mode != 1 for stream in profile.streams.values())
     if implicit and not port.layer.resolved:
-        raise ExecuteError(
-            f"Port {port.index} dest MAC is invalid and there are streams without explicit dest MAC."
-        )
+        raise ExecuteError(f"Port {port.index} dest MAC is invalid and there are streams without explicit dest MAC.")
 
 
 def _rate_of(stream: Stream, port: Port, factor: float) -> float:
@@ -204,8 +202,7 @@ def _apply_rates(state: ServerState, profile: Profile) -> None:
     """Tell the dataplane the rates of a profile: 0 while it or the stream is paused."""
     run = profile.running()
     rates = {
-        key: 0.0 if profile.paused or run.streams[key] in run.paused_streams else pps
-        for key, pps in run.pps.items()
+        key: 0.0 if profile.paused or run.streams[key] in run.paused_streams else pps for key, pps in run.pps.items()
     }
     state.dataplane.set_rate(rates)
 
