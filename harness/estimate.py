@@ -8,6 +8,7 @@ The search halves its interval in logarithmic steps, so its trials grow with log
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.plan import MeasureSettings, SearchSettings
@@ -42,8 +43,9 @@ def search_trials(search: SearchSettings) -> int:
     return math.ceil(bounds * TRIALS_PER_HALVING * math.log2(1 / search.width)) + ("mrr" in search.goals)
 
 
-def point(measure: MeasureSettings) -> Expected:
-    """One repeat of one point, deploy and undeploy included."""
+def point(measure: MeasureSettings, *, polls: bool = False) -> Expected:
+    """One repeat of one point, deploy and undeploy included. ``polls``: the stack polls, so the load curve may be
+    made a second time to count its polls (recording them costs something)."""
     total = Expected(0, PER_POINT_S)
     if measure.warmup_s > 0:
         total += _trials(1, measure.warmup_s)
@@ -54,10 +56,13 @@ def point(measure: MeasureSettings) -> Expected:
         found = _trials(count, mean_s)
         total += Expected(found.trials, min(found.seconds, measure.search.max_search_s))
     total += _trials(len(measure.latency_fractions), measure.latency_trial_s)
-    return total + _trials(len(measure.load_rates_pps), measure.load_trial_s)
+    return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if polls else 1)
 
 
-def run(measure: MeasureSettings, points: int, ceilings: int) -> Expected:
-    """A whole run: ``points`` points, each ``measure.repeat`` times, and ``ceilings`` generator ceilings."""
-    ceiling_s = measure.search.trial_s if measure.search else 1.0
-    return point(measure) * (points * measure.repeat) + _trials(ceilings, ceiling_s) + Expected(0, PER_RUN_S)
+def run(measure: MeasureSettings, polls: Sequence[bool], ceilings: int) -> Expected:
+    """A whole run: a point for each of ``polls`` (see :func:`point`), each ``measure.repeat`` times, and ``ceilings``
+    generator ceilings."""
+    total = _trials(ceilings, measure.search.trial_s if measure.search else 1.0) + Expected(0, PER_RUN_S)
+    for polling in polls:
+        total += point(measure, polls=polling) * measure.repeat
+    return total

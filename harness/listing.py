@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -79,7 +79,8 @@ def stack_text(name: str) -> str:
 
 def _parameter(name: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else f"default {_yaml(field.get_default(call_default_factory=True))}"
-    kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    kind = " | ".join(map(str, choices)) or getattr(field.annotation, "__name__", str(field.annotation))
     return f"  {name} ({kind}, {default}): {field.description or ''}"
 
 

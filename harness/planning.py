@@ -53,7 +53,8 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     points = _only(_points(scenario, testbed, wires, chosen), only)
     measure = _measure_settings(scenario, points, repeat)
     order_seed = choose_seed() if seed is None else seed
-    expected = estimate.run(measure, len(points), len({(p.host, p.frame_bytes) for p in points}))
+    polling = {choice.stack.name: choice.stack.polling for choice in chosen}
+    expected = estimate.run(measure, [polling[p.stack] for p in points], len({(p.host, p.frame_bytes) for p in points}))
     return Plan(
         scenario=spec.name, testbed=testbed.name, lab=testbed.lab, role=spec.role, wires=wires,
         hosts=tuple(HostPlan(d.name, d.cores, d.management, d.all_cores) for d in testbed.duts),
