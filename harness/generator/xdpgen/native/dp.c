@@ -269,6 +269,22 @@ static int parse(struct dataplane *dp, char **argv)
 	return dp->ports_used && dp->cores_used && dp->cell_count ? 0 : fail(dp, -EINVAL, "no ports or no cores");
 }
 
+/* With autogroups (one a session) niceness counts only inside one, so this session's own gets the same. A kernel
+ * without autogroups has no such file, and needs none.
+ */
+static int raise_session(struct dataplane *dp)
+{
+	FILE *file = fopen("/proc/self/autogroup", "w");
+	int err = 0;
+
+	if (!file)
+		return errno == ENOENT ? 0 : fail(dp, -errno, "/proc/self/autogroup: %s", strerror(errno));
+	if (fputs("-20", file) < 0 || fflush(file))
+		err = fail(dp, -errno, "/proc/self/autogroup: %s", strerror(errno));
+	fclose(file);
+	return err;
+}
+
 static int set_up(struct dataplane *dp, int argc, char **argv)
 {
 	int err;
@@ -277,6 +293,8 @@ static int set_up(struct dataplane *dp, int argc, char **argv)
 		return fail(dp, -EINVAL, "usage: xdpgen-dp OBJECT CELLS PORT,... CORE,...");
 	dp->cpus = libbpf_num_possible_cpus();
 	err = parse(dp, argv);
+	if (!err)
+		err = raise_session(dp);
 	if (!err)
 		err = load(dp, argv[1]);
 	if (!err)
