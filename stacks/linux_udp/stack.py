@@ -87,7 +87,7 @@ class RunningLinuxUdp(RunningStack):
 
     def __init__(self, dut: Dut, process: RemoteProcess, polls: bool) -> None:
         self._dut = dut
-        self._process = process
+        self.process = process
         self._polls = polls
         self._ids = count(1)
         self._snmp_before = self._snmp()
@@ -95,8 +95,8 @@ class RunningLinuxUdp(RunningStack):
                                                 if line.startswith("notice: ")))
 
     def check_alive(self) -> None:
-        if not self._process.alive():
-            raise StackError(f"udp-server on {self._dut.name} ended with status {self._process.returncode()}",
+        if not self.process.alive():
+            raise StackError(f"udp-server on {self._dut.name} ended with status {self.process.returncode()}",
                              self.log_tail())
 
     def counters(self) -> StackCounters:
@@ -116,7 +116,7 @@ class RunningLinuxUdp(RunningStack):
                          "recvmmsg calls with and without a datagram")
 
     def log_tail(self) -> str:
-        return self._process.output(4096)
+        return self.process.output(4096)
 
     def _snmp(self) -> Mapping[str, int]:
         now = self._dut.system_counters()
@@ -125,8 +125,8 @@ class RunningLinuxUdp(RunningStack):
     def _stats(self) -> _Stats:
         number = next(self._ids)
         try:
-            self._process.write(f"stats {number}\n")
-            line = self._process.wait_output(rf"^stats {number} \{{", _STATS_TIMEOUT_S)
+            self.process.write(f"stats {number}\n")
+            line = self.process.wait_output(rf"^stats {number} \{{.*\}}$", _STATS_TIMEOUT_S)
             return _Stats.model_validate(json.loads(line.split(" ", 2)[2]))
         except HostError as error:
             self.check_alive()
@@ -158,9 +158,6 @@ class LinuxUdp(Stack):
         for program, package in (("make", "make"), ("cc", "gcc libc6-dev")):
             if dut.which(program) is None:
                 missing.append(Missing(f"the program {program}", f"apt-get install {package}"))
-        if self.settings.busy_poll_us and not dut.exists("/proc/sys/net/core/busy_read"):
-            missing.append(Missing("busy polling in this kernel",
-                                   "boot a kernel with CONFIG_NET_RX_BUSY_POLL, or leave busy_poll_us at 0"))
         return missing
 
     @contextmanager

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""linux-forward deployed on the lab's DUT, with real frames: its role, its counters, and that all is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from harness import stacks
+from harness.errors import StackError
+from harness.generator.frames import flow_frame
+from harness.host.contract import Dut
+from harness.measure.rolecheck import FRAMES, check_role
+from harness.plan import PointPlan, Role
+from harness.stack import StackContext
+
+pytestmark = pytest.mark.lab
+MakePoint = Callable[..., PointPlan]
+
+
+def context(dut: Dut, point: PointPlan) -> StackContext:
+    return StackContext(dut, point, stacks.source(point.stack))
+
+
+def state(dut: Dut, point: PointPlan) -> list[str]:
+    """All that the stack may touch on the DUT, as text."""
+    conf = [dut.read(f"/proc/sys/net/ipv4/conf/{port}/{name}") for port in ("all", *ports(point))
+            for name in ("forwarding", "rp_filter", "send_redirects")]
+    shown = [dut.run(["ip", "-4", *what]).stdout
+             for what in (["addr"], ["route"], ["neigh", "show", "nud", "permanent"])]
+    return [*conf, *shown, *(dut.run(["ethtool", "-k", port]).stdout for port in ports(point))]
+
+
+def ports(point: PointPlan) -> list[str]:
+    return [wire.dut.ifname for wire in point.wires]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("frame", [64, 1518])
+def test_routes_between_the_wires(dut: Dut, wires: Any, make_point: MakePoint, bidirectional: bool, frame: int) -> None:
+    point = make_point("linux-forward", Role.FORWARD, bidirectional=bidirectional, frame=frame)
+    stack = stacks.create(point.stack, {})
+    assert stack.requirements(dut, point) == []
+    before = state(dut, point)
+    with stack.deploy(context(dut, point)) as running:
+        check_role(wires, point, stack.roles[Role.FORWARD], None)
+        running.check_alive()
+        counters = running.counters()
+        assert counters.totals["forwarded"] == FRAMES * len(point.directions)
+        assert counters.losses == {"ip layer": 0}
+        assert counters.per_worker[0]["rx_packets"] == counters.per_worker[1]["tx_packets"] == FRAMES
+    assert state(dut, point) == before
+
+
+def test_a_packet_at_its_last_hop_is_a_loss_of_the_ip_layer(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    point = make_point("linux-forward", Role.FORWARD)
+    with stacks.create(point.stack, {}).deploy(context(dut, point)) as running:
+        spent = Ether(flow_frame(point.directions[0], 64))
+        spent[IP].ttl = 1
+        del spent[IP].chksum
+        assert [f for f in wires.exchange(0, [bytes(spent)], 1, 0.2) if UDP in Ether(f)] == []
+        assert running.counters().losses == {"ip layer": 1}
+
+
+def test_nothing_is_forwarded_before_or_after(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    point = make_point("linux-forward", Role.FORWARD)
+    frame = flow_frame(point.directions[0], 64)
+
+    def arrived() -> int:
+        return sum(UDP in Ether(f) for f in wires.exchange(0, [frame], 1, 0.2))
+
+    assert arrived() == 0
+    with stacks.create(point.stack, {}).deploy(context(dut, point)):
+        assert arrived() == 1
+    assert arrived() == 0
+
+
+def test_a_bare_port_is_set_up_and_left_bare(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    """As on a real host: no address, no neighbour, no route. The lab's own are taken away here and put back."""
+    point = make_point("linux-forward", Role.FORWARD)
+    stack, mark = stacks.create(point.stack, {}), dut.undo_mark()
+    try:
+        for wire in point.wires:
+            _strip(dut, wire)
+        before = state(dut, point)
+        with stack.deploy(context(dut, point)):
+            check_role(wires, point, stack.roles[Role.FORWARD], None)
+        assert state(dut, point) == before
+    finally:
+        dut.undo_to(mark)
+
+
+def _strip(dut: Dut, wire: Any) -> None:
+    """Route, neighbour, address: put back in the opposite order, since the first two need the address."""
+    port, tg, route = wire.dut.ifname, wire.tg, [wire.flow_prefix, "via", wire.tg.ip, "dev", wire.dut.ifname]
+    address = f"{wire.dut.ip}/{wire.dut.prefix_len}"
+    dut.apply(["ip", "route", "del", *route], ["ip", "route", "replace", *route])
+    dut.apply(["ip", "neigh", "del", tg.ip, "dev", port],
+              ["ip", "neigh", "replace", tg.ip, "lladdr", tg.mac, "dev", port, "nud", "permanent"])
+    dut.apply(["ip", "addr", "del", address, "dev", port], ["ip", "addr", "replace", address, "dev", port])
+
+
+def test_a_port_taken_down_is_noticed(dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("linux-forward", Role.FORWARD)
+    with stacks.create(point.stack, {}).deploy(context(dut, point)) as running:
+        path = f"/proc/sys/net/ipv4/conf/{ports(point)[1]}/forwarding"
+        mark = dut.undo_mark()
+        dut.set_file(path, "0")
+        with pytest.raises(StackError, match="no longer forwards"):
+            running.check_alive()
+        dut.undo_to(mark)
+        running.check_alive()
+
+
+def test_gro_off_is_refused_on_a_virtual_wire(dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("linux-forward", Role.FORWARD, {"gro": False})
+    assert ["GRO" in missing.what for missing in stacks.create(point.stack, point.params).requirements(dut, point)] == [
+        True]
