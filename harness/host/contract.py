@@ -39,12 +39,14 @@ class Sampling:
 
     ``pauses``: (start ns, length ns, core) during which a core of the probe stood still. ``cost_s``: CPU seconds the
     agent itself used. ``threads``: (core, comm) -> seconds of run time of threads seen on that core, for naming extra
-    work."""
+    work. ``probe_periods``: probed core -> seconds between two looks; a pause is surely seen when it is longer than
+    that plus 250 us, shorter ones by chance, and it may have begun up to one period before its start."""
 
     samples: list[CpuSample]
     pauses: list[tuple[int, int, int]]
     cost_s: float
     threads: dict[tuple[int, str], float] = field(default_factory=dict)
+    probe_periods: dict[int, float] = field(default_factory=dict)
 
 
 class RemoteProcess(Protocol):

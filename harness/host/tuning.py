@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tuning of a DUT as small operations on its journal: the old value is kept, and comes back with everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import HostError
+from harness.host.contract import Dut
+
+_HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+
+
+def hugepages(dut: Dut, pages_2m: int) -> None:
+    """See that ``pages_2m`` 2 MiB hugepages are free. Raises HostError when memory does not allow it."""
+    total = int(dut.read(f"{_HUGEPAGES}/nr_hugepages"))
+    free = int(dut.read(f"{_HUGEPAGES}/free_hugepages"))
+    if free >= pages_2m:
+        return
+    wanted = total + pages_2m - free
+    try:
+        dut.set_file(f"{_HUGEPAGES}/nr_hugepages", str(wanted))
+    except HostError as error:
+        raise HostError(f"{dut.name}: {pages_2m} free 2 MiB hugepages are needed, {free} are there and memory has no "
+                        f"room for more: free some, or reserve them at boot (hugepages={wanted}) ({error})") from error
+
+
+def pin_napi(dut: Dut, ifname: str, cores: Sequence[int], *, fifo: int = 0) -> int:
+    """Pin the threaded NAPI kthreads of an interface: queue i to core i mod n. Returns how many there are (0: the
+    interface's NAPI is not threaded). NAPI ids rise with the queue, so their order is the queues'."""
+    threads = sorted(dut.napi_threads(ifname).items())
+    for index, (_, pid) in enumerate(threads):
+        dut.pin(pid, cores[index % len(cores)], fifo=fifo)
+    return len(threads)
