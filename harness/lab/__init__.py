@@ -15,9 +15,9 @@ from harness.lab.addresses import (
 )
 from harness.lab.cores import CorePauses, CoreSplit, physical_cores, split_cores, usable_cores
 from harness.lab.errors import LabError, LabNameError
+from harness.lab.fitness import preflight
 from harness.lab.lab import Lab, LabStatus
 from harness.lab.netns import connect_in_netns, in_netns
-from harness.lab.preflight import preflight
 from harness.lab.sshd import SshTarget
 
 __all__ = [

@@ -26,8 +26,8 @@ from harness.lab import napi, netns, sshd, wires
 from harness.lab.addresses import MAX_WIRES, check_name, device_name, netns_name, plan_wires
 from harness.lab.cores import CoreSplit, physical_cores, split_cores, usable_cores, watch_pauses
 from harness.lab.errors import LabError, LabNameError
+from harness.lab.fitness import preflight
 from harness.lab.interrupts import deferred_interrupts
-from harness.lab.preflight import preflight
 from harness.lab.process import ProcessId, all_pids, comm_of, stop_all
 from harness.lab.state import LabRecord, LabStore, completed, new_record
 from harness.plan import WirePlan
@@ -136,6 +136,10 @@ class Lab:
         wires.await_links(self.name, self.wires)
         self.record = completed(self.record)
         self._store.write(self.record)
+        if self.record.persistent:
+            for child in self._children:
+                child.returncode = 0  # it outlives this process on purpose: keeps Popen from warning about that
+            self._children.clear()
 
     def _start_sshd(self) -> None:
         options = []
@@ -322,7 +326,8 @@ def _remove_stale(store: LabStore) -> list[str]:
 
 def _remove(store: LabStore, name: str) -> None:
     """End every process, delete devices and namespaces, wait until they are gone, forget. Works from any state; hold
-    the lock. Later steps are done although one fails; then LabError says so and the record stays for another try."""
+    the lock. Processes first: the names that lead to them stay until none is left. Of the later steps each is done
+    although another fails; then LabError says so, and the record stays for another try."""
     namespaces = [netns_name(name, side) for side in wires.SIDES]
     devices = tuple(device_name(name, side, wire) for side in wires.SIDES for wire in range(MAX_WIRES))
     keys = {key for namespace in namespaces if (key := netns.key_of(namespace)) is not None}
@@ -330,8 +335,8 @@ def _remove(store: LabStore, name: str) -> None:
     def find() -> set[ProcessId]:
         return netns.processes_in(keys) | set(store.processes(name).values())
 
+    stop_all(find)
     steps: tuple[Callable[[], None], ...] = (
-        lambda: stop_all(find),
         lambda: wires.remove_wires(name, devices[:MAX_WIRES]),
         *(partial(netns.delete, namespace) for namespace in namespaces),
         lambda: stop_all(find),  # the names are gone: whatever slipped in before that is the last

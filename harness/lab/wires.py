@@ -34,7 +34,7 @@ _SYSCTLS = (
 )
 #: tx-checksumming off: the frame is complete when it leaves, as behind a NIC that fills it in (over veth nobody would).
 #: TSO off: with any TSO flag set on the sender, GRO's NAPI is bypassed. Both ends, since either may send ordinary skbs.
-_FEATURES = ("gro", "on", "tx", "off", "tso", "off", "gso", "off")
+_FEATURES = ("tx", "off", "tso", "off", "gso", "off")
 
 
 def tool(name: str) -> str:
@@ -78,6 +78,9 @@ def make_wires(lab: str, wires: Sequence[WirePlan], queues: int) -> None:
         devices = [device_name(lab, side, wire.index) for wire in wires]
         lines = "".join(_up_lines(devices)) + ("".join(map(_dut_address_lines, wires)) if side == "dut" else "")
         netns.in_netns(netns_name(lab, side), partial(_configure, devices, lines))
+    for side in SIDES:
+        devices = [device_name(lab, side, wire.index) for wire in wires]
+        netns.in_netns(netns_name(lab, side), partial(_receive_by_napi, devices))
 
 
 def _link_line(lab: str, wire: WirePlan, queues: int) -> str:
@@ -104,6 +107,13 @@ def _configure(devices: Sequence[str], ip_lines: str) -> None:
     for device in devices:
         run_tool(["ethtool", "-K", device, *_FEATURES])
     run_tool(["ip", "-batch", "-"], ip_lines)
+
+
+def _receive_by_napi(devices: Sequence[str]) -> None:
+    """GRO on, once both ends are up: veth then tells its peer that frames may be redirected to it (NDO_XMIT in
+    xdp-features). On a device that is down it says nothing, and every live frame would be refused."""
+    for device in devices:
+        run_tool(["ethtool", "-K", device, "gro", "on"])
     with netns.sysfs() as root:
         for device in devices:
             _write_below(root, f"class/net/{device}/threaded", "1")
