@@ -25,7 +25,7 @@ from harness.units import shown
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
-MAX_VALUES = 20_000
+MAX_VALUES = 5_000
 
 Location = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -104,6 +104,8 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{_kind(value)} where keys and values are expected ({', '.join(_keys_at(model, detail['loc']))})"
     if kind == "string_pattern_mismatch":
         return f"{shown(value)} does not fit; {_description(model, detail['loc'])}"
+    if kind == "too_short" and not value:
+        return f"nothing in it; {_description(model, detail['loc'])}"
     if kind in ("literal_error", "enum"):
         return f"{shown(value)} is not known; one of {detail['ctx']['expected']}"
     message = detail["msg"].replace("Input should be", "should be").replace("Field required", "is missing")

@@ -89,7 +89,7 @@ def test_more_than_a_mebibyte_is_refused_before_it_is_parsed(write: Write) -> No
 
 def test_a_mebibyte_of_values_is_refused_soon(write: Write) -> None:
     started = time.monotonic()
-    assert "more than 20000 values" in refusal(write("- 1\n" * 200_000))
+    assert "more than 5000 values" in refusal(write("- 1\n" * 200_000))
     assert time.monotonic() - started < 10
 
 
@@ -105,7 +105,9 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 def test_hostile_input_is_read_or_refused(tmp_path: Path, content: bytes | str) -> None:
     path = tmp_path / "hostile.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    message = ""
     try:
         yamlfile.load(path)
     except UsageError as error:
-        assert "hostile.yaml" in str(error)
+        message = str(error)
+    assert not message or "hostile.yaml" in message

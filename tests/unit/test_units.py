@@ -88,11 +88,10 @@ def test_reading_is_exact(number: object) -> None:
 def test_anything_is_read_or_refused(value: object) -> None:
     for read in (units.parse_duration, units.parse_rate, units.parse_ratio, units.parse_count, units.parse_speed_gbps):
         try:
-            result = read(value)  # type: ignore[operator]
-        except ValueError as error:
-            assert str(error)
-        else:
-            assert result >= 0
+            result = read(value)
+        except ValueError:
+            continue
+        assert result >= 0
 
 
 @pytest.mark.parametrize(("pps", "text"), [

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenario + testbed -> Plan: every address, port, core and step, and refusals before anything is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import estimate
+from harness.errors import UsageError
+from harness.flows import MOST_SOURCE_IPS, MOST_SOURCE_PORTS, factor_flows
+from harness.lab import plan_wires
+from harness.plan import Plan, Role, line_rate_pps
+from harness.planning import build_plan
+from harness.planview import render_plan
+from harness.scenario import load_scenario
+from harness.testbed import Testbed, lab_testbed
+
+Write = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("fake_stacks")
+
+SCENARIO = """
+    name: test
+    role: {role}
+    traffic: {{{traffic}}}
+    cores: {cores}
+    stacks: {stacks}
+    measure: {measure}
+    repeat: {repeat}
+    order: {order}
+    """
+DEFAULTS = {"role": "echo", "traffic": "frame: 64", "cores": "[1]", "repeat": "1", "order": "interleaved",
+            "stacks": "[sockets, {sockets: {reuseport: true}}]", "measure": "{throughput: {}}"}
+
+
+def bed(dut_cores: tuple[int, ...] = (1,)) -> Testbed:
+    return lab_testbed(plan_wires("abc"), (0,), dut_cores)
+
+
+def plan(write: Write, testbed: Testbed | None = None, *, only: tuple[str, ...] = (), seed: int = 1, **values: str,
+         ) -> Plan:
+    path = write(SCENARIO.format(**{**DEFAULTS, **values}))
+    return build_plan(load_scenario(path), testbed or bed(), only=only, seed=seed)
+
+
+def refusal(write: Write, **values: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        plan(write, **values)
+    return str(caught.value)
+
+
+def test_echo_uses_the_first_wire_there_and_back(write: Write) -> None:
+    point = plan(write).points[0]
+    direction, = point.directions
+    wire = plan_wires("abc")[0]
+    assert (direction.tx_port, direction.rx_port) == (0, 0)
+    assert (direction.src_mac, direction.dst_mac) == (wire.tg.mac, wire.dut.mac)
+    assert direction.flows.dst_ip == "198.18.0.1"
+    assert point.udp_port == 9000
+    assert point.cores == (1,)
+    assert point.line_rate_pps == pytest.approx(14_880_952, abs=1)
+    assert point.params == {"reuseport": False, "mode": "block", "buffer": 4096}
+
+
+def test_drop_comes_back_nowhere(write: Write) -> None:
+    assert plan(write, role="drop").points[0].directions[0].rx_port is None
+
+
+@pytest.mark.parametrize(("traffic", "ways"), [("direction: one-way", [(0, 1)]),
+                                               ("direction: bidirectional", [(0, 1), (1, 0)])])
+def test_forward_goes_from_wire_to_wire(write: Write, traffic: str, ways: list[tuple[int, int]]) -> None:
+    made = plan(write, role="forward", stacks="[bypass]", traffic=traffic)
+    directions = made.points[0].directions
+    assert [(d.tx_port, d.rx_port) for d in directions] == ways
+    for direction in directions:
+        assert direction.dst_mac == made.wires[direction.tx_port].dut.mac
+        leaves = made.wires[1 - direction.tx_port]
+        assert ipaddress.ip_address(direction.flows.dst_ip) in ipaddress.ip_network(leaves.flow_prefix)
+
+
+@pytest.mark.parametrize("flows", [1, 7, 64, 256, 997, 1000, 1024, 65_536, 1_000_000])
+def test_every_flow_lies_behind_its_wire(write: Write, flows: int) -> None:
+    made = plan(write, role="forward", stacks="[bypass]", traffic=f"flows: {flows}, direction: bidirectional")
+    for direction in made.points[0].directions:
+        flow = direction.flows
+        assert flow.src_ips * flow.src_ports == flow.count == flows
+        first = ipaddress.ip_address(flow.src_ip_first)
+        prefix = ipaddress.ip_network(made.wires[direction.tx_port].flow_prefix)
+        assert first in prefix
+        assert first + flow.src_ips - 1 in prefix
+        assert ipaddress.ip_address(made.wires[direction.tx_port].dut.ip) not in prefix
+        assert flow.src_port_first + flow.src_ports - 1 < 65_536
+
+
+def test_flows_use_as_many_addresses_as_divide_them() -> None:
+    assert factor_flows(1024) == (256, 4)
+    assert factor_flows(1000) == (250, 4)
+    assert factor_flows(997) == (1, 997)
+
+
+def test_flows_that_cannot_be_made_name_the_nearest_that_can(write: Write) -> None:
+    message = refusal(write, traffic="flows: 100003")
+    assert "scenario.yaml:3: traffic.flows: 100003 flows cannot be made" in message
+    low, high = (int(word) for word in message.rpartition("nearest that can: ")[2].split(", "))
+    assert low < 100_003 < high
+    for count in (low, high):
+        ips, ports = factor_flows(count)
+        assert ips * ports == count
+        assert ips <= MOST_SOURCE_IPS
+        assert ports <= MOST_SOURCE_PORTS
+
+
+def test_points_are_stacks_times_frames_times_cores(write: Write) -> None:
+    made = plan(write, bed((3, 1, 2)), cores="[1, 3]", traffic="frame: [64, 128]")
+    assert len(made.points) == 8
+    assert len({point.id for point in made.points}) == 8
+    assert {point.cores for point in made.points} == {(3,), (3, 1, 2)}
+    assert made.points[0].label == "sockets, 64 B, 1 core"
+    assert made.points[1].label == "sockets reuseport=true, 64 B, 1 core"
+
+
+def test_ids_are_fit_for_files(write: Write) -> None:
+    ids = [point.id for point in plan(write).points]
+    assert ids == ["sockets-64B-1c", "sockets-reuseport=true-64B-1c"]
+
+
+def test_a_shuffled_order_is_the_seeds(write: Write) -> None:
+    kwargs = {"repeat": "5", "traffic": "frame: [64, 65, 66, 67]"}
+    first, again, other = (plan(write, seed=seed, **kwargs) for seed in (1, 1, 2))
+    assert first.sequence == again.sequence != other.sequence
+    assert first.seed == 1
+    for number in range(5):
+        ids = [point for repeat, point in first.sequence if repeat == number]
+        assert sorted(ids) == sorted(point.id for point in first.points)
+    assert [repeat for repeat, _ in first.sequence] == [n for n in range(5) for _ in range(8)]
+    rounds = {tuple(p for r, p in first.sequence if r == n) for n in range(5)}
+    assert len(rounds) > 1
+
+
+def test_the_given_order_is_kept(write: Write) -> None:
+    made = plan(write, repeat="2", order="given")
+    ids = tuple(point.id for point in made.points)
+    assert made.sequence == tuple((number, point) for number in (0, 1) for point in ids)
+
+
+def test_without_a_seed_each_plan_draws_one(write: Write) -> None:
+    scenario = load_scenario(write(SCENARIO.format(**DEFAULTS)))
+    assert len({build_plan(scenario, bed()).seed for _ in range(3)}) == 3
+
+
+def test_only_keeps_a_stack_or_a_point(write: Write) -> None:
+    assert len(plan(write, only=("sockets",)).points) == 2
+    assert [p.id for p in plan(write, only=("sockets-64B-1c",)).points] == ["sockets-64B-1c"]
+    with pytest.raises(UsageError, match=r"--only socket: the scenario has no such stack; did you mean 'sockets'\?"):
+        plan(write, only=("socket",))
+
+
+def test_a_share_of_line_rate_becomes_a_rate(write: Write) -> None:
+    made = plan(write, measure="{load_curve: {rates: [100k, 10%]}}")
+    assert made.measure.load_rates_pps == (100_000, pytest.approx(line_rate_pps(10, 64) / 10))
+    assert made.measure.search is None
+
+
+@pytest.mark.parametrize(("values", "says"), [
+    ({"stacks": "[xpd]"}, "yaml:5: stacks[0]: no stack is named 'xpd'; known: bypass, sockets"),
+    ({"stacks": "[socket]"}, "stacks[0]: no stack is named 'socket'; did you mean 'sockets'?"),
+    ({"stacks": "[bypass]"}, "yaml:5: stacks[0]: bypass has no role echo, only drop, reflect, forward; "
+                             "stacks with that role: sockets"),
+    ({"stacks": "[{sockets: {reuse: true}}]"}, "stacks[0].sockets.reuse: unknown key; did you mean 'reuseport'? known: buffer"),
+    ({"stacks": "[{sockets: {mode: fast}}]"}, "stacks[0].sockets.mode: 'fast' is not known; one of 'block' or 'spin'"),
+    ({"stacks": "[{sockets: {buffer: 5}}]"}, "stacks[0].sockets.buffer: 5 should be greater than or equal to 1024"),
+    ({"stacks": "[{sockets: {buffer: [4096, 8192]}}]"}, "a list does not sweep a parameter"),
+    ({"cores": "[1, 4]"}, "yaml:4: cores[1]: 4 cores are more than there are: dut has 1 for stacks"),
+    ({"measure": "{load_curve: {rates: [100k, 20M]}}"},
+     "measure.load_curve.rates[1]: 20 Mpps is beyond line rate: 10 Gbit/s carry at most 14.88 Mpps frames of 64 B"),
+    ({"measure": "{throughput: {}, latency: {rate: 15M}}"}, "measure.latency.rate: 15 Mpps is beyond line rate"),
+    ({"measure": "{throughput: {min_load: 15M}}"}, "measure.throughput.min_load: 15 Mpps is beyond line rate"),
+    ({"measure": "{load_curve: {rates: [5%]}}", "traffic": "frame: [64, 128]"}, "a share of line rate differs"),
+    ({"traffic": "frame: min, l3: ipv6"}, "traffic.l3: ipv6 is not sent by this version"),
+    ({"traffic": "frame: min, vlan: 5"}, "traffic.vlan: tagged frames are not sent by this version"),
+])
+def test_refused(write: Write, values: dict[str, str], says: str) -> None:
+    assert says in refusal(write, **values)
+
+
+def test_forward_needs_two_wires(write: Write) -> None:
+    path = write(SCENARIO.format(**{**DEFAULTS, "role": "forward", "stacks": "[bypass]"}))
+    with pytest.raises(UsageError, match=r"role: forward needs 2 wires; dut has 1"):
+        build_plan(load_scenario(path), lab_testbed(plan_wires("abc", 1), (0,), (1,)))
+
+
+def test_settings_arrive(write: Write) -> None:
+    made = plan(write, measure="{throughput: {trial: 500ms, initial_trial: 100ms, width: 2%, loss: 1%, timeout: 5m}, "
+                               "latency: {at: [50%], trial: 2s, rate: 8k}, warmup: 0s}")
+    search = made.measure.search
+    assert search is not None
+    assert (search.trial_s, search.initial_trial_s, search.width, search.pdr_loss, search.max_search_s) == (
+        0.5, 0.1, 0.02, 0.01, 300)
+    assert search.goals == ("mrr", "ndr", "pdr")
+    assert (made.measure.latency_fractions, made.measure.latency_pps, made.measure.warmup_s) == ((0.5,), 8000, 0)
+    assert made.role is Role.ECHO
+
+
+def test_the_estimate_grows_with_what_is_asked(write: Write) -> None:
+    coarse = plan(write, measure="{throughput: {width: 5%}}")
+    fine = plan(write, measure="{throughput: {width: 0.5%}}")
+    assert coarse.expected_trials < fine.expected_trials
+    assert coarse.expected_s < fine.expected_s
+    assert fine.measure.search is not None
+    assert estimate.search_trials(fine.measure.search) == 40
+    assert plan(write, repeat="3").expected_s > 2 * plan(write).expected_s
+    latency = plan(write, measure="{throughput: {width: 5%}, latency: {at: [10%, 50%]}}")
+    assert latency.expected_trials == coarse.expected_trials + 2 * 2
+
+
+def test_a_search_is_expected_to_end_at_its_timeout(write: Write) -> None:
+    assert plan(write, measure="{throughput: {timeout: 5s}}").expected_s < 40
+
+
+def test_polling_stacks_take_a_pass_more(write: Write) -> None:
+    curve = "{load_curve: {rates: [100k], trial: 3s}}"
+    polling = plan(write, role="drop", stacks="[bypass]", measure=curve)
+    not_polling = plan(write, role="drop", stacks="[sockets]", measure=curve)
+    assert polling.expected_trials == not_polling.expected_trials + 1
+
+
+def test_a_plan_is_json_and_text(write: Write) -> None:
+    made = plan(write, measure="{throughput: {}, latency: {}, load_curve: {rates: [50k]}}")
+    assert json.loads(json.dumps(dataclasses.asdict(made)))["seed"] == 1
+    text = render_plan(made)
+    for wanted in ("198.18.0.2/24", made.wires[1].tg.mac, "198.19.64.0/18", "core 1", "sockets-reuseport=true-64B-1c",
+                   f"about {made.expected_trials} trials", "seed 1", "14.88 Mpps", "rp_filter"):
+        assert wanted in text
