@@ -13,7 +13,7 @@ It is started in a session of its own (``agent.py serve``), speaks one JSON obje
 
 Requests are ``{"id": n, "op": name, "args": {...}}``; answers ``{"id": n, "ok": ...}`` or
 ``{"id": n, "error": {"kind": ..., "message": ...}}``. ``beat`` has no answer. Other modes: ``undo`` (replay a left-over
-journal and end), and ``launch`` and ``probe``, which the agent uses itself.
+journal and end), and ``probe``, which the agent uses itself.
 """
 
 import base64
@@ -38,7 +38,7 @@ import tarfile
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 PROTOCOL = 1
 MAX_LINE = 12 << 20
@@ -470,7 +470,8 @@ def family(pid: int, start: int, marker: str) -> List[Tuple[int, int]]:
 
 
 def end_family(pid: int, start: int, marker: str, patience_s: float, reap: Optional[Callable[[], Any]]) -> None:
-    """INT, TERM, KILL in turn to a spawned program and all it started, each with ``patience_s`` to end."""
+    """INT, TERM, KILL in turn to a spawned program and all it started, each with ``patience_s`` to end. What is left
+    once the program itself has ended gets 0.2 s only."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         members = family(pid, start, marker)
         for member, began in members:
@@ -482,7 +483,9 @@ def end_family(pid: int, start: int, marker: str, patience_s: float, reap: Optio
                 reap()
             members = [(member, began) for member, began in members if start_time(member) == began]
             if members:
-                time.sleep(0.01)
+                if all(member != pid for member, _ in members) and number != signal.SIGKILL:
+                    deadline = min(deadline, time.monotonic() + 0.2)
+                time.sleep(0.005)
         if not family(pid, start, marker):
             return
     raise AgentError("processes survived SIGKILL: %s" % family(pid, start, marker))
@@ -582,25 +585,28 @@ class Process:
         return self.child.poll()
 
 
-def launch(gate: int, complaint: int) -> NoReturn:
-    """Mode ``launch``: wait until the agent has written this process into its journal, then become the program.
-
-    The gate closes without a line when the agent dies first: then nothing is started."""
-    with os.fdopen(gate, "rb") as stream:
-        line = stream.readline(MAX_LINE)
-    if not line.endswith(b"\n"):
-        os._exit(99)
-    spec = json.loads(line.decode())
-    try:
-        if spec["cores"]:
-            os.sched_setaffinity(0, spec["cores"])
-        for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        os.set_inheritable(complaint, False)
-        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
-    except OSError as error:
-        os.write(complaint, str(error.strerror or error).encode())
-    os._exit(127)
+#: Run with ``python -c`` by the process that becomes a program: it waits until the agent has put its pid into the
+#: journal, and does nothing when the gate closes without a line because the agent died first. A text of its own because
+#: compiling this whole file for each program would take a tenth of a second.
+LAUNCHER = """
+import json, os, signal, sys
+gate, complaint = int(sys.argv[1]), int(sys.argv[2])
+with os.fdopen(gate, "rb") as stream:
+    line = stream.readline()
+if not line.endswith(b"\\n"):
+    os._exit(99)
+spec = json.loads(line.decode())
+try:
+    if spec["cores"]:
+        os.sched_setaffinity(0, spec["cores"])
+    for number in (signal.SIGPIPE, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.set_inheritable(complaint, False)
+    os.execve(spec["argv"][0], spec["argv"], spec["env"])
+except OSError as error:
+    os.write(complaint, str(error.strerror or error).encode())
+os._exit(127)
+"""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1107,10 +1113,12 @@ class BuildCache:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._compilers = ""
 
     def folder(self, source: str, target: str) -> str:
         """Where a program lies once it is built."""
-        key = hashlib.sha256("\0".join([source, target, compilers()]).encode()).hexdigest()[:32]
+        self._compilers = self._compilers or compilers()
+        key = hashlib.sha256("\0".join([source, target, self._compilers]).encode()).hexdigest()[:32]
         return os.path.join(self.root, key)
 
     def build(self, folder: str, target: str, archive: bytes, timeout_s: float, cancelled: threading.Event) -> None:
@@ -1428,10 +1436,10 @@ class Host:
 
     def _launch(self, seq: int, argv: List[str], name: str, marker: str, cores: List[int],
                 env: Dict[str, str]) -> Process:
-        """Start this file's ``launch`` mode, put its pid in the journal, and only then let it become the program."""
+        """Start the launcher, put its pid in the journal, and only then let it become the program."""
         gate, opener = os.pipe()
         listener, complaint = os.pipe()
-        helper = [sys.executable, "-I", "-S", os.path.abspath(__file__), "launch", str(gate), str(complaint)]
+        helper = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(gate), str(complaint)]
         try:
             with self._off_home():
                 child = subprocess.Popen(helper, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -1780,10 +1788,8 @@ def undo_main(places: Places) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """``serve|undo RUN STATE CACHE``, ``launch GATE COMPLAINT`` or ``probe CORE PERIOD PARENT``."""
+    """``serve|undo RUN STATE CACHE`` or ``probe CORE PERIOD PARENT``."""
     mode, rest = argv[1], argv[2:]
-    if mode == "launch":
-        launch(int(rest[0]), int(rest[1]))
     if mode == "probe":
         return probe_main(int(rest[0]), int(rest[1]), int(rest[2]))
     try:
