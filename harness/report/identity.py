@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is who: the name, colour and marker of each stack, the same in every table and chart."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.plan import PointPlan
+
+#: Colours in the style sheet (``--s1`` ...). Beyond them colours repeat with another marker and line.
+COLOURS = 8
+_MARKERS = "osD^vPX*"
+_LINES = ("-", "--", "-.", ":")
+_HIDDEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one stack (with its parameters) is drawn. ``colour``: 1..COLOURS, the style sheet's ``--s<colour>``."""
+
+    name: str
+    colour: int
+    marker: str
+    line: str
+
+
+def clean(text: object, limit: int = 500) -> str:
+    """Foreign text made safe to lay out: no control characters, no direction overrides, bounded. Not escaped."""
+    shown = str(text)[: limit + 1]
+    shown = _HIDDEN.sub("", shown)
+    shown = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn") else "\ufffd"
+                    for c in shown)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def one_line(text: object, limit: int = 80) -> str:
+    """Foreign text on one line."""
+    return " ".join(clean(text, limit).split())
+
+
+def stack_key(point: PointPlan) -> str:
+    """What shares a colour: the stack with its parameters, whatever its cores, frame size and run."""
+    return json.dumps([point.stack, sorted((str(k), str(v)) for k, v in point.params.items())])
+
+
+def looks(points: Iterable[PointPlan]) -> dict[str, Look]:
+    """A look for every stack, by :func:`stack_key`, in the order of the points."""
+    found: dict[str, Look] = {}
+    for point in points:
+        key = stack_key(point)
+        if key in found:
+            continue
+        index = len(found)
+        found[key] = Look(one_line(point.label or point.stack, 60), index % COLOURS + 1,
+                          _MARKERS[index % len(_MARKERS)], _LINES[index // COLOURS % len(_LINES)])
+    return found
+
+
+def params_text(point: PointPlan) -> str:
+    """The point's parameters as "name = value", booleans as on/off."""
+    shown = []
+    for name, value in list(point.params.items())[:20]:
+        word = {True: "on", False: "off"}.get(value) if isinstance(value, bool) else one_line(value, 40)
+        shown.append(f"{one_line(name, 30)} {word}")
+    return ", ".join(shown)
+
+
+def slug(text: str) -> str:
+    """A string that is safe in an id or a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:100].strip("-.") or "unnamed"

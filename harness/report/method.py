@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""\"How this was measured\", written from the run itself: plan, search, generator, hosts, times."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from harness.plan import MeasureSettings, Plan
+from harness.records import Ceiling
+from harness.report.facts import flatten
+from harness.report.identity import clean, one_line
+from harness.report.load import RunData
+from harness.report.numbers import finite, fraction_name, percent, plural, rate, seconds, set_rate
+from harness.report.summarise import PointSummary
+from harness.report.words import role_text
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A titled list of names and values."""
+
+    title: str
+    pairs: Pairs
+
+
+@dataclass(frozen=True)
+class Method:
+    """The section's content. ``scenario``: the file's text as used."""
+
+    settings: tuple[Facts, ...]
+    environment: tuple[Facts, ...]
+    ceilings: Pairs
+    notes: tuple[str, ...]
+    command: str
+    scenario: str
+
+
+def method(run: RunData, points: Sequence[PointSummary]) -> Method:
+    """Everything about how the run was made."""
+    plan, info = run.plan, run.info
+    settings = [Facts("Run", tuple(_run(run, points))), Facts("Traffic", tuple(_traffic(plan))),
+                Facts("Search and trials", tuple(_measure(plan.measure))), Facts("Wires", tuple(_wires(plan)))]
+    environment = [Facts("Generator", tuple(flatten(info.generator)))]
+    environment += [Facts(f"Host {one_line(name, 40)}", tuple(flatten(facts)))
+                    for name, facts in list(info.hosts.items())[:20]]
+    return Method(tuple(settings), tuple(facts for facts in environment if facts.pairs),
+                  tuple(map(_ceiling, info.ceilings[:50])),
+                  tuple(clean(note, 500) for note in [*plan.notes, *info.notes][:50]),
+                  clean(shlex.join(info.command[:100]), 2000), clean(info.scenario_text, 100_000))
+
+
+def _run(run: RunData, points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:
+    plan, info = run.plan, run.info
+    yield "Run", one_line(info.run_id, 120)
+    yield "Harness", one_line(info.harness_version, 40)
+    yield "Began", one_line(info.started_at, 40)
+    yield "Ended", one_line(info.ended_at, 40) if info.ended_at else "not recorded"
+    yield "State", one_line(info.state, 40) + ("" if info.exit_code is None else f", exit code {info.exit_code}")
+    yield "Order", f"points shuffled within each repeat, seed {info.seed}"
+    yield "Repeats", str(plan.measure.repeat)
+    wall, inside = finite(info.wall_s), finite(info.trials_s)
+    if wall and inside is not None:
+        yield "Time", (f"{seconds(wall)}, of which {seconds(inside)} inside trials "
+                       f"({percent(1 - inside / wall, 0)} overhead)")
+    times = [(o.deploy_s, o.undeploy_s) for p in points for o in p.outcomes if o.status == "ok"]
+    if times:
+        yield "Deploy, undeploy", (f"median {seconds(median(t[0] for t in times))} and "
+                                   f"{seconds(median(t[1] for t in times))} a point")
+
+
+def _traffic(plan: Plan) -> Iterable[tuple[str, str]]:
+    yield "Role", f"{plan.role.value}: {role_text(plan.role)}"
+    frames = sorted({point.frame_bytes for point in plan.points})
+    yield "Frame sizes", ", ".join(f"{size} B" for size in frames[:50]) + " on the wire, FCS included"
+    seen = dict.fromkeys(
+        f"port {d.tx_port} → " + (f"port {d.rx_port}" if d.rx_port is not None else "discarded by the DUT")
+        + f": {d.flows.count:,} UDP flows, {d.flows.src_ips:,} addresses from {one_line(d.flows.src_ip_first, 40)} × "
+        f"{d.flows.src_ports:,} ports from {d.flows.src_port_first}, to {one_line(d.flows.dst_ip, 40)} port "
+        f"{d.flows.dst_port}"
+        for point in plan.points for d in point.directions)
+    for number, text in enumerate(list(seen)[:8], 1):
+        yield f"Direction {number}", text
+    generator = plan.generator
+    yield "Generator", f"{one_line(generator.kind, 40)} on {_cores(generator.cores)}"
+    for host in plan.hosts[:20]:
+        yield f"DUT {one_line(host.name, 40)}", f"{_cores(host.cores)} of {host.all_cores} may be given to stacks"
+
+
+def _cores(cores: Sequence[int]) -> str:
+    word = "core" if len(cores) == 1 else "cores"
+    return f"{word} {', '.join(map(str, cores[:64]))}" if cores else "no cores"
+
+
+def _measure(settings: MeasureSettings) -> Iterable[tuple[str, str]]:
+    search = settings.search
+    if search is None:
+        yield "Search", "none: the scenario asks for no rates"
+    else:
+        yield "Search", (f"MLRsearch for {', '.join(goal.upper() for goal in search.goals)}; trials of "
+                         f"{seconds(search.trial_s)}, first ones {seconds(search.initial_trial_s)}")
+        yield "Ends when", (f"bounds are within {percent(search.width)} of each other, or after "
+                            f"{seconds(search.max_search_s)}")
+        yield "PDR", f"loss of at most {percent(search.pdr_loss)}"
+        yield "Smallest load", set_rate(search.min_load_pps)
+    if settings.latency_fractions:
+        at = ", ".join(fraction_name(fraction) for fraction in settings.latency_fractions)
+        yield "Latency", (f"at {at} of {settings.latency_of.upper()}, trials of {seconds(settings.latency_trial_s)}, "
+                          f"{set_rate(settings.latency_pps)} of latency frames over the same flows as the load")
+    if settings.load_rates_pps:
+        loads = ", ".join(set_rate(load) for load in settings.load_rates_pps[:40])
+        yield "Load curve", f"{loads}; trials of {seconds(settings.load_trial_s)}"
+    yield "Warm-up", f"{seconds(settings.warmup_s)}, discarded"
+    yield "Pause rule", (f"a search trial that lost frames while a core stood still is repeated, at most "
+                         f"{plural(settings.pause_retries, 'time')}; every attempt is kept")
+
+
+def _wires(plan: Plan) -> Iterable[tuple[str, str]]:
+    for wire in plan.wires[:32]:
+        kind = "virtual" if wire.virtual else "cable"
+        yield f"Wire {wire.index}", (
+            f"{kind}, {wire.speed_gbps:g} Gbit/s nominal; generator port {wire.tg.index} "
+            f"({one_line(wire.tg.ifname or wire.tg.pci, 30)}, {one_line(wire.tg.ip, 40)}) ↔ {one_line(wire.host, 40)} "
+            f"({one_line(wire.dut.ifname or wire.dut.pci, 30)}, {one_line(wire.dut.ip, 40)})")
+
+
+def _ceiling(ceiling: Ceiling) -> tuple[str, str]:
+    name = f"{ceiling.frame_bytes} B to {one_line(ceiling.host, 40)}"
+    if finite(ceiling.received_pps) is None and finite(ceiling.sent_pps) is None:
+        return name, f"n/a: {one_line(ceiling.reason, 200) or 'not measured'}"
+    return name, (f"sent {rate(ceiling.sent_pps)}, got back {rate(ceiling.received_pps)} from "
+                  f"{one_line(ceiling.stack, 40)} (trial {ceiling.trial})")

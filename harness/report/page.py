@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page: every section's content brought together, and the template that lays it out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.report import words
+from harness.report.charts.cpu import cpu_chart
+from harness.report.charts.latency import latency_chart
+from harness.report.charts.search import search_chart
+from harness.report.charts.svg import Chart
+from harness.report.charts.throughput import throughput_chart
+from harness.report.facts import headline_facts
+from harness.report.identity import Look, clean, looks, one_line
+from harness.report.load import RunData
+from harness.report.method import Method, method
+from harness.report.narrative import Answer, Caveat, answer, caveats
+from harness.report.numbers import percent
+from harness.report.summarise import PointSummary, summarise
+from harness.report.tables import (
+    LossTable,
+    PlainTable,
+    SummaryTable,
+    Trouble,
+    cpu_table,
+    latency_table,
+    loss_table,
+    name_points,
+    summary_table,
+    troubles,
+)
+from harness.report.trialrows import TrialTable, trial_table
+from harness.resources import resource
+
+DEFAULT_PDR_LOSS = 0.005
+MAX_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What the template prints about one run. ``prefix`` begins every id of it."""
+
+    prefix: str
+    run_id: str
+    scenario: str
+    answer: Answer
+    lab: bool
+    head: tuple[tuple[str, str], ...]
+    caveats: tuple[Caveat, ...]
+    summary: SummaryTable
+    rate_notes: tuple[tuple[str, str], ...]
+    throughput: tuple[Chart, ...]
+    latency: tuple[Chart, ...]
+    latency_numbers: PlainTable | None
+    latency_missing: str
+    cpu: tuple[Chart, ...]
+    cpu_numbers: PlainTable | None
+    losses: LossTable | None
+    searches: tuple[Chart, ...]
+    troubles: tuple[Trouble, ...]
+    trials: TrialTable
+    trial_data: Markup
+    method: Method
+
+
+def render(runs: Sequence[RunData]) -> str:
+    """The page about these runs, as text that encodes to UTF-8."""
+    summaries = [summarise(run) for run in runs]
+    colours = looks(point.plan for points in summaries for point in points)
+    views = [_view(run, points, colours, f"r{index}-" if len(runs) > 1 else "")
+             for index, (run, points) in enumerate(zip(runs, summaries, strict=True), 1)]
+    script = _asset("report.js")
+    html = _environment().get_template("report.html.j2").render(
+        runs=views, title=_title(views), style=Markup(_asset("report.css")), script=Markup(script),
+        policy=_policy(script), glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT,
+        lab_bypass=words.LAB_BYPASS, phases=[(phase.value, text) for phase, text in words.PHASES.items()],
+        version=one_line(runs[0].info.harness_version, 40))
+    return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def _title(views: Sequence[RunView]) -> str:
+    return f"{views[0].scenario}: {views[0].run_id}" if len(views) == 1 else f"{len(views)} runs"
+
+
+def _asset(name: str) -> str:
+    return (resource("reports/static") / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """Content security policy: nothing from anywhere; the one script by its hash; styles only inline."""
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
+            "form-action 'none'")
+
+
+def _environment() -> Environment:
+    """Templates escape everything that is not Markup; a name they do not know is an error."""
+    return Environment(loader=FileSystemLoader(resource("reports/templates")), autoescape=True,
+                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize)
+
+
+def _finalize(value: object) -> object:
+    """Foreign text loses control characters and direction overrides; markup made here stays as it is."""
+    return clean(value, 1_000_000) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look], prefix: str) -> RunView:
+    search = run.plan.measure.search
+    pdr_loss = search.pdr_loss if search is not None else DEFAULT_PDR_LOSS
+    names = name_points(points, colours, f"{prefix}point-")
+    frames = _by_frame(points)
+    trials = trial_table(run, points)
+    latencies = [latency_chart(f"{prefix}latency-{size}", group, colours) for size, group in frames]
+    cpus = [cpu_chart(f"{prefix}cpu-{size}", group, names, run.plan) for size, group in frames]
+    searches = [search_chart(f"{prefix}search-{size}", group, names, pdr_loss) for size, group in frames]
+    return RunView(
+        prefix=prefix, run_id=one_line(run.info.run_id, 120), scenario=one_line(run.plan.scenario, 80),
+        answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
+        caveats=caveats(run, points), summary=summary_table(points, names, pdr_loss),
+        rate_notes=tuple((name, text.format(loss=percent(pdr_loss))) for name, text in words.RATE_TEXT.items()),
+        throughput=tuple(throughput_chart(f"{prefix}rate-{size}", group, names, run.info.ceilings)
+                         for size, group in frames),
+        latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
+        latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
+        cpu_numbers=cpu_table(points, names), losses=loss_table(points, names),
+        searches=tuple(filter(None, searches)), troubles=troubles(points, names), trials=trials,
+        trial_data=embedded_json(trials.data), method=method(run, points))
+
+
+def _by_frame(points: Sequence[PointSummary]) -> list[tuple[int, list[PointSummary]]]:
+    """Points by frame size, in the order of the plan; charts are drawn for the first MAX_FRAMES sizes."""
+    groups: dict[int, list[PointSummary]] = {}
+    for point in points:
+        groups.setdefault(point.plan.frame_bytes, []).append(point)
+    return list(groups.items())[:MAX_FRAMES]
+
+
+def _head(run: RunData) -> Iterable[tuple[str, str]]:
+    """Name and value pairs below the headline."""
+    info, plan = run.info, run.plan
+    yield "Scenario", plan.scenario
+    yield "Testbed", f"{plan.testbed}, virtual wire" if plan.lab else plan.testbed
+    hosts = [plan.hosts[0].name] if plan.hosts else list(info.hosts)[:1]
+    for host in hosts:
+        facts = info.hosts.get(host)
+        if isinstance(facts, dict):
+            yield from headline_facts(facts).items()
+    kind = info.generator.get("kind", plan.generator.kind)
+    version = info.generator.get("version", "")
+    yield "Generator", one_line(f"{kind} {version}", 80)
+    yield "Date", one_line(info.started_at[:16].replace("T", " "), 20)
+
+
+def _latency_missing(run: RunData, points: Sequence[PointSummary]) -> str:
+    """Why there is no latency chart; empty when there is one."""
+    if any(entry.curve or any(entry.at.values()) for point in points for entry in point.latency):
+        return ""
+    reasons = [entry.reason for point in points for entry in point.latency if entry.reason]
+    if reasons:
+        return one_line(reasons[0], 300)
+    if run.plan.role.value == "drop":
+        return "Latency is not defined for frames that are discarded."
+    return "The scenario asks for no latency." if not run.plan.measure.latency_fractions else \
+        "No latency trial was finished."
+
+
+def embedded_json(data: object) -> Markup:
+    """JSON that can stand inside a script element: nothing in it ends the element or opens a comment."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)

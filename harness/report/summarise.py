@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trials and outcomes of a run, brought together by point. No words, no markup: numbers with their reasons."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.plan import Plan, PointPlan
+from harness.records import Bound, Cpu, LatencyAt, Percentiles, Phase, PointOutcome, Trial, Verdict
+from harness.report.load import RunData
+from harness.report.numbers import Spread, finite
+
+#: Percentiles that a trial stores, with the field that holds each.
+PERCENTILES = ((0.5, "p50_ns", "p50"), (0.9, "p90_ns", "p90"), (0.99, "p99_ns", "p99"), (0.999, "p999_ns", "p99.9"))
+#: A given core that is this busy even at its lowest load polls, whether or not anybody counted the polls.
+POLLING_SHARE = 0.97
+ALWAYS_BUSY_BELOW = 0.5
+SAME = 0.001
+
+
+@dataclass(frozen=True)
+class RateSummary:
+    """MRR, NDR or PDR of one point over its repeats, pps. ``raw``: the same had no paused trial been repeated, None
+    when it does not differ. ``rate`` None has its ``reason``. ``missing``: repeats that found none."""
+
+    name: str
+    rate: Spread | None
+    raw: Spread | None
+    reason: str
+    missing: int
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """Latency of one point at one fraction of PDR (or NDR), ns. ``at``: spread of each percentile over repeats, by
+    the names in PERCENTILES and "max". ``curve``: (ns, frames), all repeats merged."""
+
+    fraction: float
+    of: str
+    load: Spread | None
+    at: dict[str, Spread | None]
+    samples: int
+    curve: tuple[tuple[float, int], ...]
+    reason: str
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadSummary:
+    """CPU of one point at one offered load, medians over repeats. Shares 0..1 by core. ``useful``: share of polls that
+    found frames. ``cycles``: cycles per packet with ``cycles_source``."""
+
+    load_pps: float
+    forwarding: Spread | None
+    loss_ratio: float | None
+    cores: dict[int, Spread]
+    busy_cores: Spread | None
+    cycles: Spread | None
+    cycles_source: str
+    useful: float | None
+    polls_source: str
+    indicative: bool
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class PointSummary:
+    """All that is known of one point. ``status``: ok, partial (some repeats did not finish), failed, skipped or
+    missing (the run ended first). ``polls``: its cores poll, so their being busy says nothing."""
+
+    plan: PointPlan
+    status: str
+    reason: str
+    log_tail: str
+    repeats: int
+    mrr: RateSummary
+    ndr: RateSummary
+    pdr: RateSummary
+    latency: tuple[LatencySummary, ...]
+    loads: tuple[LoadSummary, ...]
+    polls: bool
+    verdicts: tuple[Verdict, ...]
+    semantics: str
+    degraded: str
+    paused_repeats: int
+    outcomes: tuple[PointOutcome, ...]
+    trials: tuple[Trial, ...]
+
+    def rates(self) -> tuple[RateSummary, RateSummary, RateSummary]:
+        """NDR, PDR, MRR: the order in which they are printed."""
+        return self.ndr, self.pdr, self.mrr
+
+
+def summarise(run: RunData) -> tuple[PointSummary, ...]:
+    """One summary a point, in the order of the plan."""
+    trials: dict[str, list[Trial]] = defaultdict(list)
+    for trial in run.trials:
+        trials[trial.point].append(trial)
+    outcomes: dict[str, list[PointOutcome]] = defaultdict(list)
+    for outcome in run.outcomes:
+        outcomes[outcome.point].append(outcome)
+    by_number = {trial.number: trial for trial in run.trials}
+    return tuple(_point(run.plan, point, outcomes[point.id], trials[point.id], by_number) for point in run.plan.points)
+
+
+def _point(plan: Plan, point: PointPlan, outcomes: list[PointOutcome], trials: list[Trial],
+           by_number: dict[int, Trial]) -> PointSummary:
+    measured = [outcome for outcome in outcomes if outcome.status == "ok"]
+    status, reason = _status(outcomes, measured, plan.measure.repeat)
+    loads = _loads(trials)
+    bad = [outcome for outcome in outcomes if outcome.status != "ok"]
+    return PointSummary(
+        plan=point, status=status, reason=reason, log_tail=next((o.log_tail for o in bad if o.log_tail), ""),
+        repeats=len(measured),
+        mrr=_rate("MRR", measured, [o.mrr for o in measured], (), reason),
+        ndr=_rate("NDR", measured, [o.ndr for o in measured], [o.ndr_raw for o in measured], reason),
+        pdr=_rate("PDR", measured, [o.pdr for o in measured], [o.pdr_raw for o in measured], reason),
+        latency=_latencies(measured, by_number), loads=loads, polls=_polls(trials, loads, point),
+        verdicts=_verdicts(outcomes, status),
+        semantics=next((o.semantics for o in outcomes if o.semantics), ""),
+        degraded=next((o.degraded for o in outcomes if o.degraded), ""),
+        paused_repeats=sum(o.paused_repeats for o in outcomes), outcomes=tuple(outcomes), trials=tuple(trials))
+
+
+def _status(outcomes: Sequence[PointOutcome], measured: Sequence[PointOutcome], repeat: int) -> tuple[str, str]:
+    """Status of the point and, unless ok, the reason."""
+    bad = [outcome for outcome in outcomes if outcome.status != "ok"]
+    reason = next((o.reason for o in bad if o.reason), "")
+    if not outcomes:
+        return "missing", "the run ended before this point was measured"
+    if not measured:
+        statuses = {outcome.status for outcome in bad}
+        return ("skipped" if statuses == {"skipped"} else "failed"), reason or "no reason was recorded"
+    if len(measured) < repeat:
+        return "partial", reason or f"{len(measured)} of {repeat} repeats were finished"
+    return "ok", ""
+
+
+def _verdicts(outcomes: Iterable[PointOutcome], status: str) -> tuple[Verdict, ...]:
+    """Every verdict on the point or one of its rates, in the order in which Verdict lists them."""
+    found = {Verdict.FAILED} if status == "failed" else {Verdict.SKIPPED} if status == "skipped" else set()
+    for outcome in outcomes:
+        found.update(outcome.verdicts)
+        for bound in (outcome.mrr, outcome.ndr, outcome.pdr):
+            found.update(bound.verdicts if bound is not None else ())
+        if outcome.degraded:
+            found.add(Verdict.DEGRADED)
+    return tuple(verdict for verdict in Verdict if verdict in found)
+
+
+def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | None],
+          raw: Sequence[Bound | None], point_reason: str) -> RateSummary:
+    known = [bound for bound in bounds if bound is not None]
+    spread = Spread.of(bound.pps for bound in known)
+    raw_spread = Spread.of(bound.pps for bound in raw if bound is not None)
+    reason = next((b.reason for b in known if finite(b.pps) is None and b.reason), "")
+    if not reason and spread is None:
+        reason = point_reason or "this goal was not asked for"
+    verdicts = {verdict for bound in known for verdict in bound.verdicts}
+    return RateSummary(name, spread, raw_spread if _differs(spread, raw_spread) else None, reason,
+                       len(outcomes) - (spread.count if spread else 0), tuple(v for v in Verdict if v in verdicts))
+
+
+def _differs(one: Spread | None, other: Spread | None) -> bool:
+    if one is None or other is None:
+        return other is not None
+    return any(abs(a - b) > SAME * max(abs(a), abs(b), 1.0)
+               for a, b in ((one.median, other.median), (one.low, other.low), (one.high, other.high)))
+
+
+def _latencies(outcomes: Sequence[PointOutcome], by_number: dict[int, Trial]) -> tuple[LatencySummary, ...]:
+    groups: dict[tuple[float, str], list[LatencyAt]] = defaultdict(list)
+    for outcome in outcomes:
+        for entry in outcome.latency:
+            if finite(entry.fraction) is not None:
+                groups[entry.fraction, entry.of].append(entry)
+    return tuple(_latency(*key, groups[key], by_number) for key in sorted(groups))
+
+
+def _latency(fraction: float, of: str, entries: Sequence[LatencyAt],
+             by_number: dict[int, Trial]) -> LatencySummary:
+    found = [entry.percentiles for entry in entries if entry.percentiles is not None]
+    at = {name: Spread.of(getattr(p, field) for p in found) for _, field, name in PERCENTILES}
+    at["max"] = Spread.of(p.max_ns for p in found if p.samples)
+    notes = [by_number[e.trial].latency_note for e in entries if e.trial in by_number]
+    reason = next((text for text in [*(e.reason for e in entries), *notes] if text), "")
+    return LatencySummary(fraction, of, Spread.of(entry.load_pps for entry in entries), at,
+                          sum(p.samples for p in found), _merged(found, entries, by_number), reason,
+                          tuple(entry.trial for entry in entries))
+
+
+def _merged(found: Sequence[Percentiles], entries: Sequence[LatencyAt],
+            by_number: dict[int, Trial]) -> tuple[tuple[float, int], ...]:
+    """Histograms of all repeats as one; the trial's own where the outcome's copy has none."""
+    sources = [p.histogram for p in found if p.histogram]
+    if not sources:
+        stored = [by_number[e.trial].latency for e in entries if e.trial in by_number]
+        sources = [p.histogram for p in stored if p is not None and p.histogram]
+    buckets: dict[float, int] = defaultdict(int)
+    for low, frames in (bucket for source in sources for bucket in source):
+        value = finite(low)
+        if value is not None and value >= 0 and 0 < frames < 1 << 62:
+            buckets[value] += frames
+    return tuple(sorted(buckets.items()))
+
+
+def _loads(trials: Iterable[Trial]) -> tuple[LoadSummary, ...]:
+    """The load curve, and the latency trials, by phase and asked load."""
+    polls = [trial for trial in trials if trial.phase is Phase.POLLS and trial.cpu is not None]
+    groups: dict[tuple[Phase, float], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        asked = finite(trial.asked_pps)
+        usable = trial.cpu is not None and trial.status == "ok" and not trial.superseded
+        if trial.phase is Phase.LOAD and usable and asked is not None:
+            groups[trial.phase, asked].append(trial)
+    return tuple(_load(phase, load, groups[phase, load], polls) for phase, load in sorted(groups))
+
+
+def _load(phase: Phase, load: float, trials: Sequence[Trial], polls: Sequence[Trial]) -> LoadSummary:
+    cpus = [trial.cpu for trial in trials if trial.cpu is not None]
+    shares: dict[int, list[float]] = defaultdict(list)
+    for cpu in cpus:
+        for core in cpu.cores:
+            shares[core.core].append(core.busy)
+    cores = {core: spread for core, values in sorted(shares.items()) if (spread := Spread.of(values)) is not None}
+    loss = Spread.of(trial.loss_ratio for trial in trials)
+    useful, source = _useful(cpus, load, polls)
+    return LoadSummary(load, Spread.of(t.forwarding_pps for t in trials), loss.median if loss else None, cores,
+                       Spread.of(cpu.busy_cores for cpu in cpus), Spread.of(cpu.cycles_per_packet for cpu in cpus),
+                       next((cpu.cycles_source for cpu in cpus if cpu.cycles_source), ""), useful, source,
+                       any(cpu.indicative for cpu in cpus), phase)
+
+
+def _useful(cpus: Iterable[Cpu], load: float, polls: Iterable[Trial]) -> tuple[float | None, str]:
+    """Share of useful polls at this load, from its own trials or from the pass that counted polls at this load."""
+    near = [t.cpu for t in polls if t.cpu is not None and abs(t.asked_pps - load) <= 0.02 * load]
+    for cpu in [*cpus, *near]:
+        share = useful_share(cpu)
+        if share is not None:
+            return share, cpu.polls_source
+    return None, ""
+
+
+def useful_share(cpu: Cpu | None) -> float | None:
+    """Useful polls of all polls, 0..1; None where they were not counted."""
+    if cpu is None:
+        return None
+    useful, empty = finite(cpu.useful_polls), finite(cpu.empty_polls)
+    if useful is None or empty is None or useful < 0 or empty < 0 or useful + empty == 0:
+        return None
+    return useful / (useful + empty)
+
+
+def _polls(trials: Iterable[Trial], loads: Sequence[LoadSummary], point: PointPlan) -> bool:
+    """Whether the point's cores poll: its polls were counted, or a given core is busy at any load."""
+    if any(useful_share(trial.cpu) is not None for trial in trials):
+        return True
+    if not loads or loads[0].load_pps > ALWAYS_BUSY_BELOW * loads[-1].load_pps:
+        return False
+    lowest = [loads[0].cores[core].median for core in point.cores if core in loads[0].cores]
+    return bool(lowest) and max(lowest) >= POLLING_SHARE

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's small tables as text: summary, latency, CPU over load, loss by place, points without a number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.plan import Role
+from harness.records import Phase, Trial, Verdict
+from harness.report.identity import Look, clean, one_line, params_text, slug, stack_key
+from harness.report.numbers import (
+    MISSING,
+    Spread,
+    Unit,
+    finite,
+    fraction_name,
+    percent,
+    plural,
+    rate,
+    rate_unit,
+    rounded,
+    significant,
+    time_unit,
+)
+from harness.report.summarise import LatencySummary, LoadSummary, PointSummary, RateSummary
+from harness.report.words import VERDICTS
+
+SUMMARY_FRACTION = 0.5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure: ``main`` in the heading's unit, ``subs`` below it in small type, ``why`` it is missing."""
+
+    main: str
+    subs: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A verdict beside a number; ``text`` is shown on demand and to screen readers."""
+
+    name: str
+    tone: str
+    text: str
+
+
+@dataclass(frozen=True)
+class PointName:
+    """A point as it is named in tables: label, what distinguishes it, its colour and anchor."""
+
+    label: str
+    params: str
+    cores: str
+    frame: str
+    colour: int
+    anchor: str
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One point in the summary table; ``cells`` in the order of SummaryTable.headings. ``nothing``: why the point has
+    no number at all, in place of the cells."""
+
+    name: PointName
+    nothing: str
+    cells: tuple[Cell, ...]
+    badges: tuple[Badge, ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column: ``text``, its ``unit`` (never empty for numbers), ``hint`` says what it is."""
+
+    text: str
+    unit: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """The summary: one row a point. ``notes`` say where figures come from."""
+
+    headings: tuple[Heading, ...]
+    rows: tuple[SummaryRow, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """A table of text: ``rows`` start with the point's name, then one Cell a heading."""
+
+    headings: tuple[Heading, ...]
+    rows: tuple[tuple[PointName, tuple[Cell, ...]], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A point (or repeats of it) without a number."""
+
+    name: PointName
+    status: str
+    reason: str
+    log_tail: str
+    repeats: str
+
+
+def name_points(points: Sequence[PointSummary], looks: dict[str, Look], prefix: str) -> dict[str, PointName]:
+    """Names by point id; anchors are unique within the page when ``prefix`` is."""
+    names: dict[str, PointName] = {}
+    taken: set[str] = set()
+    for index, point in enumerate(points):
+        plan = point.plan
+        anchor = f"{prefix}{slug(plan.id)}"
+        if anchor in taken:
+            anchor = f"{anchor}-{index}"
+        taken.add(anchor)
+        look = looks[stack_key(plan)]
+        ids = ", ".join(map(str, plan.cores[:16]))
+        cores = f"{plural(len(plan.cores), 'core')} (id {ids})" if plan.cores else "no cores"
+        names[plan.id] = PointName(one_line(plan.label, 60), params_text(plan), cores, f"{plan.frame_bytes} B",
+                                   look.colour, anchor)
+    return names
+
+
+def badges(verdicts: Sequence[Verdict]) -> tuple[Badge, ...]:
+    """Badges of verdicts, in their order."""
+    return tuple(Badge(v.value, VERDICTS[v].tone, VERDICTS[v].means) for v in VERDICTS if v in verdicts)
+
+
+def named_load(points: Sequence[PointSummary], pdr_loss: float) -> float | None:
+    """The load at which the summary compares CPU: the highest of the load curve that the most points carried within
+    the loss that PDR allows; None without a load curve."""
+    carried: Counter[float] = Counter()
+    seen: set[float] = set()
+    for point in points:
+        for load in point.loads:
+            seen.add(load.load_pps)
+            if load.loss_ratio is not None and load.loss_ratio <= pdr_loss:
+                carried[load.load_pps] += 1
+    if not seen:
+        return None
+    return max(carried, key=lambda load: (carried[load], load)) if carried else min(seen)
+
+
+def summary_table(points: Sequence[PointSummary], names: dict[str, PointName], pdr_loss: float) -> SummaryTable:
+    """The summary of one run."""
+    rates = rate_unit(s.median for p in points for r in p.rates() if (s := r.rate) is not None)
+    at_half = {p.plan.id: _at_fraction(p, SUMMARY_FRACTION) for p in points}
+    times = time_unit(s.median for half in at_half.values() if half and (s := half.at["p50"]) is not None)
+    load = named_load(points, pdr_loss)
+    at = f"at {rate(load)}" if load is not None else "no load curve"
+    of = next((half.of.upper() for half in at_half.values() if half), "PDR")
+    headings = (
+        Heading("NDR", rates.name, "highest load without loss"),
+        Heading("PDR", rates.name, f"highest load at ≤ {percent(pdr_loss)} loss"),
+        Heading("MRR", rates.name, "forwarded at full load"),
+        Heading("Latency p50", times.name, f"at {fraction_name(SUMMARY_FRACTION)} of {of}"),
+        Heading("Latency p99", times.name, f"at {fraction_name(SUMMARY_FRACTION)} of {of}"),
+        Heading("Busiest core", "core-%", at),
+        Heading("All given cores", "core-%", at),
+        Heading("Cost", "per packet", at),
+    )
+    cycles = has_cycles([cpu for p in points if (cpu := _load_at(p, load)) is not None])
+    rows = []
+    for point in points:
+        half, cpu = at_half[point.plan.id], _load_at(point, load)
+        cells = (*(rate_cell(r, rates) for r in point.rates()),
+                 _latency_cell(half, "p50", times, point), _latency_cell(half, "p99", times, point),
+                 *_cpu_cells(point, cpu, load, cycles))
+        rows.append(SummaryRow(names[point.plan.id], _nothing(point), cells, badges(point.verdicts)))
+    return SummaryTable(headings, tuple(rows), tuple(_summary_notes(points, load)))
+
+
+def _nothing(point: PointSummary) -> str:
+    """Status and reason of a point without any number; empty for the others."""
+    if point.repeats:
+        return ""
+    return f"{'not reached' if point.status == 'missing' else point.status}: {clean(point.reason, 300)}"
+
+
+def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[str]:
+    notes = []
+    repeats = max((p.repeats for p in points), default=0)
+    if repeats > 1:
+        notes.append(f"Large figures are medians of up to {repeats} repeats; below them, lowest – highest.")
+    if any(r.raw for p in points for r in p.rates()):
+        notes.append("“raw”: the rate had trials with a pause counted instead of being repeated.")
+    loads = [at for p in points if (at := _load_at(p, load)) is not None]
+    if has_cycles(loads):
+        sources = sorted({one_line(at.cycles_source, 60) or "source not recorded" for at in loads})
+        notes.append(f"Cycles per packet: {'; '.join(sources)}.")
+    elif loads:
+        notes.append("Cost in core-% per kpps: busy time of the given cores ÷ forwarding rate.")
+    polling = {at.polls_source for at in loads if at.polls_source}
+    if any(p.polls for p in points):
+        source = f" ({'; '.join(one_line(text, 60) for text in sorted(polling))})" if polling else ""
+        notes.append("“polls”: the core is busy at any load; where polls were counted"
+                     f"{source}, the share of them that found frames is given.")
+    return notes
+
+
+def _at_fraction(point: PointSummary, fraction: float) -> LatencySummary | None:
+    return next((entry for entry in point.latency if abs(entry.fraction - fraction) < 1e-6), None)
+
+
+def _load_at(point: PointSummary, load: float | None) -> LoadSummary | None:
+    return next((entry for entry in point.loads if entry.load_pps == load), None)
+
+
+def rate_cell(summary: RateSummary, unit: Unit) -> Cell:
+    """A rate with its range, its raw value where that differs, and "≥" where the generator was the limit."""
+    subs = []
+    if summary.raw is not None:
+        subs.append(f"raw {unit.text(summary.raw.median)}")
+    if summary.rate is None:
+        return Cell(MISSING, tuple(subs), summary.reason)
+    least = "≥ " if Verdict.GENERATOR_LIMITED in summary.verdicts else ""
+    if span := unit.span(summary.rate):
+        subs.insert(0, span)
+    if summary.missing:
+        subs.append(f"{MISSING} in {plural(summary.missing, 'repeat')}")
+    return Cell(least + unit.text(summary.rate.median), tuple(subs), summary.reason)
+
+
+def _latency_cell(entry: LatencySummary | None, name: str, unit: Unit, point: PointSummary) -> Cell:
+    if entry is None:
+        why = "not defined for frames that are discarded" if point.plan.role is Role.DROP else (
+            point.reason or "latency was not measured at this load")
+        return Cell(MISSING, (), why)
+    return time_cell(entry.at[name], unit, entry, name)
+
+
+def time_cell(spread: Spread | None, unit: Unit, entry: LatencySummary, name: str) -> Cell:
+    """A latency percentile with its range; a missing one says whether samples or the measurement lacked."""
+    if spread is None:
+        few = f"{entry.samples:,} samples are too few for {name}" if entry.samples else "no latency frame came back"
+        return Cell(MISSING, (), entry.reason or few)
+    span = unit.span(spread)
+    return Cell(unit.text(spread.median), (span,) if span else ())
+
+
+def has_cycles(loads: Sequence[LoadSummary]) -> bool:
+    """Whether every one of these has cycles per packet; otherwise one column would mix two kinds of cost."""
+    return bool(loads) and all(load.cycles is not None for load in loads)
+
+
+def _cpu_cells(point: PointSummary, at: LoadSummary | None, load: float | None,
+               cycles: bool) -> tuple[Cell, Cell, Cell]:
+    if at is None:
+        why = point.reason or ("the scenario has no load curve" if load is None else
+                               f"not measured at {rate(load)}")
+        return Cell(MISSING, (), why), Cell(MISSING, (), why), Cell(MISSING, (), why)
+    return _busiest_cell(point, at), _busy_cell(point, at), _cost_cell(point, at, cycles)
+
+
+def _busiest_cell(point: PointSummary, at: LoadSummary) -> Cell:
+    """The busiest of the given cores; what other cores did is the verdict extra-core and the chart."""
+    given = {core: spread for core, spread in at.cores.items() if core in point.plan.cores}
+    if not given:
+        return Cell(MISSING, (), "no CPU sample lies inside the trial")
+    core, spread = max(given.items(), key=lambda item: item[1].median)
+    marks = [f"core {core}"]
+    if at.indicative:
+        marks.append("indicative: trial under 2 s")
+    if point.polls:
+        return Cell("polls", (_split(at), *marks))
+    return Cell(f"{spread.median * 100:.0f}", tuple(marks))
+
+
+def _split(at: LoadSummary) -> str:
+    return "polls not counted" if at.useful is None else f"{percent(at.useful, 0)} of polls useful"
+
+
+def _busy_cell(point: PointSummary, at: LoadSummary) -> Cell:
+    if at.busy_cores is None:
+        return Cell(MISSING, (), "no CPU sample lies inside the trial")
+    of = f"of {len(point.plan.cores) * 100}"
+    return Cell(f"{at.busy_cores.median * 100:.0f}", (of, "polls included") if point.polls else (of,))
+
+
+def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
+    polls = ("empty polls included",) if point.polls else ()
+    if cycles and at.cycles is not None:
+        return Cell(rounded(at.cycles.median), ("cycles", *polls))
+    forwarding = at.forwarding.median if at.forwarding else 0.0
+    if at.busy_cores is None or forwarding <= 0:
+        return Cell(MISSING, (), "no frame was forwarded at this load")
+    cost = at.busy_cores.median * 100 / (forwarding / 1000)
+    return Cell(significant(cost) if cost > 0 else "0", ("core-% per kpps", *polls))
+
+
+def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:
+    """Every percentile of every point and load; None when latency was measured nowhere."""
+    entries = [(point, entry) for point in points for entry in point.latency]
+    if not entries:
+        return None
+    unit = time_unit(spread.median for _, e in entries if (spread := e.at["p50"]) is not None)
+    rates = rate_unit(e.load.median for _, e in entries if e.load is not None)
+    columns = ("p50", "p90", "p99", "p99.9", "max")
+    headings = (Heading("Load", "of rate"), Heading("Offered", rates.name),
+                *(Heading(name, unit.name) for name in columns), Heading("Samples", "frames"))
+    rows = [(names[p.plan.id],
+             (Cell(f"{fraction_name(e.fraction)} of {e.of.upper()[:8]}"),
+              Cell(rates.text(e.load.median)) if e.load else Cell(MISSING, (), e.reason),
+              *(time_cell(e.at[name], unit, e, name) for name in columns), Cell(f"{e.samples:,}")))
+            for p, e in entries]
+    return PlainTable(headings, tuple(rows), ("A percentile p is given where at least 10 ÷ (1 − p) samples stand "
+                                              "behind it.",))
+
+
+def cpu_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:
+    """CPU of the given cores at every rate of the load curve; None without one."""
+    entries = [(point, load) for point in points for load in point.loads]
+    if not entries:
+        return None
+    rates = rate_unit(load.load_pps for _, load in entries)
+    headings = (Heading("Offered", rates.name), Heading("Loss", "%"), Heading("Busiest core", "core-%"),
+                Heading("All given cores", "core-%"), Heading("Cost", "per packet"))
+    cycles = has_cycles([load for _, load in entries])
+    rows = [(names[p.plan.id], (Cell(rates.text(at.load_pps)), Cell(_loss(at.loss_ratio)), _busiest_cell(p, at),
+                                _busy_cell(p, at), _cost_cell(p, at, cycles))) for p, at in entries]
+    return PlainTable(headings, tuple(rows))
+
+
+def _loss(ratio: float | None) -> str:
+    return MISSING if ratio is None else percent(ratio, 3).removesuffix(" %")
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """Where the frames of one trial went: ``cells`` by LossTable.places, (text, share of sent 0..1)."""
+
+    name: PointName
+    offered: str
+    lost: str
+    cells: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class LossTable:
+    """Loss by place at the highest load offered to each point; shares of frames sent, %."""
+
+    unit: str
+    places: tuple[str, ...]
+    rows: tuple[LossRow, ...]
+
+
+def loss_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> LossTable | None:
+    """Loss by place of each point's search trial at the highest load; None when nothing was lost anywhere."""
+    chosen = [(point, trial) for point in points if (trial := _fullest(point)) is not None]
+    places = Counter(place for _, trial in chosen for place, frames in trial.losses.items() if frames)
+    if not places and not any(trial.unexplained for _, trial in chosen):
+        return None
+    columns = [place for place, _ in places.most_common(10)]
+    rates = rate_unit(trial.offered_pps for _, trial in chosen)
+    rows = []
+    for point, trial in chosen:
+        shares = [_share(trial.losses.get(place, 0), trial.sent) for place in columns]
+        shares.append(_share(trial.unexplained, trial.sent))
+        rows.append(LossRow(names[point.plan.id], rates.text(trial.offered_pps), percent(trial.loss_ratio, 2),
+                            tuple(("0" if s == 0 else percent(s, 2), min(1.0, max(0.0, s or 0.0))) for s in shares)))
+    return LossTable(rates.name, (*(one_line(place, 40) for place in columns), "unexplained"), tuple(rows))
+
+
+def _share(frames: int, sent: int) -> float | None:
+    part, whole = finite(frames), finite(sent)
+    return part / whole if part is not None and whole else None
+
+
+def _fullest(point: PointSummary) -> Trial | None:
+    trials = [t for t in point.trials if t.phase is Phase.SEARCH and t.status == "ok" and not t.superseded
+              and finite(t.offered_pps) is not None]
+    return max(trials, key=lambda trial: trial.offered_pps, default=None)
+
+
+def troubles(points: Sequence[PointSummary], names: dict[str, PointName]) -> tuple[Trouble, ...]:
+    """Points that failed, were skipped or not reached, and repeats that did."""
+    found = []
+    for point in points:
+        if point.status == "ok":
+            continue
+        bad = sum(outcome.status != "ok" for outcome in point.outcomes)
+        status = "some repeats failed" if point.status == "partial" and bad else (
+            "not all repeats made" if point.status == "partial" else
+            "not reached" if point.status == "missing" else point.status)
+        repeats = plural(bad, "repeat") if bad else ""
+        log_tail = clean(point.log_tail[-4000:], 4000)
+        found.append(Trouble(names[point.plan.id], status, clean(point.reason, 600), log_tail, repeats))
+    return tuple(found)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's one entry point: run directories to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.report.identity import slug
+from harness.store import write_atomically
+
+MAX_RUNS = 20
+
+
+def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
+    """Write one HTML file about these runs and return its path.
+
+    Without ``output`` it is ``reports/<run-id>.html`` under the current directory (a complete run's own directory is
+    never written to). Raises UsageError for a directory that is no run, was written by another version, or is damaged,
+    and when the file cannot be written.
+    """
+    if not run_dirs:
+        raise UsageError("no run to report; name one, or see `harness results list`")
+    if len(run_dirs) > MAX_RUNS:
+        raise UsageError(f"{len(run_dirs)} runs; a report holds at most {MAX_RUNS}")
+    # matplotlib and Jinja2 are heavy and needed only here.
+    from harness.report.load import load_run
+    from harness.report.page import render
+
+    html = render([load_run(path) for path in run_dirs])
+    target = output if output is not None else default_output(run_dirs)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, html)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UsageError(f"{target}: cannot be written: {why}; name another file with -o") from error
+    return target
+
+
+def default_output(run_dirs: Sequence[Path]) -> Path:
+    """``reports/<run-id>.html``, with the number of further runs in the name when there are several."""
+    name = slug(run_dirs[0].resolve().name)
+    more = f"-and-{len(run_dirs) - 1}-more" if len(run_dirs) > 1 else ""
+    return Path.cwd() / "reports" / f"{name}{more}.html"
