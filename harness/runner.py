@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 import harness
 from harness import stacks
-from harness.machines import Machines, machines_of
 from harness.errors import EXIT_INTERRUPTED, GeneratorError, HarnessError, HostError, MeasurementError, StackError
 from harness.generator.contract import TrafficSpec
+from harness.machines import Machines, machines_of
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench, make_trial
@@ -40,8 +40,8 @@ def run(options: RunOptions, progress: Progress) -> int:
     with ExitStack() as owned:
         machines = owned.enter_context(machines_of(options, progress.message))
         plan = machines.plan
-        writer = owned.enter_context(Store(options.results).create(_run_info(options, plan)))
-        progress.run_started(plan)
+        writer = owned.enter_context(Store(options.results).create(_run_info(options, machines)))
+        progress.run_started(plan, writer.path)
         started = time.monotonic()
         session = _Session(machines, plan, writer, progress)
         try:
@@ -61,11 +61,12 @@ def run(options: RunOptions, progress: Progress) -> int:
         return code
 
 
-def _run_info(options: RunOptions, plan: Plan) -> RunInfo:
+def _run_info(options: RunOptions, machines: Machines) -> RunInfo:
+    plan = machines.plan
     return RunInfo(
         run_id=new_run_id(plan.scenario), harness_version=harness.__version__, started_at=now(),
         command=list(options.command), scenario_text=options.scenario.read_text(encoding="utf-8"),
-        scenario=dict(options.load_scenario().model_dump(mode="json")), plan=dataclasses.asdict(plan), seed=plan.seed,
+        scenario=machines.prepared.scenario.spec.model_dump(mode="json"), plan=dataclasses.asdict(plan), seed=plan.seed,
         notes=list(plan.notes),
     )
 

@@ -87,6 +87,10 @@ class Session:
         return {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
                 "python": sys.version.split()[0]}
 
+    def ping(self):
+        """Ask the server something; raises when it is gone."""
+        return {"server": self.client.get_server_version()}
+
     # ------------------------------------------------------------------------------------------------ streams
 
     def field_engine(self, flows):
@@ -289,6 +293,8 @@ class Agent:
             return {"python": sys.version.split()[0], "pid": os.getpid()}
         if op == "connect":
             return self.connect(params)
+        if op == "ping":
+            return self.need().ping()
         if op == "configure":
             return self.need().configure(params)
         if op == "trial":
@@ -298,7 +304,7 @@ class Agent:
         if op == "close":
             self.close()
             return {}
-        raise UsageError("unknown op %r: hello, connect, configure, trial, exchange, close" % (op,))
+        raise UsageError("unknown op %r: hello, connect, ping, configure, trial, exchange, close" % (op,))
 
     def close(self):
         """Release the session, if there is one."""

@@ -1,98 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON lines to an agent in a process of its own, over a pipe here or over an SSH channel to another host."""
+"""JSON lines to the generator's agent, over whatever channel reaches its process."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import selectors
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from harness.errors import GeneratorDied, GeneratorError
+from harness.host.channel import ByteChannel
 
 _MAX_REPLY = 256 * 1024 * 1024
-
-
-class LineChannel(Protocol):
-    """Bytes to and from the agent's process."""
-
-    def send(self, data: bytes) -> None:
-        """Write all of it; OSError when the process is gone."""
-
-    def receive(self, timeout_s: float) -> bytes:
-        """Some bytes; b"" at end of file; TimeoutError when none came."""
-
-    def diagnosis(self) -> str:
-        """What the process said on stderr, its tail."""
-
-    def close(self) -> None:
-        """End the process. Idempotent."""
-
-
-#: Starts an argv with the given stdin, stdout and stderr: subprocess.Popen here, or a lab's own spawn.
-Spawn = Callable[..., "subprocess.Popen[bytes]"]
-
-
-class PipeChannel:
-    """An agent that is a child of this process."""
-
-    def __init__(self, argv: Sequence[str], spawn: Spawn = subprocess.Popen) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child, closed in close()
-        self._process = spawn(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
-        self._selector = selectors.DefaultSelector()
-        assert self._process.stdout is not None
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
-
-    def send(self, data: bytes) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        self._process.stdin.flush()
-
-    def receive(self, timeout_s: float) -> bytes:
-        assert self._process.stdout is not None
-        if not self._selector.select(timeout_s):
-            raise TimeoutError
-        return self._process.stdout.read1(1 << 20)  # type: ignore[attr-defined,no-any-return]
-
-    def diagnosis(self) -> str:
-        size = self._errors.seek(0, 2)
-        self._errors.seek(max(0, size - 4096))
-        return self._errors.read().decode(errors="replace").strip()
-
-    def close(self) -> None:
-        if self._errors.closed:
-            return
-        self._selector.close()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it is already gone; waiting for it below tells
-            self._process.stdin.close()
-        stop_process(self._process)
-        self._process.stdout.close()
-        self._errors.close()
-
-
-def stop_process(process: subprocess.Popen[bytes], grace_s: float = 5.0) -> int:
-    """Wait for a child to end by itself, then INT, TERM, KILL in turn; returns its exit status."""
-    steps = [None, process.terminate, process.kill]
-    for step in steps:
-        if step is not None:
-            step()
-        try:
-            return process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            continue
-    return process.wait()
 
 
 class AgentClient:
     """Calls of the agent's protocol, one at a time, each with a deadline."""
 
-    def __init__(self, channel: LineChannel) -> None:
+    def __init__(self, channel: ByteChannel) -> None:
         self._channel = channel
         self._buffer = bytearray()
         self._next_id = 0

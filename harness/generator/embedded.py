@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import IO
 
 from harness.errors import GeneratorError
-from harness.generator.channel import Spawn, stop_process
+from harness.host.channel import Spawn
 
 _READY_S = 20.0
+_STOP_S = 10.0
 #: What the server prints once it answers.
-READY = b'"ready": true'
+READY = b'"serving": true'
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class EmbeddedServer:
 
     def argv(self) -> list[str]:
         """The whole command, pinned to the generator's cores."""
-        options = [f"--iface={name}" for name in self.ifnames] + [f"--core={core}" for core in self.cores]
+        options = [f"--interface={name}" for name in self.ifnames]
+        options.append("--cores=" + ",".join(str(core) for core in self.cores))
         options += [f"--dst-mac={port}={mac}" for port, mac in enumerate(self.dst_macs)]
         options += [f"--sync-port={self.sync_port}", f"--async-port={self.async_port}", f"--speed={self.speed_gbps}"]
         return on_cores(self.cores, [sys.executable, "-m", "harness.generator.xdpgen", *options])
@@ -78,8 +80,13 @@ def _tail(log: IO[bytes]) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    """TERM, and KILL when that does not end it."""
     if process.poll() is None:
         process.terminate()
-    stop_process(process)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     assert process.stdout is not None
     process.stdout.close()

@@ -87,6 +87,14 @@ class TrexGenerator:
         raw = self._agent.call("exchange", params, _CALL_S + wait_s)
         return [base64.b64decode(f) for f in raw["frames"]]
 
+    def alive(self) -> bool:
+        """Whether the agent and the server behind it still answer."""
+        try:
+            self._agent.call("ping", {}, _CALL_S)
+        except GeneratorError:
+            return False
+        return True
+
     def close(self) -> None:
         try:
             self._agent.call("close", {}, _CALL_S)

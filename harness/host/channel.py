@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import paramiko
 
@@ -72,13 +72,21 @@ class SshChannel:
         self._channel.close()
 
 
-class PipeChannel:
-    """A program that is a child of this process, in a session of its own: signals of the terminal pass it by."""
+#: Starts an argv; takes stdin, stdout and stderr as subprocess.Popen does. A lab has its own, inside a namespace.
+Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
-    def __init__(self, argv: Sequence[str]) -> None:
+
+def spawn_here(argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
+    """A child in a session of its own: signals of the terminal pass it by."""
+    return subprocess.Popen(list(argv), start_new_session=True, **streams)
+
+
+class PipeChannel:
+    """A program that is a child of this process."""
+
+    def __init__(self, argv: Sequence[str], spawn: Spawn = spawn_here) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child, closed in close()
-        self.process = subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self._errors, bufsize=0, start_new_session=True)
+        self.process = spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self._lock = threading.Lock()
 
     def send(self, data: bytes) -> None:

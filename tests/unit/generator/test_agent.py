@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import GeneratorDied, GeneratorError
-from harness.generator.channel import AgentClient, PipeChannel
+from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficSpec
 from harness.generator.trex import Server, TrexGenerator
+from harness.host.channel import PipeChannel
 from harness.plan import DirectionPlan, FlowPlan
 
 AGENT = Path(__file__).parents[3] / "harness" / "generator" / "agent.py"
@@ -109,8 +110,8 @@ def test_a_bad_line_is_answered_and_survived(line: bytes) -> None:
 
 
 def test_a_deadline_ends_waiting(tmp_path: Path) -> None:
-    client = AgentClient(PipeChannel(["sleep", "5"]))
+    channel = PipeChannel(["sleep", "5"])
     with pytest.raises(GeneratorDied, match="did not answer hello"):
-        client.call("hello", {}, 0.1)
-    client._channel._process.terminate()  # type: ignore[attr-defined]
-    client.close()
+        AgentClient(channel).call("hello", {}, 0.1)
+    channel.process.terminate()
+    channel.close()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machines of a run: the lab or a testbed's hosts, brought up, connected, and put back.
+
+The runner asks for DUTs, the generator and pinning; here is decided how they are reached. For the lab: namespaces of
+this machine, SSH over a socket made inside the DUT's namespace, xdpgen started on the generator's cores. For a testbed
+file: SSH to every host, the agent beside TRex's client on the generator host.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from harness.errors import GeneratorDied
+from harness.generator.channel import AgentClient
+from harness.generator.trex import TrexGenerator
+from harness.host.dut import SshDut
+from harness.host.tuning import pin_napi
+from harness.lab.lab import Lab
+from harness.options import RunOptions
+from harness.plan import Plan, PointPlan, PortPlan
+from harness.planning import build_plan
+from harness.prepare import Prepared, prepare
+from harness.sites import HostSite, LabSite, Site
+from harness.testbed import Testbed, lab_testbed
+
+
+@dataclass
+class Machines:
+    """What the runner works with. Everything opened is on the caller's ExitStack or closed by :func:`machines_of`."""
+
+    prepared: Prepared
+    testbed: Testbed
+    plan: Plan
+    site: Site
+    after_generator: Callable[[], None]
+    generator: TrexGenerator = field(init=False)
+    _duts: dict[str, SshDut] = field(default_factory=dict)
+    _server: ExitStack = field(default_factory=ExitStack)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def dut_names(self) -> list[str]:
+        """DUTs that have points, in the testbed's order."""
+        used = {point.host for point in self.plan.points}
+        return [host.name for host in self.plan.hosts if host.name in used]
+
+    def connect_dut(self, name: str, owned: ExitStack) -> SshDut:
+        """Connect; undone and disconnected by ``owned``."""
+        self._duts[name] = owned.enter_context(self.site.open_dut(name))
+        return self._duts[name]
+
+    def dut(self, name: str) -> SshDut:
+        """A connected DUT."""
+        return self._duts[name]
+
+    def start_generator(self, owned: ExitStack) -> None:
+        """Start (or attach to) the generator and connect to it; ``owned`` ends it."""
+        owned.callback(self._stop_generator)
+        self._start()
+
+    def _start(self) -> None:
+        with ExitStack() as undo:
+            embedded = self.site.embedded()
+            if embedded is not None:
+                self._process = undo.enter_context(embedded.run(self.site.spawn))
+            agent = AgentClient(self.site.agent_channel())
+            undo.callback(agent.close)
+            ports = [port.index for port in _tg_ports(self.plan)]
+            self.generator = TrexGenerator(agent, self.site.server(), ports)
+            self.after_generator()
+            self._server = undo.pop_all()
+
+    def _stop_generator(self) -> None:
+        with self._server:
+            if self.generator_alive():
+                self.generator.close()
+
+    def generator_alive(self) -> bool:
+        """Whether the server process that this run started still runs and the agent answers."""
+        if not hasattr(self, "generator") or (self._process is not None and self._process.poll() is not None):
+            return False
+        return self.generator.alive()
+
+    def restart_generator(self) -> TrexGenerator:
+        """Bring a dead generator back. Raises GeneratorDied when the server is not this run's to restart."""
+        if self.site.embedded() is None:
+            raise GeneratorDied("the TRex server is gone; start it again (t-rex-64 -i) and repeat the run")
+        self._server.close()
+        self._start()
+        return self.generator
+
+    def pin(self, point: PointPlan) -> None:
+        """Pin the NAPI threads of the point's DUT ports to its cores (kernel threads may be new after a deploy)."""
+        dut = self.dut(point.host)
+        for wire in point.wires:
+            if wire.dut.ifname:
+                pin_napi(dut, wire.dut.ifname, point.cores)
+
+    def nominal_hz(self, host: str) -> float | None:
+        """Nominal frequency of the host's cores, None where it is not known."""
+        value = self.dut(host).facts().get("cpu", {}).get("nominal_hz")
+        return float(value) if value else None
+
+
+@contextmanager
+def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator[Machines]:
+    """Everything planned and, for the lab, built. Raises UsageError before anything is touched."""
+    prepared = prepare(options)
+    if not prepared.testbed.lab:
+        with HostSite(prepared.testbed) as site:
+            yield Machines(prepared, prepared.testbed, prepared.plan, site, after_generator=lambda: None)
+        return
+    message("building the lab")
+    with Lab.up(wires=len(prepared.plan.wires)) as lab, _on_cores(lab.tg_cores):
+        testbed = lab_testbed(lab.wires, lab.tg_cores, lab.dut_cores)
+        plan = build_plan(
+            prepared.scenario, testbed, only=options.only, repeat=options.repeat, seed=prepared.plan.seed,
+            notes=[f"cores: generator {_listed(lab.tg_cores)}, DUT {_listed(lab.dut_cores)} (the quieter)"],
+        )
+        yield Machines(prepared, testbed, plan, LabSite(lab), after_generator=lambda: lab.pin_napi("tg"))
+
+
+@contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """Keep this process off the DUT's cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _listed(cores: Sequence[int]) -> str:
+    return ", ".join(str(core) for core in cores)
+
+
+def _tg_ports(plan: Plan) -> list[PortPlan]:
+    return [wire.tg for wire in plan.wires]
