@@ -48,19 +48,6 @@ def _get_owner(state: ServerState, p: Params) -> Any:
     return {"owner": owner.user if owner else "<FREE>"}
 
 
-def port_attributes(port: Port) -> dict[str, Any]:
-    """The attributes that events of type 8 carry."""
-    return {
-        "speed": port.info.speed_gbps,
-        "link": {"up": port.link_up},
-        "fc": {"mode": -1},
-        "promiscuous": {"enabled": port.promiscuous},
-        "multicast": {"enabled": port.multicast},
-        "rx_filter_mode": "all" if port.service else "hw",
-        "vxlan_fs": [],
-    }
-
-
 def _layer_config(port: Port) -> dict[str, Any]:
     layer = port.layer
     ipv4: dict[str, Any] = {"state": "none"}
@@ -90,7 +77,7 @@ def _rx_info(state: ServerState, port: Port) -> dict[str, Any]:
 
 def _get_port_status(state: ServerState, p: Params) -> Any:
     port = state.port(p)
-    refresh_link(state, port)
+    state.refresh_link(port)
     state.captures.pull()
     status: dict[str, Any] = {
         "owner": port.owner.user if port.owner else "",
@@ -99,7 +86,7 @@ def _get_port_status(state: ServerState, p: Params) -> Any:
         "profile_count": len(port.profiles),
         "service": port.service,
         "service_filtered": port.filtered,
-        "attr": port_attributes(port) | {"layer_cfg": _layer_config(port), "vlan": {"tags": port.vlan}},
+        "attr": port.attributes() | {"layer_cfg": _layer_config(port), "vlan": {"tags": port.vlan}},
         "rx_info": _rx_info(state, port),
     }
     if p.has("profile_id"):
@@ -109,15 +96,6 @@ def _get_port_status(state: ServerState, p: Params) -> Any:
         else:
             status["state_profile"] = port.profile(wanted).state.value
     return status
-
-
-def refresh_link(state: ServerState, port: Port) -> None:
-    """Read the link state; a change is an event."""
-    up = state.link_up(port.info.ifname)
-    if up is not port.link_up:
-        port.link_up = up
-        event = {"port_id": port.index, "attr": port_attributes(port)}
-        state.events.emit(EventType.PORT_ATTR_CHANGED, event)
 
 
 METHODS = {

@@ -8,6 +8,7 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from harness.generator.xdpgen.contract import PortInfo
 from harness.generator.xdpgen.rpc.errors import ExecuteError
@@ -135,6 +136,18 @@ class Port:
         """The most active state among the profiles."""
         states = {profile.state for profile in self.profiles.values()}
         return next(state for state in (State.TX, State.PAUSE, State.STREAMS, State.IDLE) if state in states)
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes that events of type 8 carry."""
+        return {
+            "speed": self.info.speed_gbps,
+            "link": {"up": self.link_up},
+            "fc": {"mode": -1},
+            "promiscuous": {"enabled": self.promiscuous},
+            "multicast": {"enabled": self.multicast},
+            "rx_filter_mode": "all" if self.service else "hw",
+            "vxlan_fs": [],
+        }
 
     def active_profiles(self) -> Iterator[Profile]:
         """Profiles with traffic."""

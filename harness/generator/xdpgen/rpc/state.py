@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.generator.xdpgen.contract import CoreReport, Dataplane
 from harness.generator.xdpgen.rpc.captures import Captures
 from harness.generator.xdpgen.rpc.errors import ExecuteError
-from harness.generator.xdpgen.rpc.events import EventHub
+from harness.generator.xdpgen.rpc.events import EventHub, EventType
 from harness.generator.xdpgen.rpc.groups import Groups
 from harness.generator.xdpgen.rpc.params import Params
 from harness.generator.xdpgen.rpc.ports import LayerConfig, Port, token
@@ -86,6 +86,14 @@ class ServerState:
         if index not in self.ports:
             raise ExecuteError("invalid port id - should be: " + " ".join(str(known) for known in self.ports))
         return self.ports[index]
+
+    def refresh_link(self, port: Port) -> None:
+        """Read a port's link state; a change is an event."""
+        up = self.link_up(port.info.ifname)
+        if up is not port.link_up:
+            port.link_up = up
+            event = {"port_id": port.index, "attr": port.attributes()}
+            self.events.emit(EventType.PORT_ATTR_CHANGED, event)
 
     def take_key(self) -> int:
         """A key for the dataplane that was never used before."""

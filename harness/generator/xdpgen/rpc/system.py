@@ -117,6 +117,8 @@ def _publish_now(state: ServerState, p: Params) -> Any:
 
 def _get_async_events(state: ServerState, p: Params) -> Any:
     p.text("user", "")
+    for port in state.ports.values():
+        state.refresh_link(port)
     return {"data": state.events.take(p.u32("session_id"))}
 
 

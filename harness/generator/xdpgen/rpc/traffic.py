@@ -12,7 +12,6 @@ from harness.generator.xdpgen.rpc.events import EventType
 from harness.generator.xdpgen.rpc.graph import build_graph, check_links
 from harness.generator.xdpgen.rpc.groups import Group
 from harness.generator.xdpgen.rpc.method import Method
-from harness.generator.xdpgen.rpc.ownership import refresh_link
 from harness.generator.xdpgen.rpc.params import U64, Params
 from harness.generator.xdpgen.rpc.port_stats import restart_port_rates
 from harness.generator.xdpgen.rpc.ports import ALL_PROFILES, MAX_STREAMS, Port, Profile, Run, State
@@ -103,7 +102,7 @@ def _start_traffic(state: ServerState, p: Params) -> Any:
     mul = parse_multiplier(p.object("mul"), only_absolute=True)
     profile = port.profile(name)
     profile.require("start", State.STREAMS)
-    refresh_link(state, port)
+    state.refresh_link(port)
     if not force:
         _check_destination(port, profile)
     graph = build_graph(profile.streams.values(), port.speed_bps)
@@ -182,6 +181,7 @@ def end_finished(state: ServerState) -> None:
                 run.end = now + run.recheck
                 run.recheck = min(run.recheck * 2, _RECHECK_MAX)
                 continue
+            state.dataplane.stop(list(run.streams))
             _finish(state, port, profile, EventType.PROFILE_FINISHED, EventType.PORT_JOB_DONE)
 
 
