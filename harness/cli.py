@@ -28,7 +28,23 @@ _results = click.option("--results", type=_FILE, default=Path("results"), show_d
                         help="Directory of the runs.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Cli(click.Group):
+    """click would end on a broken pipe with 1, which here means that a gate failed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_gone()
+
+
+def _reader_gone() -> int:
+    # Python flushes standard output once more at exit; give it somewhere to go.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_PIPE
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="harness")
 def cli() -> None:
     """Which network stack, how many cores, at what latency?
@@ -411,9 +427,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         click.echo("harness: interrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Python flushes standard output once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE
+        return _reader_gone()
     except Exception:  # noqa: BLE001 - a defect of the harness: show it, and never with the exit code of a failed gate
         traceback.print_exc()
         click.echo("harness: this is a defect of the harness; please report it with the lines above", err=True)

@@ -171,7 +171,8 @@ def test_a_share_of_line_rate_becomes_a_rate(write: Write) -> None:
     ({"stacks": "[socket]"}, "stacks[0]: no stack is named 'socket'; did you mean 'sockets'?"),
     ({"stacks": "[bypass]"}, "yaml:5: stacks[0]: bypass has no role echo, only drop, reflect, forward; "
                              "stacks with that role: sockets"),
-    ({"stacks": "[{sockets: {reuse: true}}]"}, "stacks[0].sockets.reuse: unknown key; did you mean 'reuseport'? known: buffer"),
+    ({"stacks": "[{sockets: {reuse: true}}]"},
+     "stacks[0].sockets.reuse: unknown key; did you mean 'reuseport'? known: buffer"),
     ({"stacks": "[{sockets: {mode: fast}}]"}, "stacks[0].sockets.mode: 'fast' is not known; one of 'block' or 'spin'"),
     ({"stacks": "[{sockets: {buffer: 5}}]"}, "stacks[0].sockets.buffer: 5 should be greater than or equal to 1024"),
     ({"stacks": "[{sockets: {buffer: [4096, 8192]}}]"}, "a list does not sweep a parameter"),
