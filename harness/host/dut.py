@@ -14,14 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from harness.errors import HostError, TestbedError
+from harness.errors import HostError
 from harness.host import facts as host_facts
+from harness.host.bootstrap import start_agent
 from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import Completed, CpuSample, Sampling
 from harness.host.link import LEASE_S, AgentLink, AgentRefused, quiet
 from harness.host.ssh import SshConnection, Target
 
-AGENT_FILE = Path(__file__).with_name("agent.py")
 RUN_DIR, STATE_DIR = "/run/netstack-harness-agent", "/var/lib/netstack-harness-agent"
 CACHE_DIR = "/var/cache/netstack-harness"
 BUILD_S = 300.0
@@ -29,8 +29,6 @@ BUILD_S = 300.0
 TRIAL_QUIET_S = 180.0
 _TAIL = 2000
 _TICKS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-#: Interpreters looked for on a host; the agent runs on Python 3.6 and newer.
-_PYTHONS = ("python3", "/usr/bin/python3", "/usr/libexec/platform-python", "/usr/local/bin/python3")
 
 
 class DutProcess:
@@ -258,10 +256,8 @@ class SshDut(AgentDut):
         """
         with ExitStack() as undo:
             connection = undo.enter_context(SshConnection.open(target))
-            try:
-                dut = cls(connection, _start_agent(connection, name, state_dir, cache_dir), name, virtual=virtual)
-            except HostError as error:
-                raise TestbedError(f"{name}: the agent cannot be put there: {error}") from error
+            channel = start_agent(connection, name, state_dir or RUN_DIR, state_dir or STATE_DIR, cache_dir)
+            dut = cls(connection, AgentLink(channel, name), name, virtual=virtual)
             undo.callback(dut.abandon)
             dut.greet(home_cores=home_cores, lease_s=lease_s)
             undo.pop_all()
@@ -275,22 +271,3 @@ class SshDut(AgentDut):
 
     def __enter__(self) -> SshDut:
         return self
-
-
-def _start_agent(connection: SshConnection, name: str, state_dir: str, cache_dir: str) -> AgentLink:
-    python = find_python(connection, name)
-    path = connection.deploy(AGENT_FILE.read_bytes(), cache_dir, "agent.py")
-    places = [state_dir or RUN_DIR, state_dir or STATE_DIR, cache_dir]
-    return AgentLink(connection.start([python, "-I", path, "serve", *places]), name)
-
-
-def find_python(connection: SshConnection, name: str) -> str:
-    """A Python 3.6 or newer on the host. Raises TestbedError when there is none: without it there is no journal, no
-    lease and no CPU figures, so nothing is changed there."""
-    for python in _PYTHONS:
-        done = connection.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 6))"], check=False)
-        if done.returncode == 0:
-            return python
-    raise TestbedError(f"{name} has no Python 3.6 or newer; install it there: apt-get install python3-minimal "
-                       "(or dnf install python3)")
-

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.host.bootstrap import AGENT_FILE
 from harness.host.channel import PipeChannel
-from harness.host.dut import AGENT_FILE, CACHE_DIR, AgentDut
+from harness.host.dut import CACHE_DIR, AgentDut
 from harness.host.link import LEASE_S, AgentLink
 
 
