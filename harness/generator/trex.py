@@ -128,8 +128,14 @@ def _direction(direction: DirectionPlan, ports: Mapping[str, Any], asked: int) -
         stray = total - received
     return DirectionResult(
         tx_port=direction.tx_port, rx_port=direction.rx_port, asked=asked, sent=int(tx["opackets"]) + refused,
-        received=received, refused=refused, skipped=dict(tx.get("x_tx_skipped", {})), stray_received=stray,
+        received=received, refused=refused, skipped=_skipped(tx), stray_received=stray,
     )
+
+
+def _skipped(tx: Mapping[str, Any]) -> dict[str, int]:
+    """Departures left out, by reason: xdpgen's members ``x_tx_skipped_<reason>``."""
+    prefix = "x_tx_skipped_"
+    return {name[len(prefix):]: int(count) for name, count in tx.items() if name.startswith(prefix)}
 
 
 def _latency(entry: Mapping[str, Any]) -> LatencyResult:

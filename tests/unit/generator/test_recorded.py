@@ -55,7 +55,6 @@ DIFFERENCES: list[tuple[set[int] | None, str, str, str]] = [
         "frames with a foreign latency header are other traffic to this dataplane, not counted as bad_header",
     ),
     ({404}, "get_pgid_stats", r"/result/latency/41/er", "the simulated wire loses and reorders nothing"),
-    ({360}, "get_pgid_stats", r"/result/latency/31/er", "the simulated wire loses and reorders nothing"),
 ]
 
 _UNORDERED = {"get_stream_list", "get_profile_list", "get_supported_cmds"}

@@ -92,7 +92,8 @@ def _get_port_stats(state: ServerState, p: Params) -> Any:
         "m_cpu_util": _mean_cpu(state),
         "x_marked_ipackets": counters.rx_marked,
         "x_tx_refused": counters.tx_refused,
-        "x_tx_skipped": dict(counters.tx_skipped),
+        # Numbers only: TRex's client adds every member up over the ports.
+        **{f"x_tx_skipped_{reason}": count for reason, count in counters.tx_skipped.items()},
     }
 
 
