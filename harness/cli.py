@@ -227,7 +227,10 @@ def lab_exec(name: str, side: str, command: tuple[str, ...]) -> NoReturn:
     """
     from harness.lab import Lab
 
-    argv = Lab.open(name).exec_argv(side, command)
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise click.UsageError("name a COMMAND to run")
+    argv = Lab.open(name).exec_argv(side, words)
     sys.stdout.flush()
     os.execv(argv[0], argv)
 
