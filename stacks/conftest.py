@@ -14,6 +14,8 @@ import pytest
 
 from harness import stacks
 from harness.flows import directions
+from harness.host.contract import Dut
+from harness.host.dut import SshDut
 from harness.lab import netns
 from harness.lab.lab import Lab
 from harness.plan import PointPlan, Role, line_rate_pps
@@ -52,6 +54,14 @@ class Wires:
 def lab() -> Iterator[Lab]:
     with Lab.up(wires=2, pause_s=0.2) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def dut(lab: Lab) -> Iterator[Dut]:
+    """The lab's DUT as a run has it: over SSH, with its agent. What a test leaves behind fails at the end."""
+    with SshDut.connect("dut", lab.ssh, home_cores=lab.tg_cores, virtual=True,
+                        state_dir=str(lab.dut_state_dir)) as connected:
+        yield connected
 
 
 @pytest.fixture

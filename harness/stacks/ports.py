@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel of a DUT needs before a stack that uses its network code can serve a point.
 
-Ports up with their addresses, a static neighbour and a route for the flows behind each wire, receive work on the cores
-of the point. What is there already (as in the lab) is left alone; what is added is on the DUT's journal, with an undo
-that is harmless when repeated. A route that leads elsewhere is never replaced: it belongs to someone.
+Ports up with their addresses, a static neighbour and a route for the flows behind each wire, interrupts on the cores of
+the point (NAPI threads are pinned for every stack alike, after deployment). What is there already, as in the lab, is
+left alone; what is added is on the DUT's journal, with an undo that is harmless when repeated. A route that leads
+elsewhere is never replaced: it belongs to someone.
 """
 
 from __future__ import annotations
@@ -51,18 +52,15 @@ def set_up_ports(dut: Dut, point: PointPlan) -> None:
         _route(dut, wire)
 
 
-def receive_on_cores(dut: Dut, point: PointPlan) -> None:
-    """Put the receive work of every port on the point's cores, queue after queue: NAPI kthreads where the port has
-    them, its interrupts otherwise. Journalled; what is in place already is left alone."""
+def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
+    """Put the interrupts of every port on the point's cores, queue after queue; journalled. Ports without any (virtual
+    ones) are passed over, interrupts that are in place are left alone."""
     taken = 0
     for wire in point.wires:
-        threads = dut.napi_threads(wire.dut.ifname)
-        interrupts = [] if threads else _interrupts(dut, wire.dut.ifname)
-        for n, napi_id in enumerate(sorted(threads), start=taken):
-            _pin(dut, threads[napi_id], point.cores[n % len(point.cores)])
+        interrupts = _interrupts(dut, wire.dut.ifname)
         for n, interrupt in enumerate(interrupts, start=taken):
             _steer(dut, interrupt, point.cores[n % len(point.cores)])
-        taken += len(threads) or len(interrupts)
+        taken += len(interrupts)
 
 
 def _ip(dut: Dut, *words: str) -> list[dict[str, Any]]:
@@ -118,13 +116,6 @@ def _route(dut: Dut, wire: WirePlan) -> None:
                          f"{rows[0].get('dev')}); remove it, or give wire {wire.index} another prefix")
     dut.apply(["ip", "route", "add", str(prefix), "via", gateway, "dev", port],
               ["ip", "-4", "route", "flush", "exact", str(prefix), "via", gateway, "dev", port])
-
-
-def _pin(dut: Dut, pid: int, core: int) -> None:
-    allowed = [line.split(":", 1)[1].strip() for line in dut.read(f"/proc/{pid}/status").splitlines()
-               if line.startswith("Cpus_allowed_list:")]
-    if allowed != [str(core)]:
-        dut.pin(pid, core)
 
 
 def _interrupts(dut: Dut, ifname: str) -> Sequence[int]:

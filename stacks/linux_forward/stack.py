@@ -13,7 +13,7 @@ from harness.errors import HostError, StackError
 from harness.host.contract import Dut
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import missing_for_ports, receive_on_cores, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
 
 #: Entries of /proc/net/snmp that say what the IP layer did with a packet it was to forward.
 _FORWARDED = "ip.ForwDatagrams"
@@ -97,7 +97,7 @@ class LinuxForward(Stack):
         ports = [wire.dut.ifname for wire in point.wires]
         with undone(dut):
             set_up_ports(dut, point)
-            receive_on_cores(dut, point)
+            interrupts_on_cores(dut, point)
             for port in ports:
                 self._route_between(dut, port)
             running = RunningLinuxForward(dut, ports)

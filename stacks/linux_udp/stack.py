@@ -15,7 +15,7 @@ from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, PollUsage, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import missing_for_ports, receive_on_cores, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
 from harness.units import parse_bytes
 
 #: Ethernet, IPv4 and UDP headers and the FCS: what a frame of test traffic has besides its payload.
@@ -166,7 +166,7 @@ class LinuxUdp(Stack):
         with undone(dut):
             program = dut.program(context.source / "src", "udp-server")
             set_up_ports(dut, point)
-            receive_on_cores(dut, point)
+            interrupts_on_cores(dut, point)
             process = dut.spawn([program, *self._arguments(point)], name="udp-server", cores=point.cores)
             try:
                 self._await_ready(process)

@@ -14,7 +14,7 @@ from harness.errors import StackError
 from harness.host.contract import Completed
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
 from harness.stack import StackContext
-from harness.stacks.ports import missing_for_ports, receive_on_cores, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
 
 
 class FakeDut:
@@ -27,7 +27,6 @@ class FakeDut:
         self.files: dict[str, str] = {}
         self.answers: dict[str, object] = {}
         self.journal: list[tuple[str, ...]] = []
-        self.napi: dict[str, dict[int, int]] = {}
         self.programs = {"ip", "ethtool", "make", "cc"}
         self.snmp: dict[str, int] = {}
         self.done: list[tuple[str, ...]] = []
@@ -53,12 +52,6 @@ class FakeDut:
         self.done.append(tuple(do))
         self.journal.append(tuple(undo))
         return Completed(tuple(do), 0, "", "")
-
-    def pin(self, pid: int, core: int, *, fifo: int = 0) -> None:
-        self.journal.append(("pin", str(pid), str(core)))
-
-    def napi_threads(self, ifname: str) -> dict[int, int]:
-        return self.napi.get(ifname, {})
 
     def undo_mark(self) -> int:
         return len(self.journal)
@@ -167,23 +160,19 @@ def test_a_port_with_the_default_route_is_refused(dut: FakeDut) -> None:
     assert missing_for_ports(dut, point())[0].what == "interface 'eth1' of dut"
 
 
-def test_receive_work_is_spread_over_the_cores_of_the_point(dut: FakeDut) -> None:
-    dut.napi = {"eth1": {8195: 51, 8194: 50}}
-    dut.files |= {f"/proc/{pid}/status": "Name:\tnapi\nCpus_allowed_list:\t0-3\n" for pid in (50, 51)}
-    dut.files |= {"/sys/class/net/eth2/device/msi_irqs/70": "", "/proc/irq/70/smp_affinity_list": "0\n",
-                  "/proc/irq/9/smp_affinity_list": "3\n"}
-    dut.answers["ls /sys/class/net/eth2/device/msi_irqs"] = "70\n9\n"
-    receive_on_cores(dut, point())
-    assert dut.journal == [("pin", "50", "2"), ("pin", "51", "3"),
-                           ("set", "/proc/irq/9/smp_affinity_list", "3\n"),
-                           ("set", "/proc/irq/70/smp_affinity_list", "0\n")]
-    assert (dut.files["/proc/irq/9/smp_affinity_list"], dut.files["/proc/irq/70/smp_affinity_list"]) == ("2", "3")
+def test_interrupts_are_spread_over_the_cores_of_the_point_in_order(dut: FakeDut) -> None:
+    for port, interrupts in (("eth1", (70, 9, 71)), ("eth2", (80,))):
+        dut.files |= {f"/sys/class/net/{port}/device/msi_irqs/{n}": "" for n in interrupts}
+        dut.files |= {f"/proc/irq/{n}/smp_affinity_list": "2\n" for n in interrupts}
+        dut.answers[f"ls /sys/class/net/{port}/device/msi_irqs"] = "\n".join(map(str, interrupts))
+    interrupts_on_cores(dut, point())
+    assert {n: dut.files[f"/proc/irq/{n}/smp_affinity_list"].strip() for n in (9, 70, 71, 80)} == {
+        9: "2", 70: "3", 71: "2", 80: "3"}
+    assert [entry[1] for entry in dut.journal] == ["/proc/irq/70/smp_affinity_list", "/proc/irq/80/smp_affinity_list"]
 
 
-def test_receive_work_in_place_is_left_alone(dut: FakeDut) -> None:
-    dut.napi = {"eth1": {8194: 50}}
-    dut.files["/proc/50/status"] = "Cpus_allowed_list:\t2\n"
-    receive_on_cores(dut, point(wires=1))
+def test_virtual_ports_have_no_interrupts(dut: FakeDut) -> None:
+    interrupts_on_cores(dut, point())
     assert dut.journal == []
 
 
