@@ -15,7 +15,7 @@ from harness.errors import TestbedError
 from harness.generator.embedded import EmbeddedServer, on_cores
 from harness.generator.trex import Server
 from harness.host.channel import ByteChannel, PipeChannel, spawn_here
-from harness.host.dut import CACHE_DIR, SshDut, find_python
+from harness.host.dut import CACHE_DIR, SshDut
 from harness.host.ssh import SshConnection, SshTarget
 from harness.lab.lab import Lab
 from harness.testbed import Ssh, Testbed
@@ -127,14 +127,14 @@ class HostSite:
         return self._generator.start([python, path])
 
     def _python(self, connection: SshConnection) -> str:
-        """An interpreter that suits the client."""
-        if self._testbed.generator.trex is None:
-            return find_python(connection, "generator")
-        for python in _TREX_PYTHONS:
-            if connection.run([python, "-c", "import ctypes"], check=False).returncode == 0:
+        """An interpreter that suits the client: TRex's does not import on 3.13, the built-in one needs pyzmq."""
+        trex = self._testbed.generator.trex is not None
+        module = "ctypes" if trex else "zmq"
+        for python in _TREX_PYTHONS if trex else ("python3", *_TREX_PYTHONS):
+            if connection.run([python, "-c", f"import {module}"], check=False).returncode == 0:
                 return python
-        raise TestbedError("the generator host has no Python 3.6 to 3.12, which TRex's client needs; install one there "
-                           "(apt-get install python3.11, or pyenv)")
+        needs = "Python 3.6 to 3.12 (apt-get install python3.11)" if trex else "pyzmq (apt-get install python3-zmq)"
+        raise TestbedError(f"the generator host lacks what the generator's client needs; install {needs} there")
 
     def server(self) -> Server:
         generator = self._testbed.generator

@@ -257,14 +257,8 @@ def as_bytes(binary):
 
 
 def difference(before, after):
-    """Counter differences, one level of nesting (skipped departures by reason)."""
-    result = {}
-    for name, value in after.items():
-        if isinstance(value, dict):
-            result[name] = {k: v - before.get(name, {}).get(k, 0) for k, v in value.items()}
-        elif isinstance(value, int):
-            result[name] = value - before.get(name, 0)
-    return result
+    """Counter differences."""
+    return {name: value - before.get(name, 0) for name, value in after.items() if isinstance(value, int)}
 
 
 # ------------------------------------------------------------------------------------------------ the protocol

@@ -58,6 +58,7 @@ def test_a_trial_through_agent_and_driver(agent: AgentClient) -> None:
     result = generator.trial(10_000.0, 0.05)
     direction = result.directions[0]
     assert (direction.asked, direction.sent, direction.received, direction.refused) == (500, 550, 500, 50)
+    assert direction.skipped == {"stall": 5}
     assert result.report.utilisation == 0.25
     assert result.report.pauses == [(1, 2)]
     assert result.report.real_s >= 0.05

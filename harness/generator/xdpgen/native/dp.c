@@ -4,6 +4,7 @@
  * Its standard input is a SOCK_SEQPACKET socket with requests (protocol.h). It ends when that socket is closed, which
  * also happens when its parent dies; the kernel then detaches the receiving program and frees all maps.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -285,6 +287,16 @@ static int raise_session(struct dataplane *dp)
 	return err;
 }
 
+/* This thread acts rarely and briefly, but a command must not wait for its turn behind a sender. */
+static int raise_control(struct dataplane *dp)
+{
+	int err = raise_session(dp);
+
+	if (!err && setpriority(PRIO_PROCESS, gettid(), -20))
+		err = fail(dp, -errno, "cannot raise the priority: %s", strerror(errno));
+	return err;
+}
+
 static int set_up(struct dataplane *dp, int argc, char **argv)
 {
 	int err;
@@ -294,7 +306,7 @@ static int set_up(struct dataplane *dp, int argc, char **argv)
 	dp->cpus = libbpf_num_possible_cpus();
 	err = parse(dp, argv);
 	if (!err)
-		err = raise_session(dp);
+		err = raise_control(dp);
 	if (!err)
 		err = load(dp, argv[1]);
 	if (!err)

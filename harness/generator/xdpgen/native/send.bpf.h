@@ -82,6 +82,17 @@ static __always_inline void change_rate(struct core *core, struct slot *slot, __
 		schedule(core, i, next);
 }
 
+/* Put a slot on the schedule. One that comes too late starts now and lasts as long as it should. */
+static __always_inline void add(struct core *core, struct slot *slot, __u32 i, __u64 now)
+{
+	if (slot->next < now) {
+		if (slot->until != NEVER)
+			slot->until += now - slot->next;
+		slot->next = now;
+	}
+	schedule(core, i, slot->next);
+}
+
 static __noinline int apply_command(struct core *core, __u64 now)
 {
 	struct command_entry *command;
@@ -96,7 +107,7 @@ static __noinline int apply_command(struct core *core, __u64 now)
 	i = command->slot & (MAX_SLOTS - 1);
 	slot = &core->slots[i];
 	if (command->op == CMD_ADD)
-		schedule(core, i, slot->next);
+		add(core, slot, i, now);
 	else if (slot->done_call)
 		; /* it ended by itself first */
 	else if (command->op == CMD_STOP)

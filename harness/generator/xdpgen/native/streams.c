@@ -10,7 +10,10 @@
 
 #define APPLY_DEADLINE_NS (5 * NS)
 #define START_LEAD_NS 200000
-#define SHORT_BATCH 8
+/* Frames of one flush, at most, by the core's rate. */
+#define SHORT_BATCH 1
+#define MIDDLE_BATCH 8
+#define MIDDLE_BATCH_PPS 100e3
 #define LONG_BATCH 64
 #define LONG_BATCH_PPS 1.5e6
 
@@ -43,7 +46,9 @@ static __u32 batch_of(struct dataplane *dp, __u32 core)
 	for (__u32 i = 0; i < MAX_SLOTS; i++)
 		if (shares[i].used)
 			pps += shares[i].pps * shares[i].entries / shares[i].all_entries;
-	return pps < LONG_BATCH_PPS ? SHORT_BATCH : LONG_BATCH;
+	if (pps > LONG_BATCH_PPS)
+		return LONG_BATCH;
+	return pps > MIDDLE_BATCH_PPS ? MIDDLE_BATCH : SHORT_BATCH;
 }
 
 /* Hand a command to the program of a running core. */

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs in the lab, on real frames: what is measured, and what happens when something dies in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.lab.lab import Lab
+from harness.options import RunOptions
+from harness.progress import Reporter
+from harness.records import Phase, PointOutcome, Trial
+from harness.runner import run
+from harness.store import RunReader
+
+pytestmark = pytest.mark.lab
+
+SCENARIO = """
+name: small
+role: {role}
+traffic: {{frame: 64, flows: 16}}
+cores: [1]
+stacks:
+{stacks}
+measure:
+  load_curve: {{rates: [5k], trial: 500ms}}
+  {latency}
+  warmup: 100ms
+"""
+
+
+def write_scenario(folder: Path, *stacks: str, role: str = "echo", latency: str = "") -> Path:
+    path = folder / "small.yaml"
+    lines = "\n".join(f"  - {stack}" for stack in stacks)
+    path.write_text(SCENARIO.format(role=role, stacks=lines, latency=latency))
+    return path
+
+
+class Watching(Reporter):
+    """Collects what the run says, and may do something just before a trial."""
+
+    def __init__(self, before: Callable[[Phase], None] = lambda phase: None) -> None:
+        super().__init__()
+        self.before, self.outcomes, self.path = before, list[PointOutcome](), Path()
+
+    def run_started(self, plan: object, run_dir: Path | None = None) -> None:
+        assert run_dir is not None
+        self.path = run_dir
+
+    def point_started(self, *_: object) -> None:
+        pass
+
+    def trial_started(self, phase: Phase, asked_pps: float, duration_s: float) -> None:
+        self.before(phase)
+
+    def trial_done(self, trial: Trial) -> None:
+        pass
+
+    def point_done(self, outcome: PointOutcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def machine() -> tuple[str, str, set[str]]:
+    """What a run must leave as it was: namespaces, links, hugepages."""
+    def output(*argv: str) -> str:
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    pages = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages").read_text()
+    mine = {line for line in output("ip", "netns").splitlines() if line.startswith("nsh-")}
+    return output("ip", "-br", "link"), pages, mine
+
+
+def trials_of(path: Path) -> list[Trial]:
+    return list(RunReader(path).trials())
+
+
+def find(name: str, lab_side: str) -> int:
+    """Pid of the one process whose command line holds ``name`` in a side of the lab that is up."""
+    (lab,) = [s for s in Lab.status() if s.owner == os.getpid()]
+    netns = f"nsh-{lab.name}-{lab_side}"
+    pids = subprocess.run(["ip", "netns", "pids", netns], capture_output=True, text=True, check=True).stdout.split()
+    found = [int(p) for p in pids if name in Path(f"/proc/{p}/cmdline").read_text().replace("\0", " ")]
+    assert found, f"{name} does not run in {netns}"
+    return max(found)
+
+
+def test_frames_are_counted_and_accounted_for(tmp_path: Path) -> None:
+    before, watching = machine(), Watching()
+    scenario = write_scenario(tmp_path, "xdp", "linux-udp: {reuseport: true}")
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0
+    assert [o.status for o in watching.outcomes] == ["ok", "ok"]
+    load = [t for t in trials_of(watching.path) if t.phase is Phase.LOAD]
+    assert {t.point for t in load} == {o.point for o in watching.outcomes}
+    for trial in load:
+        direction = trial.directions[0]
+        skipped = sum(direction.skipped.values())
+        assert abs(direction.asked - direction.sent - skipped) <= 1
+        assert direction.received is not None
+        assert direction.received + direction.lost == direction.sent
+        assert trial.sent > 0
+        assert trial.received > 0.5 * trial.sent
+        assert sum(trial.losses.values()) + trial.unexplained == trial.lost
+        assert trial.cpu is not None
+    assert RunReader(watching.path).info.state == "complete"
+    assert machine() == before
+
+
+def test_drop_counts_by_the_stacks_own_counter(tmp_path: Path) -> None:
+    watching = Watching()
+    scenario = write_scenario(tmp_path, "xdp", "linux-udp", role="drop")
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0
+    for trial in [t for t in trials_of(watching.path) if t.phase is Phase.LOAD]:
+        assert trial.received > 0.5 * trial.sent
+        assert trial.latency is None
+        assert "not defined" in trial.latency_note
+
+
+def test_forwarding_goes_in_on_one_wire_and_out_on_the_other(tmp_path: Path) -> None:
+    watching = Watching()
+    scenario = write_scenario(tmp_path, "linux-forward", "xdp", role="forward")
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0
+    for trial in [t for t in trials_of(watching.path) if t.phase is Phase.LOAD]:
+        assert (trial.directions[0].tx_port, trial.directions[0].rx_port) == (0, 1)
+        assert trial.received > 0.5 * trial.sent
+
+
+def test_a_stack_that_dies_fails_its_point_alone(tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_server(phase: Phase) -> None:
+        if phase is Phase.LOAD and not killed:
+            killed.append(find("udp", "dut"))
+            os.kill(killed[0], signal.SIGKILL)
+
+    before, watching = machine(), Watching(kill_server)
+    scenario = write_scenario(tmp_path, "linux-udp", "linux-udp: {reuseport: true}")
+    code = run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r", seed=1), watching)
+    assert code == 4
+    assert sorted(o.status for o in watching.outcomes) == ["failed", "ok"]
+    (failed,) = [o for o in watching.outcomes if o.status == "failed"]
+    assert failed.reason
+    assert machine() == before
+
+
+def test_a_generator_that_dies_is_restarted_and_the_trial_repeated(tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_generator(phase: Phase) -> None:
+        if phase is Phase.LOAD and not killed:
+            killed.append(find("harness.generator.xdpgen", "tg"))
+            os.kill(killed[0], signal.SIGKILL)
+
+    before, watching = machine(), Watching(kill_generator)
+    scenario = write_scenario(tmp_path, "xdp")
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0
+    assert killed
+    assert [t.phase for t in trials_of(watching.path)].count(Phase.LOAD) == 1
+    assert machine() == before
+
+
+def harness(folder: Path, scenario: Path) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "harness", "run", str(scenario), "--testbed", "lab", "--results", str(folder / "r")]
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def await_trials(folder: Path, process: subprocess.Popen[bytes]) -> Path:
+    """The run's directory once a trial is on disk."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        for run_dir in (folder / "r").glob("*"):
+            trials = run_dir / "trials.jsonl"
+            if trials.exists() and trials.stat().st_size:
+                return run_dir
+        time.sleep(0.05)
+    raise AssertionError(f"no trial was made: {process.stderr.read().decode() if process.stderr else ''}")
+
+
+def test_ctrl_c_undoes_everything_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    before = machine()
+    process = harness(tmp_path, write_scenario(tmp_path, "xdp", "linux-udp"))
+    run_dir = await_trials(tmp_path, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+    assert RunReader(run_dir).info.state == "interrupted"
+    assert len(trials_of(run_dir)) >= 1
+    assert machine() == before
+
+
+def test_after_kill_9_the_next_command_leaves_nothing(tmp_path: Path) -> None:
+    before = machine()
+    process = harness(tmp_path, write_scenario(tmp_path, "xdp", "linux-udp"))
+    run_dir = await_trials(tmp_path, process)
+    process.kill()
+    process.wait()
+    assert len(trials_of(run_dir)) >= 1
+    Lab.clean_stale()
+    assert machine() == before
+    assert not [s for s in Lab.status() if not s.persistent and s.owner is None]
