@@ -65,7 +65,7 @@ def _run_info(options: RunOptions, machines: Machines) -> RunInfo:
     plan = machines.plan
     return RunInfo(
         run_id=new_run_id(plan.scenario), harness_version=harness.__version__, started_at=now(),
-        command=list(options.command), scenario_text=options.scenario.read_text(encoding="utf-8"),
+        command=list(options.command), scenario_text=machines.prepared.scenario.text,
         scenario=machines.prepared.scenario.spec.model_dump(mode="json"), plan=dataclasses.asdict(plan), seed=plan.seed,
         notes=list(plan.notes),
     )

@@ -24,8 +24,6 @@ from harness.generator.histogram import decode_hdr
 from harness.plan import DirectionPlan
 
 _CALL_S = 30.0
-#: xdpgen's counters of departures left out, by reason.
-_SKIPPED = "x_tx_skipped_"
 
 
 @dataclass(frozen=True)

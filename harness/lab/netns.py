@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from harness.lab.errors import LabError
+from harness.lab.interrupts import deferred_interrupts
 from harness.lab.process import ProcessId, all_pids, identify
 
 NETNS_DIR = Path("/run/netns")
@@ -31,6 +32,7 @@ _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_SETTLE_S = 5.0
 T = TypeVar("T")
 
 
@@ -54,6 +56,7 @@ class _Inside(threading.Thread, Generic[T]):
         self._enter, self._call = enter, call
         self._result: list[T] = []
         self._error: BaseException | None = None
+        self._done = threading.Event()
 
     def run(self) -> None:
         try:
@@ -61,15 +64,18 @@ class _Inside(threading.Thread, Generic[T]):
             self._result.append(self._call())
         except BaseException as error:  # noqa: BLE001 - handed to the caller by result(), whatever it is
             self._error = error
+        finally:
+            self._done.set()
 
     def result(self) -> T:
         """Run and return what the call returned, or raise what it raised. An interrupt waits for the thread's end
         before it goes on: nothing may change in the namespace after this returns."""
-        self.start()
         try:
+            self.start()
             self.join()
-        except BaseException:
-            self.join()
+        except KeyboardInterrupt:
+            with deferred_interrupts():  # bounded: the interrupt may have come before the thread was started at all
+                self._done.wait(_SETTLE_S)
             raise
         if self._error is not None:
             raise self._error

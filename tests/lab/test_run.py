@@ -30,7 +30,7 @@ cores: [1]
 stacks:
 {stacks}
 measure:
-  load_curve: {{rates: [5k], trial: 500ms}}
+  load_curve: {{rates: [5k], trial: 2s}}
   {latency}
   warmup: 100ms
 """

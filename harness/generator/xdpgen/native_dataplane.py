@@ -64,6 +64,13 @@ class _Copies:
     received: list[tuple[float, str, bytes]] = field(default_factory=list)
 
 
+def _raw_socket(ifname: str) -> socket.socket:
+    """A socket that only sends; it belongs to the namespace in which it was made."""
+    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    wire.bind((ifname, 0))
+    return wire
+
+
 @contextlib.contextmanager
 def _memory_file() -> Iterator[int]:
     fd = os.memfd_create("xdpgen-tables")
@@ -80,7 +87,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 class NativeDataplane:
-    """Sends and receives on ``ports`` (interfaces of this process's network namespace), sending from ``cores``.
+    """Sends and receives on ``ports`` (interfaces of the caller's network namespace), sending from ``cores``.
 
     Implements ``contract.Dataplane``. Every port's driver needs native XDP, and the peer of a veth port NAPI (GRO on,
     or an XDP program). Received frames of the generator end here; ARP and IPv6 neighbour discovery go on to the
@@ -99,7 +106,14 @@ class NativeDataplane:
         self._refused: dict[int, int] = {}
         self._base = [b""] * len(self.cores)
         self._lock = threading.RLock()
+        self._wires = contextlib.ExitStack()
         self._process = DataplaneProcess(ports, cores, table_cells)
+        self._sockets = [self._wires.enter_context(_raw_socket(name)) for name in ports]
+
+    @property
+    def pid(self) -> int:
+        """Process id of the native process."""
+        return self._process.pid
 
     def now(self) -> float:
         """CLOCK_MONOTONIC in seconds."""
@@ -252,16 +266,14 @@ class NativeDataplane:
     def send(self, port: int, frames: Sequence[bytes]) -> None:
         """Send these few frames now, once each, outside any stream; they count as sent."""
         self._port(port)
-        with contextlib.closing(socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
-            wire.bind((self.ports[port].ifname, 0))
-            for frame in frames:
-                whole = padded(frame)
-                try:
-                    wire.send(whole)
-                except OSError as error:
-                    name = self.ports[port].ifname
-                    raise GeneratorError(f"cannot send {len(whole)} bytes on {name}: {error.strerror}") from error
-                self._note_pushed(port, whole)
+        for frame in frames:
+            whole = padded(frame)
+            try:
+                self._sockets[port].send(whole)
+            except OSError as error:
+                name = self.ports[port].ifname
+                raise GeneratorError(f"cannot send {len(whole)} bytes on {name}: {error.strerror}") from error
+            self._note_pushed(port, whole)
 
     def _note_pushed(self, port: int, frame: bytes) -> None:
         with self._lock:
@@ -307,3 +319,4 @@ class NativeDataplane:
     def close(self) -> None:
         """Stop everything and detach from the ports. Idempotent."""
         self._process.close()
+        self._wires.close()

@@ -72,7 +72,7 @@ class STLClient(object):
     def rpc(self, method, params):
         if method == "get_port_stats":
             return {"opackets": self.count, "ipackets": self.count + 5, "x_marked_ipackets": self.count,
-                    "x_tx_refused": self.count // 10, "x_tx_skipped_stall": 1, "m_cpu_util": 0.5}
+                    "x_tx_refused": self.count // 10, "x_tx_skipped_stall": self.count // 100, "m_cpu_util": 0.5}
         if method == "x_get_reports":
             return [{"core": 0, "utilisation": 0.25, "pause_log": [[1, 2]]}]
         if method == "get_pgid_stats":
