@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,17 +22,17 @@ from harness.lab.lab import Lab
 from harness.plan import PointPlan, Role, line_rate_pps
 
 
+def _open(ifname: str) -> socket.socket:
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+    opened.bind((ifname, 0x0003))
+    return opened
+
+
 class Wires:
     """Raw frames at the generator's ends: ``exchange`` as role checks use it, no load generator."""
 
     def __init__(self, lab: Lab) -> None:
-        self._sockets = [netns.in_netns(lab.tg_netns, lambda name=name: self._open(name)) for name in lab.ifnames("tg")]
-
-    @staticmethod
-    def _open(ifname: str) -> socket.socket:
-        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-        opened.bind((ifname, 0x0003))
-        return opened
+        self._sockets = [netns.in_netns(lab.tg_netns, partial(_open, name)) for name in lab.ifnames("tg")]
 
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> list[bytes]:
         """Send frames on one port; all that arrived from outside at ``rx_port`` until ``wait_s`` later."""
