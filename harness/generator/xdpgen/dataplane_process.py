@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import mmap
 import os
@@ -137,7 +138,10 @@ class DataplaneProcess:
         return body, fds
 
     def _died(self) -> GeneratorDied:
-        return GeneratorDied(f"xdpgen's dataplane is gone (exit status {self._process.poll()}){self._last_messages()}")
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its socket closes a moment before it can be waited for
+            self._process.wait(2)
+        status = self._process.returncode
+        return GeneratorDied(f"xdpgen's dataplane is gone (exit status {status}){self._last_messages()}")
 
     def _last_messages(self) -> str:
         if self._messages.closed:

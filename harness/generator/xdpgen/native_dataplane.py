@@ -143,11 +143,13 @@ class NativeDataplane:
 
     def _record(self, stream: TxStream, share: Share, at: float, until: float | None, offset: int) -> bytes:
         lead = share.offset / stream.pps if stream.pps else 0.0
-        start = round((at + stream.delay_s + lead) * 1e9)
+        first = round(at * 1e9)
+        start = first + round((stream.delay_s + lead) * 1e9)
+        end = NEVER if until is None else first + round((until - at) * 1e9)  # so that the duration is exact
         index, slot = self._group_of(stream, share.core)
         length = len(padded(stream.template))
         return START_RECORD.pack(
-            start, NEVER if until is None else round(until * 1e9), NEVER if share.total is None else share.total,
+            start, end, NEVER if share.total is None else share.total,
             offset, offset + share.cells.nbytes, stream.pps, stream.key, share.entries, share.all_entries,
             share.core, stream.port, share.cells.shape[1], length, share.covered, index, slot,
             _MAGIC[stream.trailer], stream.lengths is None, 0,

@@ -60,12 +60,38 @@ static __always_inline void finish(struct core *core, struct slot *slot, __u32 i
 	schedule(core, i, NEVER);
 }
 
+/* Count the departures of [next, end) as skipped and move the schedule behind them. */
+static __always_inline void count_missed(struct core *core, struct slot *slot, __u64 end)
+{
+	__u64 step = ((slot->interval << 12) | (slot->interval_frac >> 20)) + 1, missed, stalled = 0, frac;
+
+	if (end > slot->until)
+		end = slot->until;
+	if (end <= slot->next)
+		return;
+	missed = ((end - 1 - slot->next) << 12) / step + 1;
+	if (core->pause_end > slot->next) {
+		stalled = ((core->pause_end - slot->next) << 12) / step + 1;
+		if (stalled > missed)
+			stalled = missed;
+	}
+	slot->skipped_stall += stalled;
+	slot->skipped_saturated += missed - stalled;
+	slot->started = 1;
+	frac = slot->next_frac + missed * slot->interval_frac;
+	slot->next += missed * slot->interval + (frac >> 32);
+	slot->next_frac = frac;
+}
+
 /* A new rate holds from the last departure on. */
 static __always_inline void change_rate(struct core *core, struct slot *slot, __u32 i, struct command_entry *command,
 					__u64 now)
 {
-	__u64 next = slot->next;
+	__u64 next;
 
+	if (slot->next != NEVER && !slot->limited)
+		count_missed(core, slot, now);
+	next = slot->next;
 	if (slot->started && next != NEVER)
 		next = next - slot->interval + command->interval;
 	if (next == NEVER || (slot->started && next < now))
@@ -93,6 +119,13 @@ static __always_inline void add(struct core *core, struct slot *slot, __u32 i, _
 	schedule(core, i, slot->next);
 }
 
+static __always_inline void stop(struct core *core, struct slot *slot, __u32 i, __u64 now)
+{
+	if (slot->next != NEVER && !slot->limited)
+		count_missed(core, slot, now);
+	finish(core, slot, i);
+}
+
 static __noinline int apply_command(struct core *core, __u64 now)
 {
 	struct command_entry *command;
@@ -111,7 +144,7 @@ static __noinline int apply_command(struct core *core, __u64 now)
 	else if (slot->done_call)
 		; /* it ended by itself first */
 	else if (command->op == CMD_STOP)
-		finish(core, slot, i);
+		stop(core, slot, i, now);
 	else if (command->op == CMD_RATE)
 		change_rate(core, slot, i, command, now);
 	__sync_fetch_and_add(&core->tail, 1);
@@ -144,33 +177,15 @@ static __noinline int record_pause(struct core *core, __u64 start, __u64 end)
 static __noinline int skip(struct core *core, __u32 i, __u64 now)
 {
 	struct slot *slot;
-	__u64 step, end, missed, stalled = 0, frac;
 
 	if (!core)
 		return 0;
 	i &= MAX_SLOTS - 1;
 	slot = &core->slots[i];
-	if (slot->limited) {
+	if (slot->limited)
 		slot->next = now;
-		schedule(core, i, now < slot->until ? now : NEVER);
-		if (now >= slot->until)
-			slot->done_call = core->calls;
-		return 0;
-	}
-	end = now < slot->until ? now : slot->until - 1;
-	step = ((slot->interval << 12) | (slot->interval_frac >> 20)) + 1;
-	missed = ((end - slot->next) << 12) / step + 1;
-	if (core->pause_end > slot->next) {
-		stalled = ((core->pause_end - slot->next) << 12) / step + 1;
-		if (stalled > missed)
-			stalled = missed;
-	}
-	slot->skipped_stall += stalled;
-	slot->skipped_saturated += missed - stalled;
-	slot->started = 1;
-	frac = slot->next_frac + missed * slot->interval_frac;
-	slot->next += missed * slot->interval + (frac >> 32);
-	slot->next_frac = frac;
+	else
+		count_missed(core, slot, now + 1);
 	if (slot->next >= slot->until)
 		finish(core, slot, i);
 	else

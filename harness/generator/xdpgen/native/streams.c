@@ -34,7 +34,7 @@ static void interval_of(const struct share *share, double pps, __u64 *interval, 
 	ns = (long double)NS * share->all_entries / ((long double)pps * share->entries);
 	whole = floorl(ns);
 	*interval = whole;
-	*frac = (ns - whole) * 4294967296.0L;
+	*frac = fminl(ceill((ns - whole) * 4294967296.0L), 4294967295.0L); /* so that n of them are not less than n / pps */
 }
 
 /* Frames of one flush: few at low rates, so that they leave on time, many where the cost of a flush counts. */
