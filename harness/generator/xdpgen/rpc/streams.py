@@ -108,8 +108,11 @@ class Stream:
 
     @cached_property
     def wire_bytes(self) -> float:
-        """Mean frame size with FCS."""
-        return fe.mean_length(self.program, len(self.frame)) + FCS
+        """Mean frame size with FCS; ``ExecuteError`` if a trimming variable allows no length at all."""
+        try:
+            return fe.mean_length(self.program, len(self.frame)) + FCS
+        except fe.FieldEngineError as error:
+            raise ExecuteError(f"stream {self.stream_id}: {error}") from error
 
     def pps(self, speed_bps: float) -> float:
         """Packets per second at a port of ``speed_bps``, before any multiplier."""
@@ -225,6 +228,4 @@ def parse_stream(stream_id: int, source: Params, cores: int) -> Stream:
             marked=_marked(source),
         )
     except BadParams as error:
-        raise ExecuteError(str(error)) from error
-    except fe.FieldEngineError as error:
         raise ExecuteError(str(error)) from error
