@@ -121,6 +121,8 @@ class CoreReport:
     longest_pause_ns: int = 0
     #: Share of program calls that sent a frame: near 1.0 means that the core has no time left (saturated).
     utilisation: float = 0.0
+    #: Flushes to the driver that held at least one frame.
+    flushes: int = 0
     #: Departure error histogram: upper edge in ns -> frames (outside pauses).
     departure_error: dict[int, int] = field(default_factory=dict)
     #: From the time stamp of the first frame of a flush until the flush is over: upper edge in ns -> frames.

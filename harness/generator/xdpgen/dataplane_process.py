@@ -72,7 +72,7 @@ class DataplaneProcess:
         self._socket.settimeout(_TIMEOUT_S)
         argv = [str(program), str(bpf_object), str(table_cells), ",".join(ports), ",".join(map(str, cores))]
         self._process = subprocess.Popen(
-            argv, stdin=theirs, stdout=subprocess.DEVNULL, stderr=self._messages, start_new_session=True
+            argv, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=self._messages, start_new_session=True
         )
         theirs.close()
         self._histograms: npt.NDArray[np.uint64] | None = None
@@ -114,7 +114,8 @@ class DataplaneProcess:
         """A copy of one latency group's bucket counts, shape (HIST_BUCKETS,)."""
         if self._histograms is None:
             raise GeneratorDied("xdpgen's dataplane is closed")
-        return self._histograms[group].copy()
+        counts: npt.NDArray[np.uint64] = self._histograms[group].copy()
+        return counts
 
     def _send(self, message: bytes, fd: int | None) -> None:
         try:

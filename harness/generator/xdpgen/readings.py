@@ -74,9 +74,9 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
     """One core's report (``struct report_reply`` and pause log), less what ``base`` (b"": nothing) already had."""
     counts, log = _split(raw)
     before = _split(base)[0] if base else np.zeros_like(counts)
-    calls, busy, _errors, pauses, paused_ns, _longest = (int(n) for n in counts[:6] - before[:6])
+    calls, busy, flushes, pauses, paused_ns, _longest = (int(n) for n in counts[:6] - before[:6])
     errors = counts[6 : 6 + _ERROR_BUCKETS] - before[6 : 6 + _ERROR_BUCKETS]
-    flushes = counts[6 + _ERROR_BUCKETS :] - before[6 + _ERROR_BUCKETS :]
+    delays = counts[6 + _ERROR_BUCKETS :] - before[6 + _ERROR_BUCKETS :]
     total = int(counts[3])
     kept = [log[i % _PAUSE_LOG] for i in range(total - min(pauses, _PAUSE_LOG), total)]
     return CoreReport(
@@ -85,8 +85,9 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
         paused_ns=paused_ns,
         longest_pause_ns=int(counts[5]),
         utilisation=busy / calls if calls else 0.0,
+        flushes=flushes,
         departure_error=_histogram(errors),
-        flush_delay=_histogram(flushes),
+        flush_delay=_histogram(delays),
         pause_log=[(int(start), int(length)) for start, length in kept],
     )
 

@@ -109,5 +109,6 @@ def _total(stream: TxStream, chosen: npt.NDArray[np.intp]) -> int | None:
     """This core's part of the first ``total`` frames of the sequence."""
     if stream.total is None:
         return None
-    rounds, rest = divmod(stream.total, stream.headers.shape[0])
+    entries: int = stream.headers.shape[0]
+    rounds, rest = divmod(stream.total, entries)
     return rounds * len(chosen) + int(np.count_nonzero(chosen < rest))

@@ -195,7 +195,7 @@ void report_read(struct dataplane *dp, __u32 index, struct report_reply *reply)
 	const struct core *core = &dp->shared->cores[index];
 
 	*reply = (struct report_reply){
-		.calls = core->calls, .busy_calls = core->busy_calls, .errors = core->errors, .pauses = core->pauses,
+		.calls = core->calls, .busy_calls = core->busy_calls, .flushes = core->flushes, .pauses = core->pauses,
 		.paused_ns = core->paused_ns,
 		.longest_pause_ns = core->epoch == core->report_epoch ? core->longest_pause_ns : 0};
 	memcpy(reply->departure_error, core->departure_error, sizeof(reply->departure_error));

@@ -144,6 +144,14 @@ static void reply_hello(struct dataplane *dp)
 	send_reply(dp, 0, &hello, sizeof(hello), dp->histograms_fd);
 }
 
+/* A stream that could not be sent must not look like one that ended. */
+static int check_streams(struct dataplane *dp)
+{
+	if (dp->failed_stream < 0)
+		return 0;
+	return fail(dp, -EIO, "the sending program cannot build the frames of stream %lld", dp->failed_stream);
+}
+
 /* Requests that read something. Returns false if the operation is none of these. */
 static bool handle_query(struct dataplane *dp, const struct request *request, const void *body, size_t size)
 {
@@ -158,7 +166,7 @@ static bool handle_query(struct dataplane *dp, const struct request *request, co
 		return true;
 	case OP_ACTIVE:
 		active = streams_active(dp, body, size / sizeof(__u32));
-		send_reply(dp, 0, &active, sizeof(active), -1);
+		send_outcome(dp, check_streams(dp), &active, sizeof(active));
 		return true;
 	case OP_PORT:
 		if (request->arg >= dp->ports_used)
@@ -324,6 +332,7 @@ int main(int argc, char **argv)
 	signal(SIGINT, SIG_IGN); /* Ctrl-C is for the parent, whose end ends this process */
 	libbpf_set_print(keep_libbpf_text);
 	dp->socket = STDIN_FILENO;
+	dp->failed_stream = -1;
 	err = set_up(dp, argc, argv);
 	send_outcome(dp, err, NULL, 0);
 	if (!err)

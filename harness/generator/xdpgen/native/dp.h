@@ -69,6 +69,7 @@ struct dataplane {
 	struct port ports[MAX_PORTS];
 	struct sender senders[MAX_CORES];
 	struct group_tx group_tx[MAX_PORTS][GROUP_SLOTS];
+	__s64 failed_stream; /* key of one whose frames the sending program could not build; -1: none */
 	char error[4096]; /* text of the last failure */
 };
 

@@ -312,6 +312,7 @@ static __always_inline void batch_begins(struct core *core, __u64 now)
 		return;
 	if (now - core->last < PAUSE_NS)
 		count_error(core->flush_delay, now - core->pending_since, core->pending);
+	core->flushes++;
 	core->pending = 0;
 }
 
@@ -353,7 +354,7 @@ int send(struct xdp_md *ctx)
 	}
 	length = build(ctx, core, slot, i, now);
 	if (length < 0) {
-		core->errors++;
+		slot->failed = 1;
 		finish(core, slot, i);
 		return XDP_DROP;
 	}

@@ -94,6 +94,8 @@ static void retire(struct dataplane *dp, __u32 core, __u32 i)
 	struct slot *slot = slot_of(dp, core, i);
 	struct port *port = &dp->ports[slot->port];
 
+	if (slot->failed)
+		dp->failed_stream = (__s64)share->key;
 	port->handed_packets += slot->sent;
 	port->handed_bytes += slot->sent_bytes;
 	port->skipped_stall += slot->skipped_stall;

@@ -78,7 +78,8 @@ struct slot {
 	__u32 seq;
 	__u8 limited; /* remaining counts */
 	__u8 started;
-	__u16 pad;
+	__u8 failed; /* a frame could not be built: a bug, never seen */
+	__u8 pad;
 	/* What became of it; written by tx only. */
 	__u64 sent, sent_bytes; /* bytes with FCS */
 	__u64 skipped_stall, skipped_saturated;
@@ -109,8 +110,8 @@ struct core {
 	__u32 epoch;
 	__u64 pending_since;
 	__u64 busy_calls; /* calls that sent a frame */
+	__u64 flushes;	  /* batches that held at least one frame */
 	__u64 pauses, paused_ns, longest_pause_ns;
-	__u64 errors; /* calls that could not build their frame: always 0 unless there is a bug */
 	__u64 departure_error[ERROR_BUCKETS];
 	__u64 flush_delay[ERROR_BUCKETS];
 	__u64 next[MAX_SLOTS];
