@@ -24,6 +24,8 @@ import zmq
 API_VERSIONS = ((5, 1), (5, 0))
 #: Characters of JSON in one batch.
 BATCH_LIMIT = 500000
+#: Further waits for an answer after the first time-out.
+RECEIVE_RETRIES = 3
 ALL_CORES = (1 << 64) - 1
 DEFAULT_PROFILE = "_"
 EXECUTE_ERROR = -32000
@@ -513,7 +515,7 @@ class _Rpc(object):
             raise TRexError("not connected")
         try:
             self._socket.send(json.dumps(message).encode("ascii"))
-            answer = self._socket.recv()
+            answer = self._receive()
         except zmq.ZMQError as error:
             # A REQ socket cannot send twice: begin with a new one.
             self.open()
@@ -522,6 +524,15 @@ class _Rpc(object):
             return json.loads(answer.decode("utf-8"))
         except ValueError as error:
             raise TRexError("the server at {0} sent something that is not JSON".format(self._address)) from error
+
+    def _receive(self) -> bytes:
+        """The answer; like TRex's client, wait several times: preparing a large start takes a while."""
+        for _ in range(RECEIVE_RETRIES):
+            try:
+                return bytes(self._socket.recv())
+            except zmq.Again:
+                continue
+        return bytes(self._socket.recv())
 
     def _request(self, method: str, params: Dict[str, Any]) -> Dict[str, Any]:
         self._serial += 1

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import ctypes.util
 from functools import lru_cache
 
 _DLT_EN10MB = 1
 _SNAPLEN = 65_535
+#: libpcap as Debian and as others name it.
+_NAMES = ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so")
 #: Longest expression accepted.
 MAX_EXPRESSION = 4096
 
@@ -30,12 +32,17 @@ class _Header(ctypes.Structure):
     ]
 
 
+def _load() -> ctypes.CDLL:
+    # Not ctypes.util.find_library: it runs other programs, and a client waits for the answer.
+    for name in _NAMES:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(name)
+    raise FilterError("capture filters need libpcap (Debian: apt install libpcap0.8); capture without a filter")
+
+
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
-    name = ctypes.util.find_library("pcap")
-    if name is None:
-        raise FilterError("capture filters need libpcap (Debian: apt install libpcap0.8); capture without a filter")
-    library = ctypes.CDLL(name)
+    library = _load()
     library.pcap_open_dead.restype = ctypes.c_void_p
     library.pcap_open_dead.argtypes = [ctypes.c_int, ctypes.c_int]
     library.pcap_compile.argtypes = [
