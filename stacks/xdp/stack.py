@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -19,15 +19,13 @@ from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
 
 #: XDP attachments that go away with their process (BPF links on XDP) exist from here on.
 MIN_KERNEL = (5, 9)
 READY_S = 20.0
 STATS_S = 5.0
 COUNTS = ("received", "dropped", "sent", "redirected", "refused", "passed")
-
-#: Frames that a driver could not send from XDP, in the words of ``ethtool -S``: veth, then mlx5.
-TX_RING_LOSSES = re.compile(r"(rx_queue_\d+_xdp_tx_errors|tx_queue_\d+_xdp_xmit_errors|rx_xdp_tx_full|tx_xdp_full)")
 
 
 class XdpParams(StackParams):
@@ -54,13 +52,16 @@ def port_argument(point: PointPlan, wire: WirePlan) -> str:
     if point.role is Role.FORWARD:
         out = next((w for w in point.wires if w.tg.index == direction.rx_port), None)
         if out is None:
-            raise StackError(f"xdp: no wire leads to generator port {direction.rx_port}; forward needs one in the plan.")
+            raise StackError(f"xdp: no wire leads to generator port {direction.rx_port}; role forward needs one.")
         fields += [out.dut.ifname, out.dut.mac, out.tg.mac]
     return ",".join(fields)
 
 
 def parse_stats(line: str) -> StackCounters:
-    """Counters from the loader's answer: totals, and one mapping a port's queue. Raises StackError when malformed."""
+    """Counters from the loader's answer: totals, and one mapping a port's queue. Raises StackError when malformed.
+
+    Frames that a port's driver refused to send are in the interface's own counters, not in these.
+    """
     try:
         ports = json.loads(line)["ports"]
         workers = tuple(
@@ -75,39 +76,37 @@ def parse_stats(line: str) -> StackCounters:
     return StackCounters(totals=totals, per_worker=workers, losses={"application": totals["refused"]})
 
 
-def tx_ring_losses(counters: Mapping[str, Mapping[str, int]]) -> int:
-    """Frames XDP handed to a port that its driver refused, since the port exists."""
-    return sum(value for port in counters.values() for name, value in port.items() if TX_RING_LOSSES.fullmatch(name))
-
-
 class RunningXdp(RunningStack):
     """The attached program, seen through its loader."""
 
-    def __init__(self, dut: Dut, loader: RemoteProcess, ifnames: tuple[str, ...]) -> None:
-        self._dut = dut
-        self._loader = loader
-        self._ifnames = ifnames
+    def __init__(self, loader: RemoteProcess) -> None:
+        self.process = loader
         self._asked = 0
-        self._refused_before = tx_ring_losses(dut.interface_counters(ifnames))
 
     def check_alive(self) -> None:
-        if not self._loader.alive():
-            raise StackError(f"xdp: the loader ended with status {self._loader.returncode()}.", self.log_tail())
+        if not self.process.alive():
+            raise StackError(f"xdp: the loader ended with status {self.process.returncode()}.", self.log_tail())
 
     def counters(self) -> StackCounters:
         self.check_alive()
         self._asked += 1
         try:
-            self._loader.write(f"stats {self._asked}\n")
-            line = self._loader.wait_output(rf'^\{{"id":{self._asked},', STATS_S)
+            self.process.write(f"stats {self._asked}\n")
+            line = self.process.wait_output(rf'^\{{"id":{self._asked},', STATS_S)
         except HostError as error:
             raise StackError(f"xdp: the loader does not answer: {error}", self.log_tail()) from error
-        read = parse_stats(line)
-        refused = tx_ring_losses(self._dut.interface_counters(self._ifnames)) - self._refused_before
-        return StackCounters(read.totals, read.per_worker, {**read.losses, "tx ring": refused})
+        return parse_stats(line)
 
     def log_tail(self) -> str:
-        return self._loader.output(4096)
+        return self.process.output(4096)
+
+
+def _await_ready(loader: RemoteProcess, mode: str) -> None:
+    try:
+        loader.wait_output("^ready$", READY_S)
+    except HostError as error:
+        hint = " A driver without native XDP takes mode: generic." if mode == "native" else ""
+        raise StackError(f"xdp: the program could not be attached.{hint}", loader.output(4096)) from error
 
 
 class Xdp(Stack):
@@ -119,13 +118,14 @@ class Xdp(Stack):
         Role.DROP: RoleInfo("XDP_DROP", discard_counter="discarded"),
         Role.REFLECT: RoleInfo("XDP_TX, MACs swapped"),
         Role.ECHO: RoleInfo("XDP_TX; MACs, IP addresses and UDP ports swapped; no socket"),
-        Role.FORWARD: RoleInfo("L3 to a fixed next hop (no route lookup): new MACs, TTL - 1, devmap redirect", layer="l3"),
+        Role.FORWARD: RoleInfo("L3 to a fixed next hop, no route lookup: new MACs, TTL - 1, redirect", layer="l3"),
     }
     Params: ClassVar[type[StackParams]] = XdpParams
     ceiling_for: ClassVar[frozenset[Role]] = frozenset({Role.DROP, Role.REFLECT, Role.ECHO, Role.FORWARD})
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
-        missing = [
+        missing = missing_for_ports(dut, point)
+        missing += [
             Missing(what, f"apt-get install {package} (Debian, Ubuntu)")
             for what, package, there in (
                 ("clang", "clang", dut.which("clang") is not None),
@@ -146,15 +146,13 @@ class Xdp(Stack):
         assert isinstance(self.params, XdpParams)
         dut, point = context.dut, context.point
         arguments = [port_argument(point, wire) for wire in point.wires]
-        with ExitStack() as undo:
-            undo.callback(dut.undo_to, dut.undo_mark())
-            loader = dut.spawn(
-                [dut.program(context.source / "src", "xdp_loader"), self.params.mode, *arguments], name="xdp_loader"
-            )
-            undo.callback(loader.stop)
+        program = dut.program(context.source / "src", "xdp_loader")
+        with undone(dut):
+            set_up_ports(dut, point)
+            interrupts_on_cores(dut, point)
+            loader = dut.spawn([program, self.params.mode, *arguments], name="xdp_loader")
             try:
-                loader.wait_output("^ready$", READY_S)
-            except HostError as error:
-                hint = " A driver without native XDP takes mode: generic." if self.params.mode == "native" else ""
-                raise StackError(f"xdp: the program could not be attached.{hint}", loader.output(4096)) from error
-            yield RunningXdp(dut, loader, tuple(wire.dut.ifname for wire in point.wires))
+                _await_ready(loader, self.params.mode)
+                yield RunningXdp(loader)
+            finally:
+                loader.stop()

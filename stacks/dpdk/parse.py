@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``dpdk-testpmd`` prints, as numbers. Written for DPDK 22.11; ``tests/data`` holds its real output."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.errors import StackError
+
+_NIC_HEADER = re.compile(r"#+ NIC statistics for port (\d+) +#+")
+_FORWARD_HEADER = re.compile(r"-+ Forward statistics for port (\d+) +-+")
+_COUNTER = re.compile(r"\b([RT]X-[a-z]+): +(\d+)")
+_BURSTS = re.compile(r"^ *([RT]X)-bursts ?: (\d+) \[(?:(\d+)% of 0 pkts)?", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """Polls that testpmd recorded: ``rx`` of all streams, ``rx_empty`` those without a frame (as exact as its whole
+    percentages allow), ``tx``: bursts handed on, one for each useful poll where the mode sends at all."""
+
+    rx: int
+    rx_empty: int
+    tx: int
+
+    @property
+    def useful(self) -> int:
+        """Polls that brought frames: exact where every one of them sends, otherwise good to 1 % of all polls."""
+        return self.tx or self.rx - self.rx_empty
+
+
+def answer(output: str, command: str, mark: str) -> str:
+    """The part of an interactive session's output between a command's echo and the mark after it.
+
+    Raises StackError when one of the two is not there (an output cut off at its beginning, another version).
+    """
+    end = output.rfind(mark)
+    begin = output.rfind(command, 0, end) if end >= 0 else -1
+    if begin < 0:
+        raise StackError(f"dpdk: testpmd's answer to '{command}' was not found in its output.", output[-2000:])
+    return output[begin + len(command) : end]
+
+
+def port_statistics(text: str) -> Mapping[int, Mapping[str, int]]:
+    """``show port stats all``: port -> counter (``RX-packets``, ``RX-missed``, ``RX-nombuf``, ``TX-packets`` ...)."""
+    return _sections(text, _NIC_HEADER, "port statistics")
+
+
+def forward_statistics(text: str) -> Mapping[int, Mapping[str, int]]:
+    """``show fwd stats all``: port -> counter (``RX-packets``, ``RX-dropped``, ``TX-dropped`` ...)."""
+    return _sections(text, _FORWARD_HEADER, "forward statistics")
+
+
+def bursts(text: str) -> Bursts | None:
+    """Bursts in ``show fwd stats all``, summed over streams; None while ``record-burst-stats`` is off."""
+    found = [(kind, int(count), int(empty or 0)) for kind, count, empty in _BURSTS.findall(text)]
+    if not found:
+        return None
+    return Bursts(
+        rx=sum(count for kind, count, _ in found if kind == "RX"),
+        rx_empty=sum(count * empty // 100 for kind, count, empty in found if kind == "RX"),
+        tx=sum(count for kind, count, _ in found if kind == "TX"),
+    )
+
+
+def _sections(text: str, header: re.Pattern[str], what: str) -> dict[int, dict[str, int]]:
+    """Counters below each header, up to the rule that ends its section; the first of each name counts."""
+    result: dict[int, dict[str, int]] = {}
+    for found in header.finditer(text):
+        body = re.split(r"\n *[-+#]{20,}", text[found.end() :], maxsplit=1)[0]
+        counters: dict[str, int] = {}
+        for name, value in _COUNTER.findall(body):
+            counters.setdefault(name, int(value))
+        result[int(found[1])] = counters
+    if not result or any("RX-packets" not in counters for counters in result.values()):
+        raise StackError(f"dpdk: testpmd's {what} could not be read.", text[-2000:])
+    return result

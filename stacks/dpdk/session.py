@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running ``dpdk-testpmd``: its interactive session, its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.errors import HostError, StackError
+from harness.host.contract import RemoteProcess
+from harness.stack import PollUsage, RunningStack, StackCounters
+
+from . import parse
+
+READY_S = 60.0
+ANSWER_S = 10.0
+PROMPT = r"^testpmd> *$"
+LOG_BYTES = 8192
+POLL_SOURCE = "testpmd record-burst-stats"
+
+
+class RunningTestpmd(RunningStack):
+    """Commands go to testpmd's standard input, between trials only: its main thread sleeps while frames are forwarded."""
+
+    def __init__(self, process: RemoteProcess, *, drops: bool, degraded: str, misses: bool) -> None:
+        """``drops``: the role is drop. ``misses``: frames that a driver's ring had no room for are in no counter of the
+        kernel's (veth counts them as its own drops)."""
+        self.process = process
+        self._drops = drops
+        self._misses = misses
+        self._recording = False
+        self._marks = 0
+        self.degraded = degraded
+
+    def start(self) -> None:
+        """Wait until the ports are up, then forward. Raises StackError with testpmd's own words."""
+        try:
+            self.process.wait_output(PROMPT, READY_S)
+        except HostError as error:
+            raise StackError("dpdk: testpmd did not start; its last words say why.", self.log_tail()) from error
+        self._ask("start")
+        self.counters()
+
+    def check_alive(self) -> None:
+        if not self.process.alive():
+            raise StackError(f"dpdk: testpmd ended with status {self.process.returncode()}.", self.log_tail())
+
+    def counters(self) -> StackCounters:
+        ports = parse.port_statistics(self._ask("show port stats all"))
+        forwarded = parse.forward_statistics(self._ask("show fwd stats all"))
+        received = sum(port["RX-packets"] for port in ports.values())
+        totals = {"received": received, "sent": sum(port["TX-packets"] for port in ports.values())}
+        if self._drops:
+            totals["discarded"] = received
+        losses = {"mbuf pool": _sum(ports, "RX-nombuf"), "tx ring": _sum(forwarded, "TX-dropped")}
+        if self._misses:
+            losses["driver ring"] = _sum(ports, "RX-missed")
+        workers = tuple({"port": number, **counters} for number, counters in sorted(ports.items()))
+        return StackCounters(totals, workers, losses)
+
+    def record_polls(self, on: bool) -> bool:
+        """Have testpmd count its polls, or not: counting costs something, so it has a pass of its own."""
+        self._ask(f"set record-burst-stats {'on' if on else 'off'}")
+        self._recording = on
+        return True
+
+    def poll_usage(self) -> PollUsage | None:
+        if not self._recording:
+            return None
+        found = parse.bursts(self._ask("show fwd stats all"))
+        if found is None:
+            return None
+        return PollUsage(found.useful, found.rx - found.useful, POLL_SOURCE)
+
+    def log_tail(self) -> str:
+        return self.process.output(LOG_BYTES)
+
+    def _ask(self, command: str) -> str:
+        """What testpmd answers to one command: all it prints before it comes to the next line, which is a mark."""
+        self.check_alive()
+        self._marks += 1
+        mark = f"mark{self._marks}."
+        try:
+            self.process.write(f"{command}\n{mark}\n")
+            self.process.wait_output(mark.replace(".", r"\."), ANSWER_S)
+        except HostError as error:
+            raise StackError(f"dpdk: testpmd does not answer '{command}'.", self.log_tail()) from error
+        return parse.answer(self.process.output(), command, mark)
+
+
+def _sum(ports: Mapping[int, Mapping[str, int]], name: str) -> int:
+    return sum(counters.get(name, 0) for counters in ports.values())

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets handled by DPDK's ``dpdk-testpmd`` in user space: over AF_XDP in the lab, over PCI on hosts.
+
+Every core of the point is an lcore that polls. testpmd's main thread only waits for commands, on a core that the point
+was not given where there is one.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from harness.errors import HostError, StackError
+from harness.host.contract import Dut, RemoteProcess
+from harness.host.tuning import hugepages
+from harness.plan import PointPlan, PortPlan, Role
+from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+
+from .command import Layout, af_packet_devices, af_xdp_devices, command, memory_mib, pci_devices
+from .session import RunningTestpmd
+
+PROGRAM = "dpdk-testpmd"
+#: Drivers through which DPDK reaches a PCI device; the last two share it with the kernel.
+PCI_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "mlx5_core", "mlx4_core")
+#: From here on an AF_XDP socket in copy mode cannot poll its device itself: its NAPI id stays 0.
+NO_COPY_BUSY_POLL = (6, 14)
+BUSY_BUDGET = 64
+#: With busy polling, as the kernel's documentation of AF_XDP advises: polls before interrupts come back, and ns.
+DEFER_HARD_IRQS, GRO_FLUSH_NS = "2", "200000"
+RUNTIME_DIR = "/var/run/dpdk"
+IFF_PROMISC = 0x100
+MAX_QUEUES = 64
+
+
+class DpdkParams(StackParams):
+    """How testpmd reaches its ports, and the sizes of its rings and bursts."""
+
+    driver: Literal["auto", "af_xdp", "af_packet", "pci"] = Field(
+        "auto",
+        description="pci: the device itself; af_xdp, af_packet: through the kernel's driver of the interface; auto: pci"
+        " on hosts, af_xdp on a virtual wire",
+    )
+    rxq: int = Field(
+        0,
+        ge=0,
+        le=MAX_QUEUES,
+        description="receive and transmit queues of a port; 0: one a core (pci, af_packet), or as many as the interface"
+        " has (af_xdp, which has to serve them all)",
+    )
+    burst: int = Field(32, ge=1, le=512, description="frames asked for in one poll")
+    descriptors: int = Field(0, ge=0, le=8192, description="entries of each ring; 0: the driver's own choice")
+    mbufs: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers of the pool")
+    busy_budget: int = Field(
+        -1,
+        ge=-1,
+        le=1024,
+        description="af_xdp: frames for which a poll may drive the device itself (preferred busy polling); 0: the"
+        " kernel delivers; -1: 64 where the kernel can do it, else 0",
+    )
+    hugepages: Literal["auto", "yes", "no"] = Field(
+        "auto", description="2 MiB hugepages for DPDK's memory; auto: on hosts yes, on a virtual wire no"
+    )
+
+
+def driver_of(params: DpdkParams, dut: Dut) -> str:
+    """The driver that ``auto`` means here."""
+    if params.driver != "auto":
+        return params.driver
+    return "af_xdp" if dut.virtual else "pci"
+
+
+def served_ports(point: PointPlan) -> list[PortPlan]:
+    """The DUT's ports at which test frames arrive."""
+    return [w.dut for w in point.wires if any(d.tx_port == w.tg.index for d in point.directions)]
+
+
+def queues_of(dut: Dut, ifname: str) -> int:
+    """Receive queues that an interface has at present."""
+    return next(n for n in range(MAX_QUEUES + 1) if not dut.exists(f"/sys/class/net/{ifname}/queues/rx-{n}"))
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """Cores of a kernel list such as ``0-3,8``; ValueError when malformed."""
+    cores: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        cores += range(int(first), int(last or first) + 1)
+    return cores
+
+
+def main_core(online: str, given: tuple[int, ...]) -> int:
+    """Where the thread that waits for commands goes: the first core that does no work, or the first there is."""
+    return next((core for core in parse_cpu_list(online) if core not in given), given[0])
+
+
+def busy_budget_of(params: DpdkParams, dut: Dut) -> int:
+    """The busy polling budget for ``-1``: see NO_COPY_BUSY_POLL; interfaces of virtual wires only know copy mode."""
+    if params.busy_budget >= 0:
+        return params.busy_budget
+    release = re.match(r"(\d+)\.(\d+)", dut.read("/proc/sys/kernel/osrelease"))
+    old = release is not None and (int(release[1]), int(release[2])) < NO_COPY_BUSY_POLL
+    return BUSY_BUDGET if old or not dut.virtual else 0
+
+
+class Dpdk(Stack):
+    """DPDK's own test application: the kernel bypassed, as far as the wire allows it."""
+
+    name: ClassVar[str] = "dpdk"
+    summary: ClassVar[str] = "DPDK's testpmd: polling in user space"
+    polling: ClassVar[bool] = True
+    roles: ClassVar[Mapping[Role, RoleInfo]] = {
+        Role.DROP: RoleInfo("testpmd rxonly: received and freed", discard_counter="discarded"),
+        Role.REFLECT: RoleInfo("testpmd macswap: MACs swapped"),
+        Role.ECHO: RoleInfo("testpmd 5tswap: MACs, IP addresses and UDP ports swapped; no socket"),
+    }
+    Params: ClassVar[type[StackParams]] = DpdkParams
+
+    def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
+        assert isinstance(self.params, DpdkParams)
+        missing = []
+        if dut.which(PROGRAM) is None:
+            missing.append(Missing(PROGRAM, "apt-get install dpdk-dev (Debian, Ubuntu), or a DPDK build's in PATH"))
+        if dut.which("stdbuf") is None:
+            missing.append(Missing("stdbuf", "apt-get install coreutils"))
+        if driver_of(self.params, dut) == "pci":
+            return missing + _missing_for_pci(dut, point)
+        missing += missing_for_ports(dut, point)
+        return missing or _missing_queues(dut, point, self.params)
+
+    @contextmanager
+    def deploy(self, context: StackContext) -> Iterator[RunningStack]:
+        assert isinstance(self.params, DpdkParams)
+        dut, point = context.dut, context.point
+        program = dut.which(PROGRAM)
+        if program is None:
+            raise StackError(f"dpdk: {dut.name} has no {PROGRAM}; apt-get install dpdk-dev (Debian, Ubuntu).")
+        with undone(dut):
+            layout, degraded = _prepare(dut, point, self.params)
+            argv = command(program, point.role, layout, mbufs=self.params.mbufs, burst=self.params.burst,
+                           descriptors=self.params.descriptors)
+            testpmd = dut.spawn(argv, name=PROGRAM, env={"LIBXDP_SKIP_DISPATCHER": "1"})
+            try:
+                running = RunningTestpmd(testpmd, drops=point.role is Role.DROP, degraded=degraded,
+                                         misses=not dut.virtual)
+                running.start()
+                yield running
+            finally:
+                _stop(testpmd)
+
+
+def _missing_for_pci(dut: Dut, point: PointPlan) -> list[Missing]:
+    missing = []
+    for port in served_ports(point):
+        if not port.pci:
+            missing.append(Missing(f"the PCI address of the DUT's port {port.index}",
+                                   "give it in the testbed file (pci: 0000:01:00.0), or choose driver: af_xdp"))
+            continue
+        path = dut.run(["readlink", f"/sys/bus/pci/devices/{port.pci}/driver"], check=False).stdout.strip()
+        bound = path.rpartition("/")[2]
+        if bound not in PCI_DRIVERS:
+            missing.append(Missing(f"{port.pci} bound to a DPDK driver (it is bound to {bound or 'none'})",
+                                   f"dpdk-devbind.py --bind=vfio-pci {port.pci}"))
+    return missing
+
+
+def _missing_queues(dut: Dut, point: PointPlan, params: DpdkParams) -> list[Missing]:
+    """af_xdp: a core without a receive queue of its own would have nothing to poll."""
+    if driver_of(params, dut) != "af_xdp":
+        return []
+    ports = served_ports(point)
+    there, wanted = sum(queues_of(dut, port.ifname) for port in ports), len(point.cores)
+    if there >= wanted:
+        return []
+    names = ", ".join(port.ifname for port in ports)
+    return [Missing(f"{wanted} receive queues, one a core ({names}: {there})",
+                    f"ethtool -L {ports[0].ifname} combined {wanted} (or rx {wanted} tx {wanted}), or fewer cores")]
+
+
+def _prepare(dut: Dut, point: PointPlan, params: DpdkParams) -> tuple[Layout, str]:
+    """Prepare the host, journalled; returns testpmd's layout, and what is slower than DPDK ought to be."""
+    driver = driver_of(params, dut)
+    ports = served_ports(point)
+    queues, degraded = params.rxq or len(point.cores), ""
+    if driver == "pci":
+        devices = pci_devices([port.pci for port in ports])
+    else:
+        set_up_ports(dut, point)
+        interrupts_on_cores(dut, point)
+        for port in ports:
+            _restore_port(dut, port.ifname)
+        if driver == "af_xdp":
+            devices, queues, degraded = _af_xdp(dut, ports, params)
+        else:
+            devices, degraded = _af_packet(dut, ports, queues), "af_packet: every frame is copied by the kernel"
+    huge = params.hugepages == "yes" or (params.hugepages == "auto" and not dut.virtual)
+    if huge:
+        _reserve(dut, memory_mib(params.mbufs))
+    prefix = f"netstack-harness-{secrets.token_hex(4)}"
+    _remove_runtime_files(dut, prefix)
+    main = main_core(dut.read("/sys/devices/system/cpu/online"), point.cores)
+    return Layout(devices, queues, main, point.cores, prefix, huge), degraded
+
+
+def _af_xdp(dut: Dut, ports: list[PortPlan], params: DpdkParams) -> tuple[tuple[str, ...], int, str]:
+    """One device a queue, so one queue a device."""
+    budget = busy_budget_of(params, dut)
+    for port in ports if budget else ():
+        dut.set_file(f"/sys/class/net/{port.ifname}/napi_defer_hard_irqs", DEFER_HARD_IRQS)
+        dut.set_file(f"/sys/class/net/{port.ifname}/gro_flush_timeout", GRO_FLUSH_NS)
+    devices = af_xdp_devices([(port.ifname, params.rxq or queues_of(dut, port.ifname)) for port in ports], budget)
+    if dut.virtual:
+        return devices, 1, "AF_XDP copy mode on a virtual wire; the polling thread and NAPI share the core"
+    return devices, 1, "AF_XDP through the kernel's driver, not DPDK's own"
+
+
+def _af_packet(dut: Dut, ports: list[PortPlan], queues: int) -> tuple[str, ...]:
+    """The kernel gets every frame too and would answer it (port unreachable): it is made to drop them on ingress."""
+    for port in ports:
+        table = f"netdev netstack_harness_{port.index}"
+        dut.apply(
+            ["nft", f'add table {table}; add chain {table} in {{ type filter hook ingress device "{port.ifname}"'
+                    " priority 0; policy drop; }"],
+            ["nft", f"add table {table}; delete table {table}"],
+        )
+    return af_packet_devices([port.ifname for port in ports], queues)
+
+
+def _restore_port(dut: Dut, ifname: str) -> None:
+    """What testpmd leaves on an interface: promiscuous mode always, its XDP program when it is killed."""
+    undo = ["ip", "link", "set", "dev", ifname]
+    if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & IFF_PROMISC:
+        undo += ["promisc", "off"]
+    dut.apply(["ip", "link", "set", "dev", ifname, "xdp", "off"], [*undo, "xdp", "off"])
+
+
+def _remove_runtime_files(dut: Dut, prefix: str) -> None:
+    """EAL makes a folder of this name, and its parent, and leaves them."""
+    if not dut.exists(RUNTIME_DIR):
+        dut.apply(["true"], ["rmdir", "--ignore-fail-on-non-empty", RUNTIME_DIR])
+    dut.apply(["true"], ["rm", "-rf", f"{RUNTIME_DIR}/{prefix}"])
+
+
+def _reserve(dut: Dut, mib: int) -> None:
+    try:
+        hugepages(dut, -(-mib // 2))
+    except HostError as error:
+        raise StackError(f"dpdk: {error}") from error
+
+
+def _stop(testpmd: RemoteProcess) -> None:
+    """INT: testpmd closes its ports, which takes the XDP program off."""
+    testpmd.stop(10.0)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""xdp deployed on the lab's DUT, with real frames: its roles, its counters, its troubles, and what is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import ARP, Ether
+
+from harness import stacks
+from harness.errors import StackError
+from harness.generator.frames import flow_frame
+from harness.host.contract import Dut
+from harness.lab.lab import Lab
+from harness.measure.rolecheck import FRAMES, check_role
+from harness.plan import PointPlan, Role
+from harness.stack import StackContext
+
+pytestmark = pytest.mark.lab
+MakePoint = Callable[..., PointPlan]
+
+
+def context(dut: Dut, point: PointPlan) -> StackContext:
+    return StackContext(dut, point, stacks.source(point.stack))
+
+
+@pytest.fixture
+def receiving(lab: Lab, dut: Dut) -> Iterator[None]:
+    """An XDP program that passes everything on the generator's ports: veth wakes them after XDP_TX only with one."""
+    program = dut.program(stacks.source("xdp") / "src", "xdp_loader")
+    process = lab.spawn("tg", [program, "native", *(f"{name},pass" for name in lab.ifnames("tg"))], name="tg-pass",
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+        yield
+    assert process.wait(10) == 0
+
+
+def program_of(lab: Lab, ifname: str) -> str:
+    argv = lab.exec_argv("dut", ["ip", "-d", "link", "show", "dev", ifname])
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return "xdp" if "prog/xdp" in shown else ""
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+@pytest.mark.parametrize("role", [Role.DROP, Role.REFLECT, Role.ECHO, Role.FORWARD])
+def test_fills_its_role(lab: Lab, dut: Dut, wires: Any, receiving: None, make_point: MakePoint, role: Role,
+                        mode: str) -> None:
+    point = make_point("xdp", role, {"mode": mode})
+    stack = stacks.create(point.stack, point.params)
+    assert stack.requirements(dut, point) == []
+    with stack.deploy(context(dut, point)) as running:
+        check_role(wires, point, stack.roles[role], lambda: running.counters().totals["discarded"])
+        totals = running.counters().totals
+        done = {Role.DROP: "discarded", Role.FORWARD: "redirected"}.get(role, "sent")
+        assert totals["received"] == totals[done] > 0
+        assert totals["received"] % FRAMES == 0
+        assert totals["refused"] == 0
+        assert running.degraded == ""
+    assert [program_of(lab, name) for name in lab.ifnames("dut")] == ["", ""]
+
+
+def test_forwards_both_ways(dut: Dut, wires: Any, receiving: None, make_point: MakePoint) -> None:
+    point = make_point("xdp", Role.FORWARD, bidirectional=True)
+    stack = stacks.create(point.stack, point.params)
+    with stack.deploy(context(dut, point)) as running:
+        check_role(wires, point, stack.roles[Role.FORWARD], None)
+        assert {w["port"] for w in running.counters().per_worker if w["redirected"]} == {0, 1}
+
+
+@pytest.mark.parametrize("frame", [64, 65, 512, 1518])
+def test_echoes_every_frame_size(dut: Dut, wires: Any, receiving: None, make_point: MakePoint, frame: int) -> None:
+    point = make_point("xdp", Role.ECHO, frame=frame)
+    stack = stacks.create(point.stack, point.params)
+    with stack.deploy(context(dut, point)):
+        check_role(wires, point, stack.roles[Role.ECHO], None)
+
+
+def test_leaves_to_the_kernel_what_is_not_of_the_test(dut: Dut, wires: Any, receiving: None,
+                                                       make_point: MakePoint) -> None:
+    point = make_point("xdp", Role.DROP)
+    direction, wire = point.directions[0], point.wires[0]
+    test = Ether(flow_frame(direction, 64))
+    other_port, options, fragment, short = test.copy(), test.copy(), test.copy(), bytes(test)[:30]
+    other_port[UDP].dport += 1
+    options[IP].options, options[IP].ihl, options[IP].chksum, options[IP].len = [b"\x01\x01\x01\x01"], None, None, None
+    fragment[IP].flags, fragment[IP].chksum = "MF", None
+    ask = Ether(src=direction.src_mac, dst="ff:ff:ff:ff:ff:ff") / ARP(pdst=wire.dut.ip, psrc=wire.tg.ip)
+    with stacks.create("xdp", {}).deploy(context(dut, point)) as running:
+        frames = [bytes(f) for f in (test, other_port, options, fragment, ask, test)] + [short]
+        replies = [Ether(r) for r in wires.exchange(0, frames, 0, 0.5)]
+        totals = running.counters().totals
+    assert (totals["received"], totals["discarded"], totals["passed"]) == (2, 2, 5)
+    assert [r[ARP].hwsrc for r in replies if ARP in r] == [wire.dut.mac]
+
+
+def test_expired_frames_are_refused_not_forwarded(dut: Dut, wires: Any, receiving: None, make_point: MakePoint) -> None:
+    point = make_point("xdp", Role.FORWARD)
+    frame = Ether(flow_frame(point.directions[0], 64))
+    frame[IP].ttl, frame[IP].chksum = 1, None
+    with stacks.create("xdp", {}).deploy(context(dut, point)) as running:
+        assert not [r for r in wires.exchange(0, [bytes(frame)], 1, 0.3) if UDP in Ether(r)]
+        counters = running.counters()
+    assert (counters.totals["refused"], counters.losses["application"]) == (1, 1)
+
+
+def test_death_is_noticed_and_leaves_no_program(lab: Lab, dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("xdp", Role.DROP)
+    with stacks.create("xdp", {}).deploy(context(dut, point)) as running:
+        assert program_of(lab, lab.ifnames("dut")[0]) == "xdp"
+        os.kill(running.process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while running.process.alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with pytest.raises(StackError, match="ended with status"):
+            running.check_alive()
+        with pytest.raises(StackError):
+            running.counters()
+        assert program_of(lab, lab.ifnames("dut")[0]) == ""
+
+
+def test_another_program_on_the_port_is_left_alone(lab: Lab, dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("xdp", Role.DROP)
+    stack = stacks.create("xdp", {})
+    with stack.deploy(context(dut, point)) as first:
+        with pytest.raises(StackError, match="could not be attached") as failed:
+            with stack.deploy(context(dut, point)):
+                pytest.fail("two programs on one port")
+        assert "another XDP program is attached" in failed.value.log_tail
+        assert first.counters().totals["received"] == 0
+    assert program_of(lab, lab.ifnames("dut")[0]) == ""
