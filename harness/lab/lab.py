@@ -28,7 +28,7 @@ from harness.lab.cores import CoreSplit, physical_cores, split_cores, usable_cor
 from harness.lab.errors import LabError, LabNameError
 from harness.lab.fitness import preflight
 from harness.lab.interrupts import deferred_interrupts
-from harness.lab.process import ProcessId, all_pids, comm_of, stop_all
+from harness.lab.process import ProcessId, comm_of, running, stop_all
 from harness.lab.state import LabRecord, LabStore, completed, new_record
 from harness.plan import WirePlan
 
@@ -360,7 +360,7 @@ def _remove_shared(store: LabStore) -> None:
     for path in store.shared():
         if path == str(netns.NETNS_DIR):
             netns.remove_directory()
-        elif path == str(sshd.PRIVSEP_DIR) and not any(comm_of(pid) == "sshd" for pid in all_pids()):
+        elif path == str(sshd.PRIVSEP_DIR) and not running("sshd"):
             with contextlib.suppress(FileNotFoundError):
                 sshd.PRIVSEP_DIR.rmdir()
     store.forget_shared()

@@ -83,6 +83,12 @@ def comm_of(pid: int) -> str | None:
         return None
 
 
+def running(comm: str) -> bool:
+    """Whether any process of this name runs (one that has ended and waits for its parent does not)."""
+    candidates = (identify(pid) for pid in all_pids() if comm_of(pid) == comm)
+    return any(alive(process) for process in candidates if process is not None)
+
+
 def _signal_and_wait(processes: Collection[ProcessId], number: signal.Signals, patience_s: float) -> None:
     """Send to each (through a pidfd, so never to a successor) and wait until all have ended or patience has."""
     deadline = time.monotonic() + patience_s

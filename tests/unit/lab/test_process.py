@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from harness.lab import process
-from harness.lab.process import ProcessId, alive, identify, stat_fields, stop_all
+from harness.lab.process import ProcessId, alive, identify, running, stat_fields, stop_all
 
 
 def test_stat_line_with_a_hostile_name() -> None:
@@ -35,6 +36,21 @@ def test_zombies_are_not_alive() -> None:
     assert not alive(child_id)
     child.communicate()
     assert identify(child.pid) is None
+
+
+def test_a_name_runs_until_its_process_has_ended(tmp_path: Path) -> None:
+    program = tmp_path / "hlab_named"
+    program.symlink_to("/bin/sleep")
+    child = subprocess.Popen([str(program), "1000"])
+    try:
+        assert running("hlab_named")
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process.comm_of(child.pid) == "hlab_named"
+        assert not running("hlab_named")
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_stopping_escalates_until_the_stubborn_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
