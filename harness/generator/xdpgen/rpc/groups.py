@@ -118,6 +118,17 @@ class Groups:
                 return GroupSlot(number, FLOW_ID_LATENCY if latency else FLOW_ID_BASE + number - first)
         raise ExecuteError("Failed allocating statistic counter. Probably all are used for this rule type.")
 
+    def renew(self, idle: Callable[[Group], bool]) -> None:
+        """Zero the counters of the ``idle`` groups; as a group created anew, each gets a new version."""
+        for group in self._groups.values():
+            if group.slot is None or not idle(group):
+                continue
+            self._dataplane.group_close(group.slot.number)
+            kind = "latency" if group.latency else "stats"
+            self._dataplane.group_open(group.slot.number, kind, group.slot.ip_id)
+            group.version, self._next_version = self._next_version, self._next_version + 1
+            group.rates.clear()
+
     def any_open(self) -> bool:
         """True from the first start with flow statistics until the streams are removed."""
         return any(group.slot is not None for group in self._groups.values())

@@ -25,7 +25,8 @@ def _get_active_pgids(state: ServerState, p: Params) -> Any:
     }
 
 
-def _is_sending(state: ServerState, group: Group) -> bool:
+def is_sending(state: ServerState, group: Group) -> bool:
+    """True while a profile with a stream of the group has traffic."""
     return any(state.ports[port].profiles[profile].run is not None for port, profile, _ in group.members)
 
 
@@ -33,7 +34,7 @@ def _flow_entry(state: ServerState, group: Group) -> dict[str, dict[str, float]]
     """Packets, bytes and their rates by port; rates are 0 while nothing of the group is sent."""
     counters = state.groups.counters(group)
     rates = state.groups.sample(group, state.now())
-    moving = _is_sending(state, group)
+    moving = is_sending(state, group)
     entry: dict[str, dict[str, float]] = {name: {} for name in ("tp", "tb", "rp", "rb", "tps", "tbs", "rps", "rbs")}
     for port in state.ports:
         name = str(port)

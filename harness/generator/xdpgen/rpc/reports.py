@@ -3,33 +3,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from harness.generator.xdpgen.contract import CoreReport
 from harness.generator.xdpgen.rpc.method import Method
 from harness.generator.xdpgen.rpc.params import Params
+from harness.generator.xdpgen.rpc.pgid_stats import is_sending
 from harness.generator.xdpgen.rpc.state import ServerState
 
 
 def _as_json(report: CoreReport) -> dict[str, Any]:
-    return {
-        "core": report.core,
-        "pauses": report.pauses,
-        "paused_ns": report.paused_ns,
-        "longest_pause_ns": report.longest_pause_ns,
-        "utilisation": report.utilisation,
-        "departure_error": [list(item) for item in sorted(report.departure_error.items())],
-        "pause_log": [list(item) for item in report.pause_log],
-    }
+    """All members of a report; histograms and logs as sorted lists of pairs."""
+    members: dict[str, Any] = {}
+    for one in dataclasses.fields(report):
+        value = getattr(report, one.name)
+        if isinstance(value, dict):
+            value = sorted(value.items())
+        members[one.name] = [list(pair) for pair in value] if isinstance(value, list) else value
+    return members
 
 
 def _get_reports(state: ServerState, p: Params) -> Any:
-    """One object per core; ``departure_error``: [[upper edge ns, frames], ...], ``pause_log``: [[start, ns], ...]."""
+    """One object per core with the members of ``CoreReport``."""
     return [_as_json(report) for report in state.core_reports()]
 
 
 def _reset_reports(state: ServerState, p: Params) -> Any:
+    """Begin a trial: reports anew, and counters and latency of packet groups without traffic at zero."""
     state.dataplane.reset_reports()
+    state.groups.renew(lambda group: not is_sending(state, group))
     return {}
 
 
