@@ -140,7 +140,7 @@ def _get_utilization(state: ServerState, p: Params) -> Any:
     busy = [port.index for port in state.ports.values() if any(port.active_profiles())]
     ports = [*busy, -1, -1][: max(2, len(busy))]
     cpu = [{"history": [round(value) for value in one], "ports": ports} for one in state.utilisation.history]
-    return {"cpu": cpu, "mbuf_stats": {}}
+    return {"cpu": cpu, "mbuf_stats": {"cpu-socket-0": {}}}
 
 
 METHODS = {
