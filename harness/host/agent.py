@@ -472,7 +472,8 @@ def family(pid: int, start: int, marker: str) -> List[Tuple[int, int]]:
 def end_family(pid: int, start: int, marker: str, patience_s: float, reap: Optional[Callable[[], Any]]) -> None:
     """INT, TERM, KILL in turn to a spawned program and all it started, each with ``patience_s`` to end. What is left
     once the program itself has ended gets 0.2 s only."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    # KILL more than once: what forked while the first one was on its way is found by the next.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGKILL):
         members = family(pid, start, marker)
         for member, began in members:
             if start_time(member) == began:
@@ -1675,6 +1676,10 @@ class Server:
             self._reply({"id": number, "error": {"kind": getattr(error, "kind", "failed"), "message": str(error)}})
             return 1
         self.places.log("serving %s; left over: %d changes, %d not undone" % (args["owner"], left, len(replayed)))
+        # The C handler writes to the pipe: a Python handler alone would wait for select() to end by itself when the
+        # signal comes just before it.
+        os.set_blocking(self._waker, False)
+        signal.set_wakeup_fd(self._waker)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
