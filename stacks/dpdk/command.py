@@ -57,8 +57,8 @@ def pci_devices(addresses: Sequence[str]) -> tuple[str, ...]:
 
 
 def command(program: str, role: Role, layout: Layout, *, mbufs: int, burst: int, descriptors: int) -> list[str]:
-    """The whole argv; ``descriptors`` 0 leaves the driver's ring sizes. ``stdbuf``: testpmd's answers come line by line,
-    in order with the echo of its commands."""
+    """The whole argv; ``descriptors`` 0 leaves the driver's ring sizes. ``stdbuf``: testpmd's answers come line by
+    line, in order with the echo of its commands."""
     lcores = ",".join(f"{n}@{core}" for n, core in enumerate((layout.main, *layout.workers)))
     memory = ["--in-memory"] if layout.hugepages else ["--no-huge", "-m", str(memory_mib(mbufs))]
     eal = ["--lcores", lcores, "--main-lcore", "0", *memory, "--file-prefix", layout.prefix, "--no-telemetry"]

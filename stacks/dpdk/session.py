@@ -19,7 +19,7 @@ POLL_SOURCE = "testpmd record-burst-stats"
 
 
 class RunningTestpmd(RunningStack):
-    """Commands go to testpmd's standard input, between trials only: its main thread sleeps while frames are forwarded."""
+    """Commands go to testpmd's standard input, between trials only: its main thread sleeps while it forwards."""
 
     def __init__(self, process: RemoteProcess, *, drops: bool, degraded: str, misses: bool) -> None:
         """``drops``: the role is drop. ``misses``: frames that a driver's ring had no room for are in no counter of the

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal
@@ -33,6 +34,8 @@ NO_COPY_BUSY_POLL = (6, 14)
 BUSY_BUDGET = 64
 #: With busy polling, as the kernel's documentation of AF_XDP advises: polls before interrupts come back, and ns.
 DEFER_HARD_IRQS, GRO_FLUSH_NS = "2", "200000"
+RELEASE_S = 5.0
+HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 RUNTIME_DIR = "/var/run/dpdk"
 IFF_PROMISC = 0x100
 MAX_QUEUES = 64
@@ -144,6 +147,7 @@ class Dpdk(Stack):
             layout, degraded = _prepare(dut, point, self.params)
             argv = command(program, point.role, layout, mbufs=self.params.mbufs, burst=self.params.burst,
                            descriptors=self.params.descriptors)
+            used = used_hugepages(dut)
             testpmd = dut.spawn(argv, name=PROGRAM, env={"LIBXDP_SKIP_DISPATCHER": "1"})
             try:
                 running = RunningTestpmd(testpmd, drops=point.role is Role.DROP, degraded=degraded,
@@ -151,7 +155,7 @@ class Dpdk(Stack):
                 running.start()
                 yield running
             finally:
-                _stop(testpmd)
+                _stop(dut, testpmd, used)
 
 
 def _missing_for_pci(dut: Dut, point: PointPlan) -> list[Missing]:
@@ -246,6 +250,11 @@ def _remove_runtime_files(dut: Dut, prefix: str) -> None:
     dut.apply(["true"], ["rm", "-rf", f"{RUNTIME_DIR}/{prefix}"])
 
 
+def used_hugepages(dut: Dut) -> int:
+    """2 MiB hugepages that someone uses at present."""
+    return int(dut.read(f"{HUGEPAGES}/nr_hugepages", "0")) - int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))
+
+
 def _reserve(dut: Dut, mib: int) -> None:
     try:
         hugepages(dut, -(-mib // 2))
@@ -253,6 +262,10 @@ def _reserve(dut: Dut, mib: int) -> None:
         raise StackError(f"dpdk: {error}") from error
 
 
-def _stop(testpmd: RemoteProcess) -> None:
-    """INT: testpmd closes its ports, which takes the XDP program off."""
+def _stop(dut: Dut, testpmd: RemoteProcess, used: int) -> None:
+    """INT: testpmd closes its ports, which takes the XDP program off. The kernel lets go of an AF_XDP socket's memory
+    a moment after its process has ended; hugepages can be given back only then. ``used``: by others, before."""
     testpmd.stop(10.0)
+    deadline = time.monotonic() + RELEASE_S
+    while used_hugepages(dut) > used and time.monotonic() < deadline:
+        time.sleep(0.02)

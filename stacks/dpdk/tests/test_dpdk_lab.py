@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dpdk deployed on the lab's DUT, with real frames: its roles, its counters, its troubles, and what is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import stacks
+from harness.errors import StackError
+from harness.host.contract import Dut
+from harness.lab.lab import Lab
+from harness.measure.rolecheck import FRAMES, check_role
+from harness.plan import PointPlan, Role
+from harness.stack import StackContext, StackCounters
+
+pytestmark = pytest.mark.lab
+MakePoint = Callable[..., PointPlan]
+NR_HUGEPAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+
+
+def context(dut: Dut, point: PointPlan) -> StackContext:
+    return StackContext(dut, point, stacks.source(point.stack))
+
+
+def state(lab: Lab) -> tuple[str, str, list[str]]:
+    """What a deployment may leave behind: flags and program of the port, hugepages, EAL's folders."""
+    name = lab.ifnames("dut")[0]
+    shown = subprocess.run(lab.exec_argv("dut", ["ip", "-d", "link", "show", "dev", name]), capture_output=True,
+                           text=True, check=True).stdout
+    flags = ("promisc" if "PROMISC" in shown else "") + (" xdp" if "prog/xdp" in shown else "")
+    folders = [p.name for p in Path("/var/run/dpdk").glob("netstack-harness-*")]
+    return flags, NR_HUGEPAGES.read_text().strip(), folders
+
+
+def settled(running: Any, name: str) -> StackCounters:
+    """Counters once this one has all test frames, at most 5 s later: a reply may arrive before it has been counted."""
+    deadline = time.monotonic() + 5
+    while True:
+        counters: StackCounters = running.counters()
+        if counters.totals[name] == counters.totals["received"] > 0 and counters.totals[name] % FRAMES == 0:
+            return counters
+        assert time.monotonic() < deadline, counters
+
+
+@pytest.mark.parametrize("role", [Role.DROP, Role.REFLECT, Role.ECHO])
+@pytest.mark.parametrize("params", [{}, {"busy_budget": 64}, {"hugepages": "yes"}, {"driver": "af_packet"}],
+                         ids=["default", "busy", "hugepages", "af_packet"])
+def test_fills_its_role(lab: Lab, dut: Dut, wires: Any, make_point: MakePoint, role: Role,
+                        params: dict[str, Any]) -> None:
+    before = state(lab)
+    point = make_point("dpdk", role, params)
+    stack = stacks.create(point.stack, point.params)
+    assert stack.requirements(dut, point) == []
+    with stack.deploy(context(dut, point)) as running:
+        check_role(wires, point, stack.roles[role], lambda: running.counters().totals["discarded"])
+        counters = settled(running, "discarded" if role is Role.DROP else "sent")
+        assert set(counters.losses.values()) == {0}
+        assert running.degraded
+    assert state(lab) == before
+
+
+@pytest.mark.parametrize("frame", [64, 65, 512, 1518])
+def test_echoes_every_frame_size(dut: Dut, wires: Any, make_point: MakePoint, frame: int) -> None:
+    point = make_point("dpdk", Role.ECHO, frame=frame)
+    stack = stacks.create(point.stack, point.params)
+    with stack.deploy(context(dut, point)):
+        check_role(wires, point, stack.roles[Role.ECHO], None)
+
+
+def test_polls_on_the_given_cores_only(lab: Lab, dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("dpdk", Role.DROP)
+    with stacks.create("dpdk", {}).deploy(context(dut, point)) as running:
+        tasks = {p.name: (p / "comm").read_text().strip() for p in Path(f"/proc/{running.process.pid}/task").iterdir()}
+        workers = [int(tid) for tid, comm in tasks.items() if comm.startswith("rte-worker")]
+        assert [os.sched_getaffinity(tid) for tid in workers] == [{core} for core in point.cores]
+        if len(os.sched_getaffinity(0)) > 1:
+            assert not os.sched_getaffinity(running.process.pid) & set(point.cores)
+
+
+def test_counts_polls_only_when_asked(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    point = make_point("dpdk", Role.ECHO)
+    stack = stacks.create(point.stack, point.params)
+    with stack.deploy(context(dut, point)) as running:
+        assert running.poll_usage() is None
+        assert running.record_polls(True)
+        check_role(wires, point, stack.roles[Role.ECHO], None)
+        usage = running.poll_usage()
+        assert usage is not None
+        assert 1 <= usage.useful < usage.empty
+        assert running.record_polls(False)
+        assert running.poll_usage() is None
+
+
+def test_death_is_noticed_and_leaves_nothing(lab: Lab, dut: Dut, make_point: MakePoint) -> None:
+    """Killed, testpmd itself cannot take its XDP program off."""
+    before = state(lab)
+    point = make_point("dpdk", Role.DROP)
+    with stacks.create("dpdk", {}).deploy(context(dut, point)) as running:
+        os.kill(running.process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while running.process.alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with pytest.raises(StackError, match="ended with status"):
+            running.check_alive()
+        assert "xdp" in state(lab)[0]
+    assert state(lab) == before
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(lab: Lab, dut: Dut, make_point: MakePoint) -> None:
+    before = state(lab)
+    point = make_point("dpdk", Role.DROP, {"driver": "af_xdp", "rxq": 9})
+    with pytest.raises(StackError, match="did not start") as failed:
+        with stacks.create("dpdk", point.params).deploy(context(dut, point)):
+            pytest.fail("nine queues on two")
+    assert "start_queue" in failed.value.log_tail or "af_xdp" in failed.value.log_tail
+    assert state(lab) == before
+
+
+def test_requirements_name_what_is_missing(dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("dpdk", Role.DROP, {"driver": "pci"})
+    missing = stacks.create("dpdk", point.params).requirements(dut, point)
+    assert ["PCI address" in m.what for m in missing] == [True]
+    assert "testbed file" in missing[0].remedy
