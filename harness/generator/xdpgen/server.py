@@ -75,7 +75,7 @@ class Server:
         self._stop_write.send(b"x")
 
     def run(self) -> None:
-        """Answer requests until ``stop`` or a client's ``shutdown``."""
+        """Answer requests until ``stop`` or a client's ``shutdown``; raises GeneratorDied if the dataplane is gone."""
         poller = zmq.Poller()
         poller.register(self._sync, zmq.POLLIN)
         poller.register(self._stop_read, zmq.POLLIN)
@@ -88,6 +88,8 @@ class Server:
                 self._sync.send(self.core.handle(parts[0]))
             else:
                 self.core.tick()
+            if self._state.died is not None:
+                raise self._state.died
 
     def _patience_ms(self) -> int | None:
         """How long nothing has to be done without a request; None: forever. No periodic wake-ups."""

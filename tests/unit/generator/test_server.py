@@ -11,20 +11,21 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
 
-from harness.errors import GeneratorError, UsageError
+from harness.errors import GeneratorDied, GeneratorError, UsageError
 from harness.generator import stl
 from harness.generator.xdpgen.__main__ import parse_cores, parse_dst_macs
+from harness.generator.xdpgen.contract import TxStream
 from harness.generator.xdpgen.rpc.codec import MAGIC
 from harness.generator.xdpgen.rpc.state import ServerState
 from harness.generator.xdpgen.server import Server, link_up
-from tests.unit.generator.rpc_client import FRAME
+from tests.unit.generator.rpc_client import FRAME, Direct, Refused
 from tests.unit.generator.simulated import SimulatedDataplane
 
 
@@ -206,6 +207,55 @@ def test_shutdown_ends_the_loop() -> None:
             api.rpc("shutdown", {"user": "tester", "force": True})
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+class DyingDataplane(RealTimeDataplane):
+    """Its process is gone as soon as traffic shall start."""
+
+    def start(self, streams: Sequence[TxStream], at: float, until: float | None) -> None:
+        raise GeneratorDied("the native process ended")
+
+
+def test_a_dead_dataplane_is_reported_and_ends_the_server() -> None:
+    with contextlib.closing(Server(ServerState(DyingDataplane()), sync_port=0, async_port=0)) as one:
+        failures: list[GeneratorDied] = []
+
+        def run() -> None:
+            try:
+                one.run()
+            except GeneratorDied as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        api = stl.STLClient(server="127.0.0.1", sync_port=one.sync_port)
+        api.connect()
+        try:
+            api.acquire(ports=[0])
+            api.add_streams(_cont(10), ports=[0])
+            with pytest.raises(stl.STLError, match="the native process ended"):
+                api.start(ports=[0])
+        finally:
+            api.disconnect(stop_traffic=False, release_ports=False)
+            one.stop()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+        assert len(failures) == 1
+
+
+def test_a_frame_that_cannot_be_sent_later_does_not_end_the_server() -> None:
+    server = Direct()
+    frame = {"binary": "A" * 80}
+    server.call("push_pkts", port_id=0, pkts=[frame, frame], force=False, ipg_usec=1000.0)
+
+    def refuse(port: int, frames: Sequence[bytes]) -> None:
+        raise GeneratorError("message too long")
+
+    server.dataplane.send = refuse  # type: ignore[method-assign]
+    server.run(1.0)
+    assert server.call("ping")["ts"] > 0
+    with pytest.raises(Refused, match="message too long"):
+        server.call("push_pkts", port_id=0, pkts=[frame], force=False, ipg_usec=0)
 
 
 def test_a_taken_port_is_a_clear_error(server: Server) -> None:

@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import GeneratorDied, GeneratorError, HarnessError
 from harness.generator.xdpgen.rpc import (
     ownership,
     packets,
@@ -75,9 +75,15 @@ class RpcCore:
             return encode(_error(None, InternalError(f"the reply is not JSON: {error}")), zipped=False)
 
     def tick(self) -> None:
-        """Do what has become due: traffic that ended, pushed frames."""
-        packets.send_due(self.state)
-        traffic.end_finished(self.state)
+        """Do what has become due: traffic that ended, pushed frames. A dead dataplane ends the server."""
+        try:
+            traffic.end_finished(self.state)
+            packets.send_due(self.state)
+        except GeneratorDied as error:
+            self.state.died = error
+        except GeneratorError as error:
+            # Nobody waits for this answer any more.
+            _LOG.warning("xdpgen: %s", error)
 
     def next_due(self) -> float | None:
         """When ``tick`` should be called even without a request (dataplane's clock); None: no need."""
@@ -102,6 +108,8 @@ class RpcCore:
         except RpcError as error:
             return _error(number, error)
         except HarnessError as error:
+            if isinstance(error, GeneratorDied):
+                self.state.died = error
             return _error(number, ExecuteError(str(error)))
         except Exception as error:  # noqa: BLE001 - the server must live: report it and go on
             _LOG.exception("xdpgen: unexpected failure of a request")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from harness.errors import GeneratorDied
 from harness.generator.xdpgen.contract import CoreReport, Dataplane
 from harness.generator.xdpgen.rpc.captures import Captures
 from harness.generator.xdpgen.rpc.errors import ExecuteError
@@ -72,6 +73,8 @@ class ServerState:
         self.port_rates: dict[tuple[int, str], LazyRate] = {}
         self.next_key = 1
         self.shutdown = False
+        #: Set once the dataplane is gone: the server answers what it was asked, then ends with this.
+        self.died: GeneratorDied | None = None
         macs = {info.index: info.mac for info in dataplane.ports}
         chosen = {index: macs.get(index ^ 1, mac) for index, mac in macs.items()} | dict(dst_macs or {})
         self.ports = {info.index: Port(info, LayerConfig(chosen[info.index])) for info in dataplane.ports}
