@@ -12,6 +12,8 @@ from harness.stack import PollUsage, RunningStack, StackCounters
 from . import parse
 
 READY_S = 60.0
+#: In what testpmd says when it forwards; it comes to its prompt with ports that failed, too.
+FORWARDING = "packet forwarding - ports="
 ANSWER_S = 10.0
 PROMPT = r"^testpmd> *$"
 LOG_BYTES = 8192
@@ -37,8 +39,8 @@ class RunningTestpmd(RunningStack):
             self.process.wait_output(PROMPT, READY_S)
         except HostError as error:
             raise StackError("dpdk: testpmd did not start; its last words say why.", self.log_tail()) from error
-        self._ask("start")
-        self.counters()
+        if FORWARDING not in self._ask("start"):
+            raise StackError("dpdk: testpmd could not start its ports; its last words say why.", self.log_tail())
 
     def check_alive(self) -> None:
         if not self.process.alive():
