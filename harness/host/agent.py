@@ -556,23 +556,24 @@ class Process:
         except re.error as error:
             raise AgentError("bad pattern %r: %s" % (pattern, error), "bad-request") from None
         deadline = time.monotonic() + timeout_s
-        while True:
-            with self._lock:
-                text = bytes(self._ring[max(0, self._fresh - self._dropped):]).decode("utf-8", "replace")
+        with self._lock:
+            position = max(self._fresh, self._dropped)
+            while True:
+                position = max(position, self._dropped)
+                text = bytes(self._ring[position - self._dropped:])
                 still = self._eof or time.monotonic() - self._changed > 0.05
-                lines = text.split("\n")
+                lines = text.split(b"\n")
                 for line in lines if still else lines[:-1]:
-                    if regex.search(line):
-                        return line
-                over = self._eof and self.child.poll() is not None
-                if not over:
-                    self._lock.wait(0.05)
-            if over:
-                raise AgentError("%s ended with status %s before %r; its last output:\n%s"
-                                 % (self.name, self.child.returncode, pattern, self.tail(4000)), "gone")
-            if time.monotonic() > deadline or cancelled.is_set():
-                raise AgentError("%s: no line matched %r in %.1f s; its last output:\n%s"
-                                 % (self.name, pattern, timeout_s, self.tail(4000)), "timeout")
+                    if regex.search(line.decode("utf-8", "replace")):
+                        return line.decode("utf-8", "replace")
+                position += len(text) - len(lines[-1])
+                if self._eof and self.child.poll() is not None:
+                    raise AgentError("%s ended with status %s before %r; its last output:\n%s"
+                                     % (self.name, self.child.returncode, pattern, self.tail(4000)), "gone")
+                if time.monotonic() > deadline or cancelled.is_set():
+                    raise AgentError("%s: no line matched %r in %.1f s; its last output:\n%s"
+                                     % (self.name, pattern, timeout_s, self.tail(4000)), "timeout")
+                self._lock.wait(0.05)
 
     def end(self, patience_s: float) -> Optional[int]:
         """End it and all it started; returns its exit status."""
@@ -1631,14 +1632,15 @@ class Server:
             return None
         self._buffer.extend(data)
         lines = []  # type: List[bytes]
-        *whole, rest = bytes(self._buffer).split(b"\n") if b"\n" in data else [bytes(self._buffer)]
-        for line in whole:
-            lines.append(b"" if self._skipping or len(line) > MAX_LINE else line)
-            self._skipping = False
-        if len(rest) > MAX_LINE:
-            self._skipping, rest = True, b""
-        if whole or self._skipping:
-            self._buffer = bytearray(rest)
+        if b"\n" in data:
+            whole = bytes(self._buffer).split(b"\n")
+            self._buffer = bytearray(whole.pop())
+            for line in whole:
+                lines.append(b"" if self._skipping or len(line) > MAX_LINE else line)
+                self._skipping = False
+        if len(self._buffer) > MAX_LINE:
+            self._skipping = True
+            self._buffer.clear()
         return lines
 
     @staticmethod

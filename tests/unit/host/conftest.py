@@ -6,11 +6,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,26 +23,42 @@ from harness.host.bootstrap import AGENT_FILE
 
 @functools.cache
 def interpreters() -> list[str]:
-    """Oldest and newest usable Python from 3.6 on, and the one that runs the tests."""
-    roots = [Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"]
-    found = [path for root in roots if root.is_dir() for path in root.glob("3.*/bin/python")]
-    found += [Path(path) for minor in range(6, 15) if (path := shutil.which(f"python3.{minor}"))]
-    versions: dict[tuple[int, int], str] = {sys.version_info[:2]: sys.executable}
-    for path in found:
-        asked = subprocess.run([path, "-I", "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True,
-                               text=True, check=False)
-        if re.fullmatch(r"3 \d+\n", asked.stdout):
-            major, minor = map(int, asked.stdout.split())
-            versions.setdefault((major, minor), str(path))
+    """Oldest and newest Python from 3.6 on that are at hand, and the one that runs the tests."""
+    versions: dict[tuple[int, int], str] = {}
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for path in root.glob("3.*/bin/python"):
+        major, minor = path.parts[-3].split(".")[:2]
+        versions[int(major), int(minor)] = str(path)
+    for minor in range(6, 20):
+        found = shutil.which(f"python3.{minor}")
+        if found is not None and "shims" not in found:
+            versions[3, minor] = found
+    versions[sys.version_info[:2]] = sys.executable
     usable = sorted(version for version in versions if version >= (3, 6))
     return [versions[version] for version in sorted({usable[0], sys.version_info[:2], usable[-1]})]
+
+
+@functools.cache
+def compiled(python: str) -> str:
+    """The agent compiled by an interpreter: compiling it for each of many agents would take most of the tests' time."""
+    folder = Path(tempfile.mkdtemp(prefix="netstack-harness-test-"))
+    code = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2], doraise=True)"
+    subprocess.run([python, "-I", "-c", code, str(AGENT_FILE), str(folder / "agent.pyc")], check=True)
+    return str(folder / "agent.pyc")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_compiled() -> Iterator[None]:
+    yield
+    for python in interpreters() if compiled.cache_info().currsize else []:
+        shutil.rmtree(Path(compiled(python)).parent)
 
 
 class RawAgent:
     """An agent and its pipes. Its lease is short, and nothing beats unless a test does."""
 
     def __init__(self, folder: Path, python: str) -> None:
-        argv = [python, "-I", str(AGENT_FILE), "serve", str(folder), str(folder), str(folder / "cache")]
+        argv = [python, "-I", compiled(python), "serve", str(folder), str(folder), str(folder / "cache")]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.buffer = b""
         self.number = 0
@@ -102,7 +118,7 @@ class RawAgent:
         self.process.stdout.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def start_agent(tmp_path: Path) -> Iterator[Callable[..., RawAgent]]:
     """Start agents that share one state folder; all are ended afterwards."""
     started: list[RawAgent] = []

@@ -229,8 +229,8 @@ def test_silence_ends_the_lease_and_undoes(start_agent, tmp_path):
     agent.ok("set_file", path=str(target), value="new", verify=True)
     agent.ok("create", path=str(tmp_path / "made"))
     pid = agent.ok("spawn", argv=["sleep", "60"], name="p", cores=[], env={})
-    for _ in range(8):
-        time.sleep(0.25)
+    for _ in range(5):
+        time.sleep(0.3)
         agent.send(b'{"op": "beat"}\n')
     assert target.read_text() == "new"
     assert agent.process.wait(10) == 0
@@ -241,8 +241,8 @@ def test_silence_ends_the_lease_and_undoes(start_agent, tmp_path):
 
 def test_an_extended_lease_needs_no_beat(start_agent):
     agent = start_agent(lease_s=1)
-    agent.ok("extend", seconds=3)
-    time.sleep(2)
+    agent.ok("extend", seconds=2)
+    time.sleep(1.3)
     assert agent.ok("exists", path="/") is True
     agent.ok("extend", seconds=0)
     assert agent.process.wait(10) == 0
