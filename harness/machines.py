@@ -75,7 +75,7 @@ class Machines:
 
     def _stop_generator(self) -> None:
         with self._server:
-            if self.generator_alive():
+            if hasattr(self, "generator") and (self._process is None or self._process.poll() is None):
                 self.generator.close()
 
     def generator_alive(self) -> bool:

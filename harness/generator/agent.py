@@ -20,6 +20,9 @@ import json
 import os
 import sys
 import time
+from typing import Any, Dict, List, Optional
+
+Json = Dict[str, Any]
 
 MAX_LINE = 64 * 1024 * 1024
 #: Latency groups start here, so that a human reading the server's statistics knows them.
@@ -39,16 +42,18 @@ class Lost(Exception):
 # ---------------------------------------------------------------------------------------------- the two clients
 
 
-def load_builtin(path):
+def load_builtin(path: str) -> Any:
     """The built-in client from its file, without installing anything."""
     spec = importlib.util.spec_from_file_location("harness_stl", path)
+    if spec is None or spec.loader is None:
+        raise UsageError("%s cannot be loaded" % path)
     module = importlib.util.module_from_spec(spec)
     sys.modules["harness_stl"] = module
     spec.loader.exec_module(module)
     return module
 
 
-def load_trex(trex_dir):
+def load_trex(trex_dir: str) -> Any:
     """``trex.stl.api`` from a TRex installation: the release layout or the source tree's."""
     for tail in ("automation/trex_control_plane/interactive", "scripts/automation/trex_control_plane/interactive"):
         tree = os.path.join(trex_dir, tail)
@@ -61,13 +66,14 @@ def load_trex(trex_dir):
 class Session:
     """One connected client, its ports and the streams configured on them."""
 
-    def __init__(self, params):
+    def __init__(self, params: Json) -> None:
         self.kind = params["client"]
         if self.kind not in ("stl", "trex"):
             raise UsageError("client must be stl or trex")
         self.api = load_builtin(params["stl_path"]) if self.kind == "stl" else load_trex(params["trex_dir"])
         self.ports = [int(p) for p in params["ports"]]
-        self.latency = {}
+        self.latency: Dict[int, Json] = {}
+        self.tx_ports: List[int] = []
         self.settle_s = float(params.get("settle_s", SETTLE_S))
         self.client = self.api.STLClient(
             username=str(params.get("user", "harness")), server=params["server"],
@@ -75,7 +81,7 @@ class Session:
         self.client.connect()
         self.client.reset(ports=self.ports)
 
-    def describe(self):
+    def describe(self) -> Json:
         """Server and client versions, and the ports."""
         version = self.client.get_server_version()
         ports = []
@@ -87,13 +93,13 @@ class Session:
         return {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
                 "python": sys.version.split()[0]}
 
-    def ping(self):
+    def ping(self) -> Json:
         """Ask the server something; raises when it is gone."""
         return {"server": self.client.get_server_version()}
 
     # ------------------------------------------------------------------------------------------------ streams
 
-    def field_engine(self, flows):
+    def field_engine(self, flows: Json) -> Any:
         """Address and port of every flow by TRex's tuple generator, then the IPv4 header checksum."""
         api = self.api
         return api.STLScVmRaw([
@@ -104,7 +110,7 @@ class Session:
             api.STLVmFixIpv4(offset=14),
         ])
 
-    def stream(self, spec):
+    def stream(self, spec: Json) -> Any:
         """One protocol stream as an STLStream. Latency streams have a rate of their own and are never scaled."""
         api = self.api
         builder = api.STLPktBuilder(pkt_buffer=base64.b64decode(spec["frame"], validate=True),
@@ -119,7 +125,7 @@ class Session:
             options["xdpgen"] = {"mark": True}
         return api.STLStream(name=spec["name"], packet=builder, mode=api.STLTXCont(pps=1000.0), **options)
 
-    def configure(self, params):
+    def configure(self, params: Json) -> Json:
         """Replace the streams of all ports."""
         self.client.stop(ports=self.ports)
         self.client.remove_all_streams(ports=self.ports)
@@ -131,18 +137,18 @@ class Session:
 
     # -------------------------------------------------------------------------------------------------- trials
 
-    def raw(self, method, params):
+    def raw(self, method: str, params: Json) -> Any:
         """One RPC of xdpgen's that TRex's API has no name for."""
         return self.client.rpc(method, params)
 
-    def port_counters(self):
+    def port_counters(self) -> Dict[int, Json]:
         """Counters of every port, as {port: {name: int}}; xdpgen's extra members included."""
         if self.kind == "stl":
             return {p: self.raw("get_port_stats", {"port_id": p}) for p in self.ports}
         stats = self.client.get_stats(ports=self.ports)
         return {p: stats[p] for p in self.ports}
 
-    def trial(self, params):
+    def trial(self, params: Json) -> Json:
         """Start at a rate, let it end by itself, read every counter once after it has settled."""
         rate, duration = float(params["rate_pps"]), float(params["duration_s"])
         if not (0 < rate < 1e10 and 0 < duration < 86400):
@@ -166,23 +172,23 @@ class Session:
                 "reports": self.raw("x_get_reports", {}) if self.kind == "stl" else [],
                 "utilisation": self.utilisation()}
 
-    def real_seconds(self, waited):
+    def real_seconds(self, waited: float) -> float:
         """How long sending took, less the settling time that ``wait_on_traffic`` adds."""
         return max(0.0, waited - self.settle_s)
 
-    def queue_full(self):
+    def queue_full(self) -> int:
         """TRex's count of transmit attempts on a full queue."""
         if self.kind == "stl":
             return 0
         return int(self.client.get_stats(ports=self.ports)["global"].get("queue_full", 0))
 
-    def utilisation(self):
+    def utilisation(self) -> Optional[float]:
         """CPU share of the busiest sending core, 0..1, as TRex reports it (None for xdpgen: see reports)."""
         if self.kind == "stl":
             return None
         return float(self.client.get_stats(ports=self.ports)["global"].get("cpu_util", 0.0)) / 100.0
 
-    def latency_results(self):
+    def latency_results(self) -> List[Json]:
         """Per latency group: counts, errors, and the histogram in the finest form that the server offers."""
         if not self.latency:
             return []
@@ -193,7 +199,7 @@ class Session:
         answer = self.client.get_pgid_stats(groups)
         return [self.api_latency(g, answer) for g in groups]
 
-    def raw_latency(self, group, answer):
+    def raw_latency(self, group: int, answer: Json) -> Json:
         """From the RPC's own form, with xdpgen's histogram in ns."""
         route, key = self.latency[group], str(group)
         flow, entry = answer["flow_stats"][key], answer["latency"].get(key, {"lat": {}})
@@ -206,7 +212,7 @@ class Session:
                 "average_us": lat.get("average", 0), "jitter_us": lat.get("jit", 0),
                 "histogram": histogram, "unit_ns": 1, "exact": lat.get("x_exact_ns")}
 
-    def api_latency(self, group, answer):
+    def api_latency(self, group: int, answer: Json) -> Json:
         """From TRex's API: its HDR histogram where the server keeps one, else its decimal one, both in us."""
         route = self.latency[group]
         flow, entry = answer["flow_stats"][group], answer["latency"][group]
@@ -220,7 +226,7 @@ class Session:
 
     # --------------------------------------------------------------------------------------------- role checks
 
-    def exchange(self, params):
+    def exchange(self, params: Json) -> Json:
         """Push a few frames from one port, return what another (or the same) received within a time."""
         tx_port, rx_port = int(params["port"]), int(params["rx_port"])
         frames = [base64.b64decode(f, validate=True) for f in params["frames"]]
@@ -229,13 +235,13 @@ class Session:
             capture = self.client.start_capture(rx_ports=[rx_port], limit=1000)["id"]
             self.push(tx_port, frames)
             time.sleep(float(params["wait_s"]))
-            received = []
+            received: List[Json] = []
             self.client.stop_capture(capture, received)
         finally:
             self.client.set_service_mode(ports=self.ports, enabled=False)
         return {"frames": [base64.b64encode(as_bytes(p["binary"])).decode() for p in received]}
 
-    def push(self, port, frames):
+    def push(self, port: int, frames: List[bytes]) -> None:
         """Send frames with the MACs they have."""
         if self.kind == "stl":
             buffers = [self.api.PacketBuffer(f, port_src=False, port_dst=False) for f in frames]
@@ -244,19 +250,19 @@ class Session:
             buffers = [types.PacketBuffer(f, port_src=False, port_dst=False) for f in frames]
         self.client.push_packets(buffers, ports=[port], force=True)
 
-    def close(self):
+    def close(self) -> None:
         """Stop, release, disconnect."""
         self.client.stop(ports=self.ports)
         self.client.remove_all_streams(ports=self.ports)
         self.client.disconnect(stop_traffic=False, release_ports=True)
 
 
-def as_bytes(binary):
+def as_bytes(binary: Any) -> bytes:
     """A captured frame: the two clients return bytes or base64 text."""
     return binary if isinstance(binary, bytes) else base64.b64decode(binary)
 
 
-def difference(before, after):
+def difference(before: Json, after: Json) -> Json:
     """Counter differences."""
     return {name: value - before.get(name, 0) for name, value in after.items() if isinstance(value, int)}
 
@@ -267,21 +273,21 @@ def difference(before, after):
 class Agent:
     """Dispatches requests; at most one session."""
 
-    def __init__(self):
-        self.session = None
+    def __init__(self) -> None:
+        self.session: Optional[Session] = None
 
-    def connect(self, params):
+    def connect(self, params: Json) -> Json:
         if self.session is not None:
             raise UsageError("already connected")
         self.session = Session(params)
         return self.session.describe()
 
-    def need(self):
+    def need(self) -> "Session":
         if self.session is None:
             raise UsageError("connect first")
         return self.session
 
-    def handle(self, op, params):
+    def handle(self, op: Any, params: Json) -> Any:
         """One request's result."""
         if op == "hello":
             return {"python": sys.version.split()[0], "pid": os.getpid()}
@@ -300,26 +306,26 @@ class Agent:
             return {}
         raise UsageError("unknown op %r: hello, connect, ping, configure, trial, exchange, close" % (op,))
 
-    def close(self):
+    def close(self) -> None:
         """Release the session, if there is one."""
         if self.session is not None:
             session, self.session = self.session, None
             session.close()
 
 
-def failure(request_id, kind, error):
+def failure(request_id: Any, kind: str, error: Exception) -> Json:
     return {"id": request_id, "ok": False,
             "error": {"kind": kind, "message": "%s: %s" % (type(error).__name__, str(error)[:4000])}}
 
 
-def is_lost(error):
+def is_lost(error: Exception) -> bool:
     """Whether the client's error says that the server no longer answers."""
     text = str(error).lower()
     signs = ("timed out", "connection lost", "lost connection", "failed to get server response")
     return isinstance(error, Lost) or any(sign in text for sign in signs)
 
 
-def answer(agent, line):
+def answer(agent: "Agent", line: str) -> Json:
     """The reply to one line of input; every failure becomes a reply."""
     request_id = None
     try:
@@ -334,7 +340,7 @@ def answer(agent, line):
         return failure(request_id, "lost" if is_lost(error) else "generator", error)
 
 
-def main():
+def main() -> None:
     # Clients print; keep the reply channel to ourselves and give them stderr.
     replies = os.fdopen(os.dup(1), "w", 1)
     os.dup2(2, 1)

@@ -21,9 +21,14 @@ class AgentClient:
         self._channel = channel
         self._buffer = bytearray()
         self._next_id = 0
+        #: False while a call is under way, and for good once one was broken off: its reply may still come.
+        self.usable = True
 
     def call(self, op: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """The result of one operation; GeneratorDied when the agent or its server is gone."""
+        if not self.usable:
+            raise GeneratorDied(f"an earlier call to the generator was broken off; {op} cannot be asked any more")
+        self.usable = False
         self._next_id += 1
         request = json.dumps({"id": self._next_id, "op": op, "params": params}) + "\n"
         try:
@@ -33,6 +38,7 @@ class AgentClient:
         reply = self._reply(op, timeout_s)
         if reply.get("id") != self._next_id:
             raise GeneratorError(f"the generator's agent answered out of turn: {str(reply)[:200]}")
+        self.usable = True
         if reply.get("ok"):
             return reply["result"]
         problem = reply.get("error", {})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from harness.errors import GeneratorError
+from harness.errors import GeneratorDied, GeneratorError
 from harness.generator.channel import AgentClient
 from harness.generator.contract import (
     DirectionResult,
@@ -66,14 +66,14 @@ class TrexGenerator:
             streams.append(_stream(f"load{number}", direction, traffic.frame_bytes, 0.0))
             if traffic.latency_pps:
                 streams.append(_stream(f"latency{number}", direction, traffic.frame_bytes, traffic.latency_pps))
-        self._agent.call("configure", {"streams": streams}, _CALL_S)
+        self._call("configure", {"streams": streams}, _CALL_S)
         self._traffic = traffic
 
     def trial(self, rate_pps: float, duration_s: float) -> TrafficResult:
         if self._traffic is None:
             raise GeneratorError("configure the traffic before a trial")
         deadline = _CALL_S + 20 * duration_s
-        raw = self._agent.call("trial", {"rate_pps": rate_pps, "duration_s": duration_s}, deadline)
+        raw = self._call("trial", {"rate_pps": rate_pps, "duration_s": duration_s}, deadline)
         asked = round(rate_pps * duration_s)
         directions = [_direction(d, raw["ports"], asked) for d in self._traffic.directions]
         latency = [_latency(entry) for entry in raw["latency"]]
@@ -84,8 +84,19 @@ class TrexGenerator:
             "port": port, "rx_port": rx_port, "wait_s": wait_s,
             "frames": [base64.b64encode(f).decode() for f in frames],
         }
-        raw = self._agent.call("exchange", params, _CALL_S + wait_s)
+        raw = self._call("exchange", params, _CALL_S + wait_s)
         return [base64.b64decode(f) for f in raw["frames"]]
+
+    def _call(self, op: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """A call whose failure is told apart: the generator refused, or it is gone."""
+        try:
+            return self._agent.call(op, params, timeout_s)
+        except GeneratorDied:
+            raise
+        except GeneratorError as error:
+            if self.alive():
+                raise
+            raise GeneratorDied(f"the generator no longer answers; {op} ended with: {error}") from error
 
     def alive(self) -> bool:
         """Whether the agent and the server behind it still answer."""
@@ -96,8 +107,11 @@ class TrexGenerator:
         return True
 
     def close(self) -> None:
+        """Release the ports and end the agent; after a call that was broken off, only the end of its input tells the
+        agent, which then does the same."""
         try:
-            self._agent.call("close", {}, _CALL_S)
+            if self._agent.usable:
+                self._agent.call("close", {}, _CALL_S)
         finally:
             self._agent.close()
 
