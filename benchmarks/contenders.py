@@ -80,7 +80,7 @@ def _trafgen(wire: BenchWire) -> Iterator[Counter]:
     with tempfile.NamedTemporaryFile("w", suffix=".cfg") as config:
         config.write("{ " + fields + " }\n")
         config.flush()
-        argv = ["trafgen", "-o", TX, "-c", config.name, "-P", "1", "-Q", "-C"]
+        argv = ["trafgen", "-o", TX, "-c", config.name, "-P", "1", "-Q", "-C", "-q"]
         with _program(wire, argv) as count:
             yield count
 

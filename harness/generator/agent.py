@@ -115,7 +115,7 @@ class Session:
         api = self.api
         builder = api.STLPktBuilder(pkt_buffer=base64.b64decode(spec["frame"], validate=True),
                                     vm=self.field_engine(spec["flows"]))
-        options = {"mac_src_override_by_pkt": 1, "mac_dst_override_mode": 1}
+        options: Json = {"mac_src_override_by_pkt": 1, "mac_dst_override_mode": 1}
         if spec["latency_pps"]:
             group = LATENCY_PG + len(self.latency)
             self.latency[group] = {"tx_port": spec["port"], "rx_port": spec["rx_port"]}

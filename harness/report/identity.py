@@ -31,6 +31,8 @@ class Look:
 def clean(text: object, limit: int = 500) -> str:
     """Foreign text made safe to lay out: no control characters, no direction overrides, bounded. Not escaped."""
     shown = str(text)[: limit + 1]
+    if shown.isascii() and shown.isprintable() and len(shown) <= limit:
+        return shown
     shown = _HIDDEN.sub("", shown)
     shown = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn") else "\ufffd"
                     for c in shown)
@@ -55,9 +57,18 @@ def looks(points: Iterable[PointPlan]) -> dict[str, Look]:
         if key in found:
             continue
         index = len(found)
-        found[key] = Look(one_line(point.label or point.stack, 60), index % COLOURS + 1,
+        found[key] = Look(stack_name(point), index % COLOURS + 1,
                           _MARKERS[index % len(_MARKERS)], _LINES[index // COLOURS % len(_LINES)])
     return found
+
+
+def stack_name(point: PointPlan) -> str:
+    """The point's label without what the report prints beside it: frame size, cores, host."""
+    count = len(point.cores)
+    name = point.label or point.stack
+    for suffix in (f", on {point.host}", f", {count} core{'s' * (count > 1)}", f", {point.frame_bytes} B"):
+        name = name.removesuffix(suffix)
+    return one_line(name, 60)
 
 
 def params_text(point: PointPlan) -> str:

@@ -11,7 +11,7 @@ from statistics import median
 from harness.plan import MeasureSettings, Plan
 from harness.records import Ceiling
 from harness.report.facts import flatten
-from harness.report.identity import clean, one_line
+from harness.report.identity import clean, one_line, params_text, stack_key, stack_name
 from harness.report.load import RunData
 from harness.report.numbers import finite, fraction_name, percent, plural, rate, seconds, set_rate
 from harness.report.summarise import PointSummary
@@ -45,6 +45,8 @@ def method(run: RunData, points: Sequence[PointSummary]) -> Method:
     plan, info = run.plan, run.info
     settings = [Facts("Run", tuple(_run(run, points))), Facts("Traffic", tuple(_traffic(plan))),
                 Facts("Search and trials", tuple(_measure(plan.measure))), Facts("Wires", tuple(_wires(plan)))]
+    if points:
+        settings.append(Facts("Stacks", tuple(_stacks(points))))
     environment = [Facts("Generator", tuple(flatten(info.generator)))]
     environment += [Facts(f"Host {one_line(name, 40)}", tuple(flatten(facts)))
                     for name, facts in list(info.hosts.items())[:20]]
@@ -117,6 +119,18 @@ def _measure(settings: MeasureSettings) -> Iterable[tuple[str, str]]:
     yield "Warm-up", f"{seconds(settings.warmup_s)}, discarded"
     yield "Pause rule", (f"a search trial that lost frames while a core stood still is repeated, at most "
                          f"{plural(settings.pause_retries, 'time')}; every attempt is kept")
+
+
+def _stacks(points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:
+    """Every parameter of every stack, defaults too, and how it fills its role."""
+    seen = set()
+    for point in points:
+        key = stack_key(point.plan)
+        if key not in seen:
+            seen.add(key)
+            said = [params_text(point.plan) or "no parameters", one_line(point.semantics, 120),
+                    one_line(point.degraded, 120)]
+            yield stack_name(point.plan), "; ".join(text for text in said if text)
 
 
 def _wires(plan: Plan) -> Iterable[tuple[str, str]]:

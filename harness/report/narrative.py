@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.plan import PointPlan
 from harness.records import Verdict
-from harness.report.identity import Look, one_line, stack_key
+from harness.report.identity import Look, stack_key, stack_name
 from harness.report.load import RunData
 from harness.report.numbers import Spread, count, percent, plural, rate, seconds, significant
 from harness.report.summarise import PointSummary
@@ -167,7 +167,7 @@ def _title(point: PointSummary) -> str:
 
 def point_title(plan: PointPlan) -> str:
     """A point named in a list: label, cores, frame size."""
-    return f"{one_line(plan.label, 60)}, {plural(len(plan.cores), 'core')}, {plan.frame_bytes} B"
+    return f"{stack_name(plan)}, {plural(len(plan.cores), 'core')}, {plan.frame_bytes} B"
 
 
 def _detail(point: PointSummary, verdict: Verdict) -> str:

@@ -86,7 +86,8 @@ def significant(number: float, digits: int = 3) -> str:
     """A number with so many significant digits, without exponent, with thousands separated."""
     if number == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(number))))
+    shown = float(f"{number:.{digits}g}")  # 999.99 gains a digit before its decimals are counted
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(shown))))
     return f"{number:,.{decimals}f}"
 
 

@@ -146,13 +146,13 @@ def _by_frame(points: Sequence[PointSummary]) -> list[tuple[int, list[PointSumma
 def _head(run: RunData) -> Iterable[tuple[str, str]]:
     """Name and value pairs below the headline."""
     info, plan = run.info, run.plan
-    yield "Scenario", plan.scenario
-    yield "Testbed", f"{plan.testbed}, virtual wire" if plan.lab else plan.testbed
+    yield "Scenario", one_line(plan.scenario, 80)
+    yield "Testbed", one_line(plan.testbed, 80) + (", virtual wire" if plan.lab else "")
     hosts = [plan.hosts[0].name] if plan.hosts else list(info.hosts)[:1]
     for host in hosts:
         facts = info.hosts.get(host)
         if isinstance(facts, dict):
-            yield from headline_facts(facts).items()
+            yield from ((name, one_line(value, 80)) for name, value in headline_facts(facts).items())
     kind = info.generator.get("kind", plan.generator.kind)
     version = info.generator.get("version", "")
     yield "Generator", one_line(f"{kind} {version}", 80)

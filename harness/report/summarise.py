@@ -187,7 +187,7 @@ def _latency(fraction: float, of: str, entries: Sequence[LatencyAt],
     at["max"] = Spread.of(p.max_ns for p in found if p.samples)
     notes = [by_number[e.trial].latency_note for e in entries if e.trial in by_number]
     reason = next((text for text in [*(e.reason for e in entries), *notes] if text), "")
-    return LatencySummary(fraction, of, Spread.of(entry.load_pps for entry in entries), at,
+    return LatencySummary(fraction, of, Spread.of(entry.load_pps for entry in entries if entry.load_pps > 0), at,
                           sum(p.samples for p in found), _merged(found, entries, by_number), reason,
                           tuple(entry.trial for entry in entries))
 

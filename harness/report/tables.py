@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from harness.plan import Role
 from harness.records import Phase, Trial, Verdict
-from harness.report.identity import Look, clean, one_line, params_text, slug, stack_key
+from harness.report.identity import Look, clean, one_line, slug, stack_key, stack_name
 from harness.report.numbers import (
     MISSING,
     Spread,
@@ -53,7 +53,6 @@ class PointName:
     """A point as it is named in tables: label, what distinguishes it, its colour and anchor."""
 
     label: str
-    params: str
     cores: str
     frame: str
     colour: int
@@ -113,6 +112,7 @@ def name_points(points: Sequence[PointSummary], looks: dict[str, Look], prefix: 
     """Names by point id; anchors are unique within the page when ``prefix`` is."""
     names: dict[str, PointName] = {}
     taken: set[str] = set()
+    several_hosts = len({point.plan.host for point in points}) > 1
     for index, point in enumerate(points):
         plan = point.plan
         anchor = f"{prefix}{slug(plan.id)}"
@@ -122,8 +122,8 @@ def name_points(points: Sequence[PointSummary], looks: dict[str, Look], prefix: 
         look = looks[stack_key(plan)]
         ids = ", ".join(map(str, plan.cores[:16]))
         cores = f"{plural(len(plan.cores), 'core')} (id {ids})" if plan.cores else "no cores"
-        names[plan.id] = PointName(one_line(plan.label, 60), params_text(plan), cores, f"{plan.frame_bytes} B",
-                                   look.colour, anchor)
+        cores += f" on {one_line(plan.host, 40)}" if several_hosts else ""
+        names[plan.id] = PointName(stack_name(plan), cores, f"{plan.frame_bytes} B", look.colour, anchor)
     return names
 
 
@@ -154,7 +154,7 @@ def summary_table(points: Sequence[PointSummary], names: dict[str, PointName], p
     times = time_unit(s.median for half in at_half.values() if half and (s := half.at["p50"]) is not None)
     load = named_load(points, pdr_loss)
     at = f"at {rate(load)}" if load is not None else "no load curve"
-    of = next((half.of.upper() for half in at_half.values() if half), "PDR")
+    of = next((half.of.upper()[:8] for half in at_half.values() if half), "PDR")
     headings = (
         Heading("NDR", rates.name, "highest load without loss"),
         Heading("PDR", rates.name, f"highest load at ≤ {percent(pdr_loss)} loss"),
@@ -191,10 +191,11 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
     if any(r.raw for p in points for r in p.rates()):
         notes.append("“raw”: the rate had trials with a pause counted instead of being repeated.")
     loads = [at for p in points if (at := _load_at(p, load)) is not None]
-    if has_cycles(loads):
-        sources = sorted({one_line(at.cycles_source, 60) or "source not recorded" for at in loads})
+    if any(at.cycles is not None for at in loads):
+        sources = sorted({one_line(at.cycles_source, 60) or "source not recorded"
+                          for at in loads if at.cycles is not None})
         notes.append(f"Cycles per packet: {'; '.join(sources)}.")
-    elif loads:
+    if loads and not has_cycles(loads):
         notes.append("Cost in core-% per kpps: busy time of the given cores ÷ forwarding rate.")
     polling = {at.polls_source for at in loads if at.polls_source}
     if any(p.polls for p in points):
@@ -291,7 +292,8 @@ def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
     if at.busy_cores is None or forwarding <= 0:
         return Cell(MISSING, (), "no frame was forwarded at this load")
     cost = at.busy_cores.median * 100 / (forwarding / 1000)
-    return Cell(significant(cost) if cost > 0 else "0", ("core-% per kpps", *polls))
+    also = (f"{rounded(at.cycles.median)} cycles",) if at.cycles is not None else ()
+    return Cell(significant(cost), ("core-% per kpps", *also, *polls))
 
 
 def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from harness.records import Phase, Trial
-from harness.report.identity import one_line
+from harness.report.identity import one_line, stack_name
 from harness.report.load import RunData
 from harness.report.numbers import MISSING, Unit, finite, plural, rate_unit
 from harness.report.summarise import PointSummary, useful_share
@@ -77,7 +77,7 @@ def _columns(unit: Unit) -> tuple[Column, ...]:
         Column("seconds", "Time", "s", "number", 2, whole),
         Column("p50", "p50", "µs", "number", 1, "latency is measured in latency trials only, or was not available"),
         Column("p99", "p99", "µs", "number", 1, "not a latency trial, or too few samples for p99"),
-        Column("cpu", "Busiest given core", "core-%", "cpu", 0, "no CPU sample lies inside the trial"),
+        Column("cpu", "Busiest core", "core-%", "cpu", 0, "no CPU sample lies inside the trial"),
         Column("pause", "Longest pause", "ms", "number", 2, "pauses were not recorded"),
         Column("generator", "Generator’s core", "%", "number", 0, "the generator did not say"),
         Column("marks", "Verdicts and status", "", "text", 0, ""),
@@ -87,7 +87,7 @@ def _columns(unit: Unit) -> tuple[Column, ...]:
 def _point_titles(run: RunData, points: Sequence[PointSummary]) -> tuple[list[str], dict[str, int]]:
     """Titles by index; trials of a point that the plan lacks (the ceiling's) are named by their own id."""
     sizes = len({point.plan.frame_bytes for point in points}) > 1
-    titles = [f"{one_line(p.plan.label, 60)}, {plural(len(p.plan.cores), 'core')}"
+    titles = [f"{stack_name(p.plan)}, {plural(len(p.plan.cores), 'core')}"
               + (f", {p.plan.frame_bytes} B" if sizes else "") for p in points]
     index = {point.plan.id: number for number, point in enumerate(points)}
     for trial in run.trials:

@@ -28,11 +28,11 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     from harness.report.load import load_run
     from harness.report.page import render
 
-    html = render([load_run(path) for path in run_dirs])
+    runs = [load_run(path) for path in run_dirs]
     target = output if output is not None else default_output(run_dirs)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, html)
+        write_atomically(target, render(runs))
     except OSError as error:
         why = error.strerror or str(error)
         raise UsageError(f"{target}: cannot be written: {why}; name another file with -o") from error

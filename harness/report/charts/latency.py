@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from harness.report.charts.svg import NARROW, WIDE, Chart, grid_lines, make_chart, new_figure, series
-from harness.report.identity import Look, stack_key
+from harness.report.identity import Look, one_line, stack_key, stack_name
 from harness.report.numbers import MISSING, fraction_name, nanoseconds, plural
 from harness.report.summarise import PERCENTILES, LatencySummary, PointSummary
 
@@ -66,7 +66,7 @@ def curve(entry: LatencySummary) -> list[tuple[float, float]]:
 def _describe(title: str, panels: Sequence[tuple[tuple[float, str], list[Line]]]) -> str:
     parts = []
     for (fraction, of), lines in panels:
-        values = "; ".join(f"{point.plan.label}, {plural(len(point.plan.cores), 'core')}: "
+        values = "; ".join(f"{stack_name(point.plan)}, {plural(len(point.plan.cores), 'core')}: "
                            + ", ".join(f"{name} {nanoseconds(s.median) if (s := entry.at[name]) else MISSING}"
                                        for name in ("p50", "p99")) for point, entry in lines)
         parts.append(f"At {fraction_name(fraction)} of {of.upper()[:8]}: {values}.")
@@ -114,7 +114,7 @@ def _draw(panels: Sequence[tuple[tuple[float, str], list[Line]]], looks: dict[st
 
 
 def _line_name(point: PointSummary, looks: dict[str, Look]) -> str:
-    return f"{looks[stack_key(point.plan)].name}, {plural(len(point.plan.cores), 'core')}"
+    return f"{one_line(looks[stack_key(point.plan)].name, 28)}, {plural(len(point.plan.cores), 'core')}"
 
 
 def _line(axis: Axes, point: PointSummary, entry: LatencySummary, looks: dict[str, Look]) -> None:

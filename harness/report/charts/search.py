@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from harness.records import Phase, PointOutcome, Trial
 from harness.report.charts.svg import MUTED, NARROW, TEXT, WIDE, Chart, grid_lines, make_chart, new_figure, series
-from harness.report.identity import one_line
+from harness.report.identity import one_line, stack_name
 from harness.report.numbers import Unit, finite, plural, rate, rate_unit
 from harness.report.summarise import PointSummary
 from harness.report.tables import PointName
@@ -51,8 +51,8 @@ def _describe(title: str, traces: Sequence[tuple[PointSummary, PointOutcome, lis
     for point, outcome, trials in traces:
         found = ", ".join(f"{name} at a load of {rate(bound.load_pps)}"
                           for name, bound in (("NDR", outcome.ndr), ("PDR", outcome.pdr)) if bound is not None)
-        parts.append(f"{point.plan.label}, {plural(len(point.plan.cores), 'core')}: {plural(len(trials), 'trial')}, "
-                     f"{found or 'no bound found'}.")
+        name = f"{stack_name(point.plan)}, {plural(len(point.plan.cores), 'core')}"
+        parts.append(f"{name}: {plural(len(trials), 'trial')}, {found or 'no bound found'}.")
     return f"{title}. " + " ".join(parts)
 
 

@@ -66,7 +66,7 @@ def _limits(points: Sequence[PointSummary], ceilings: Sequence[Ceiling]) -> list
     frame = points[0].plan.frame_bytes
     hosts = {point.plan.host for point in points}
     limits = [Limit("generator’s ceiling", pps) for c in ceilings if c.frame_bytes == frame and c.host in hosts
-              and (pps := finite(c.received_pps if c.received_pps is not None else c.sent_pps)) and pps > 0]
+              and (pps := finite(c.sent_pps if c.sent_pps is not None else c.received_pps)) and pps > 0]
     rates = {pps for p in points if (pps := finite(p.plan.line_rate_pps)) and pps > 0}
     return limits[:4] + [Limit("line rate", pps) for pps in sorted(rates)[:4]]
 
@@ -116,7 +116,7 @@ def _point(axes: Axes, point: PointSummary, name: PointName, unit: Unit, top: fl
     transform = axes.get_yaxis_transform()
     cores = plural(len(point.plan.cores), "core")
     if narrow:
-        axes.text(0, top - 7, one_line(f"{name.label}, {cores}", 42), va="center", fontsize=12, fontweight="bold")
+        axes.text(0, top - 7, one_line(f"{name.label}, {cores}", 36), va="center", fontsize=12, fontweight="bold")
     else:
         middle = top + 1.5 * _BAR + _GAP / 2
         axes.text(-0.075, middle - 8, one_line(name.label, 28), ha="right", va="center", fontsize=12.5,

@@ -8,11 +8,12 @@ failed, a search without a loss-free load, pauses and repeated trials, a polling
 from __future__ import annotations
 
 import json
-import math
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from harness.plan import (
     DirectionPlan,
@@ -70,9 +71,9 @@ class Model:
 
 
 MODELS = (
-    Model("linux-udp", "linux-udp", {"reuseport": False}, (1,), 96e3, 131e3, 118e3, 34),
-    Model("linux-udp", "linux-udp reuseport", {"reuseport": True}, (1,), 101e3, 138e3, 127e3, 33),
-    Model("linux-udp", "linux-udp reuseport", {"reuseport": True}, (1, 2), 0, 241e3, 226e3, 36, no_ndr=True),
+    Model("linux-udp", "linux-udp reuseport=false", {"reuseport": False}, (1,), 96e3, 131e3, 118e3, 34),
+    Model("linux-udp", "linux-udp reuseport=true", {"reuseport": True}, (1,), 101e3, 138e3, 127e3, 33),
+    Model("linux-udp", "linux-udp reuseport=true", {"reuseport": True}, (1, 2), 0, 241e3, 226e3, 36, no_ndr=True),
     Model("xdp", "xdp", {}, (1,), 812e3, 905e3, 1_190e3, 19),
     Model("dpdk", "dpdk", {"burst": 32}, (1,), 288e3, 352e3, 341e3, 41, polling=True, split=True,
           degraded="AF_XDP copy mode"),
@@ -91,8 +92,10 @@ def point_plan(model: Model, frame: int = 64) -> PointPlan:
     """The plan of one simulated point."""
     flows = FlowPlan(1024, "16.0.0.1", 16, 1024, 64, "198.18.0.2", 9000)
     direction = DirectionPlan(0, 0, "02:00:00:00:00:01", "02:00:00:00:00:02", flows)
-    ident = "-".join([model.label.replace(" ", "-"), f"{len(model.cores)}c", f"{frame}b"])
-    return PointPlan(ident, model.label, model.stack, model.params, Role.ECHO, "dut", frame, model.cores, (wire(0),),
+    # The planner says in the label what varies in the scenario: here the cores.
+    label = f"{model.label}, {len(model.cores)} core{'s' * (len(model.cores) > 1)}"
+    ident = "-".join([model.label.replace(" ", "-").replace("=", "-"), f"{len(model.cores)}c", f"{frame}b"])
+    return PointPlan(ident, label, model.stack, model.params, Role.ECHO, "dut", frame, model.cores, (wire(0),),
                      (direction,), line_rate_pps(10, frame))
 
 
@@ -113,6 +116,7 @@ class Simulator:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.numpy = np.random.default_rng(seed)
         self.trials: list[Trial] = []
 
     def trial(self, model: Model, plan: PointPlan, repeat: int, phase: Phase, load: float, seconds: float, *,
@@ -170,17 +174,15 @@ class Simulator:
     def _latency(self, model: Model, busy: float) -> Percentiles:
         median = model.p50_us * (1 + busy * 0.6) * 1000
         samples = 10_000
-        values = sorted(median * math.exp(self.random.gauss(0, 0.22)) * (1 + (self.random.random() < 0.004) * 25)
-                        for _ in range(samples))
-        histogram: dict[int, int] = {}
-        for value in values:
-            bucket = int(2 ** (math.floor(math.log2(value) * 8) / 8))
-            histogram[bucket] = histogram.get(bucket, 0) + 1
+        slow = 1 + (self.numpy.random(samples) < 0.004) * 25
+        values = np.sort(median * np.exp(self.numpy.normal(0, 0.22, samples)) * slow)
+        buckets, frames = np.unique((2 ** (np.floor(np.log2(values) * 8) / 8)).astype(int), return_counts=True)
+        histogram = list(zip(buckets.tolist(), frames.tolist(), strict=True))
         at = [int(values[min(samples - 1, int(samples * q))]) for q in (0.5, 0.9, 0.99, 0.999)]
         return Percentiles(samples=samples, lost=0, out_of_order=0, duplicate=0, min_ns=int(values[0]),
-                           max_ns=int(values[-1]), mean_ns=sum(values) / samples, jitter_ns=900.0, p50_ns=at[0],
+                           max_ns=int(values[-1]), mean_ns=float(values.mean()), jitter_ns=900.0, p50_ns=at[0],
                            p90_ns=at[1], p99_ns=at[2], p999_ns=None if model.no_ndr else at[3], resolution_ns=1,
-                           histogram=sorted(histogram.items()))
+                           histogram=histogram)
 
 
 def search(sim: Simulator, model: Model, plan: PointPlan, repeat: int, scale: float) -> None:
@@ -242,10 +244,13 @@ def measure(sim: Simulator, model: Model, plan: PointPlan, repeat: int) -> Point
 
 def run_info(plan: Plan, run_id: str) -> RunInfo:
     """``run.json`` of the simulated run."""
-    host = {"os": "Debian GNU/Linux 12 (simulated)", "kernel": "6.18.0-simulated", "virtualised": "kvm",
-            "cpu": {"model": "Simulated CPU @ 2.10GHz", "cores": 4, "nominal_mhz": 2100}, "mitigations": "auto",
-            "nics": [{"name": "d0", "driver": "veth", "queues": 2}]}
-    ceilings = [Ceiling(frame_bytes=64, host="dut", stack="xdp", sent_pps=CEILING * 1.2, received_pps=CEILING, trial=1)]
+    host = {"os": "Debian GNU/Linux 12 (simulated)", "virtualisation": "kvm",
+            "kernel": {"release": "6.18.0-simulated", "version": "#1 SMP", "command_line": "quiet"},
+            "cpu": {"model": "Simulated CPU @ 2.10GHz", "cores": 4, "nominal_hz": 2.1e9, "turbo": None},
+            "mitigations": {"spectre_v2": "Mitigation: simulated"},
+            "nics": {"d0": {"driver": "veth", "queues": {"combined": 2}, "offloads": {"scatter-gather": False}}}}
+    ceilings = [Ceiling(frame_bytes=64, host="dut", stack="xdp", sent_pps=CEILING, received_pps=CEILING * 0.93,
+                        trial=1)]
     return RunInfo(run_id=run_id, harness_version="0.1.0", started_at="2025-11-22T20:00:00Z",
                    ended_at="2025-11-22T20:14:40Z", state="complete", exit_code=4,
                    command=["harness", "run", "scenarios/quickstart.yaml"], seed=plan.seed,
