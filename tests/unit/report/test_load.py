@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading run directories: interruptions are notes, damage and other versions are errors with a remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.report.load import load_run
+from harness.report.summarise import summarise
+
+
+@pytest.fixture
+def copy(run_dir: Path, tmp_path: Path) -> Path:
+    """A run directory to damage."""
+    return Path(shutil.copytree(run_dir, tmp_path / "run"))
+
+
+def test_a_complete_run_has_no_problems(run_dir: Path) -> None:
+    run = load_run(run_dir)
+    assert run.problems == ()
+    assert len(run.trials) > 100
+    assert len(run.outcomes) == 12
+
+
+def test_histograms_are_kept_for_latency_trials_only(run_dir: Path) -> None:
+    run = load_run(run_dir)
+    wanted = {entry.trial for outcome in run.outcomes for entry in outcome.latency}
+    with_histogram = {t.number for t in run.trials if t.latency is not None and t.latency.histogram}
+    assert with_histogram == wanted
+
+
+def test_a_cut_last_line_is_left_out_and_said(copy: Path) -> None:
+    file = copy / "trials.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
+    run = load_run(copy)
+    assert len(run.trials) == whole.count(b"\n") - 1
+    assert any("trials.jsonl is cut short" in problem for problem in run.problems)
+
+
+def test_an_interrupted_run_without_outcomes_can_be_read(copy: Path) -> None:
+    (copy / "points.jsonl").unlink()
+    info = json.loads((copy / "run.json").read_text())
+    info.update(state="interrupted", ended_at=None, wall_s=None)
+    (copy / "run.json").write_text(json.dumps(info))
+    run = load_run(copy)
+    assert {point.status for point in summarise(run)} == {"missing"}
+    assert len(run.problems) == 2
+
+
+@pytest.mark.parametrize("name", ["run.json", "trials.jsonl", "points.jsonl"])
+def test_a_newer_schema_is_refused(copy: Path, name: str) -> None:
+    file = copy / name
+    first, _, rest = file.read_text().partition("\n")
+    record = json.loads(file.read_text() if name == "run.json" else first)
+    record["schema_version"] = 99
+    file.write_text(json.dumps(record) + "\n" + ("" if name == "run.json" else rest))
+    with pytest.raises(UsageError, match=r"schema version 99"):
+        load_run(copy)
+
+
+def test_damage_in_the_middle_is_an_error_with_its_place(copy: Path) -> None:
+    file = copy / "trials.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[4] = b'{"schema_version": 1, "number": "x"}\n'
+    file.write_bytes(b"".join(lines))
+    with pytest.raises(UsageError, match=r"trials\.jsonl:5"):
+        load_run(copy)
+
+
+def test_a_pipe_in_place_of_a_file_does_not_hang(copy: Path) -> None:
+    (copy / "points.jsonl").unlink()
+    os.mkfifo(copy / "points.jsonl")
+    with pytest.raises(UsageError, match="not a regular file"):
+        load_run(copy)
+
+
+def test_a_plan_that_is_none_is_an_error(copy: Path) -> None:
+    info = json.loads((copy / "run.json").read_text())
+    info["plan"] = {"points": 7}
+    (copy / "run.json").write_text(json.dumps(info))
+    with pytest.raises(UsageError, match="plan cannot be read"):
+        load_run(copy)
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a run directory"):
+        load_run(tmp_path / "nothing")

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables say what is in the numbers: units, reasons, polls, raw rates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.records import Verdict
+from harness.report.identity import looks
+from harness.report.load import RunData
+from harness.report.narrative import answer, caveats
+from harness.report.numbers import Spread
+from harness.report.page import embedded_json
+from harness.report.summarise import PointSummary
+from harness.report.tables import (
+    PointName,
+    SummaryTable,
+    latency_table,
+    loss_table,
+    name_points,
+    named_load,
+    summary_table,
+    troubles,
+)
+from harness.report.trialrows import text_row, trial_table
+
+Points = tuple[PointSummary, ...]
+
+
+@pytest.fixture
+def names(points: Points) -> dict[str, PointName]:
+    """Names of the run's points."""
+    return name_points(points, looks(p.plan for p in points), "point-")
+
+
+@pytest.fixture
+def summary(points: Points, names: dict[str, PointName]) -> SummaryTable:
+    """The summary table."""
+    return summary_table(points, names, 0.005)
+
+
+def test_every_heading_has_a_unit(summary: SummaryTable) -> None:
+    assert all(heading.unit for heading in summary.headings)
+    assert [heading.text for heading in summary.headings[:3]] == ["NDR", "PDR", "MRR"]
+    assert summary.headings[5].hint == "at 100 kpps"
+
+
+def test_a_rate_has_median_range_and_raw(summary: SummaryTable, points: Points) -> None:
+    row = next(row for row in summary.rows if row.name.label == "xdp")
+    rate = points[3].ndr.rate
+    assert rate is not None
+    assert row.cells[0].main == f"{rate.median / 1000:,.1f}"
+    assert row.cells[0].subs[0] == f"{rate.low / 1000:,.1f}\u00a0–\u00a0{rate.high / 1000:,.1f}"
+    assert row.cells[0].subs[1].startswith("raw ")
+    assert row.cells[2].main.startswith("≥ ")
+
+
+def test_missing_is_na_with_its_reason_never_a_zero(summary: SummaryTable) -> None:
+    row = next(row for row in summary.rows if row.name.cores.startswith("2 cores") and "reuseport" in row.name.label)
+    assert row.cells[0].main == "n/a"
+    assert "frames were lost" in row.cells[0].why
+
+
+def test_a_failed_point_says_so_once(summary: SummaryTable) -> None:
+    row = summary.rows[-1]
+    assert row.nothing.startswith("failed: testpmd did not start")
+    assert [badge.name for badge in row.badges] == ["failed", "lab"]
+
+
+def test_polling_is_never_a_plain_percentage(summary: SummaryTable) -> None:
+    row = next(row for row in summary.rows if row.name.label == "dpdk" and not row.nothing)
+    busiest, given, cost = row.cells[5:]
+    assert busiest.main == "polls"
+    assert "% of polls useful" in busiest.subs[0]
+    assert "polls included" in given.subs
+    assert "empty polls included" in cost.subs
+
+
+def test_one_kind_of_cost_in_a_column(summary: SummaryTable, points: Points, names: dict[str, PointName]) -> None:
+    assert {row.cells[7].subs[0] for row in summary.rows if not row.nothing} == {"core-% per kpps"}
+    kernel = summary_table(points[:3], names, 0.005)
+    assert {row.cells[7].subs[0] for row in kernel.rows} == {"cycles"}
+    assert any("time x nominal frequency" in note for note in kernel.notes)
+
+
+def test_the_named_load_is_one_that_the_stacks_carry(points: Points) -> None:
+    assert named_load(points, 0.005) == 100_000
+    assert named_load(points[3:4], 0.005) == 400_000
+    assert named_load(points[-1:], 0.005) is None
+
+
+def test_a_percentile_without_samples_is_na(points: Points, names: dict[str, PointName]) -> None:
+    table = latency_table(points, names)
+    assert table is not None
+    column = [heading.text for heading in table.headings].index("p99.9")
+    cells = [cells[column] for name, cells in table.rows if name.cores.startswith("2 cores")]
+    assert {cell.main for cell in cells} == {"n/a"}
+    assert all("too few for p99.9" in cell.why for cell in cells)
+
+
+def test_loss_by_place_adds_up(points: Points, names: dict[str, PointName]) -> None:
+    table = loss_table(points, names)
+    assert table is not None
+    assert table.places[-1] == "unexplained"
+    for row in table.rows:
+        assert sum(share for _, share in row.cells) == pytest.approx(float(row.lost.split()[0]) / 100, abs=2e-4)
+
+
+def test_troubles_list_what_has_no_number(points: Points, names: dict[str, PointName]) -> None:
+    found = troubles(points, names)
+    assert [(t.status, t.repeats) for t in found] == [("failed", "2 repeats")]
+
+
+def test_the_first_rows_are_what_the_script_will_write(run: RunData, points: Points) -> None:
+    table = trial_table(run, points)
+    assert table.total == len(run.trials)
+    assert len(table.data["rows"]) == table.total
+    keys = [column.key for column in table.columns]
+    texts = dict(zip(keys, table.first[0], strict=True))
+    assert texts["phase"] == "ceiling"
+    assert texts["p99"] == "n/a"
+    polling = next(row for row in table.data["rows"] if row[1] in table.data["polls"])
+    shown = text_row(polling, table.columns, table.data["points"], table.data["phases"], set(table.data["polls"]))
+    assert shown[keys.index("cpu")].startswith("polls, ")
+
+
+def test_a_failed_trial_has_no_zeros(run: RunData, points: Points) -> None:
+    broken = run.trials[5].model_copy(update={"status": "failed", "reason": "generator died", "offered_pps": 0.0,
+                                              "forwarding_pps": 0.0, "lost": 0, "loss_ratio": None, "unexplained": 0})
+    table = trial_table(replace(run, trials=(broken,)), points)
+    texts = dict(zip([column.key for column in table.columns], table.first[0], strict=True))
+    assert texts["offered"] == texts["forwarded"] == texts["lost"] == texts["loss"] == "n/a"
+    assert "generator died" in texts["marks"]
+
+
+def test_the_headline_answers_with_numbers(run: RunData, points: Points) -> None:
+    said = answer(run, points, looks(p.plan for p in points))
+    assert said.headline.startswith("xdp echoes 8")
+    assert "kpps of 64-byte frames without loss on one core: 2.9" in said.headline
+    assert "times dpdk" in said.headline
+    assert "1,024 UDP flows" in said.deck[0]
+
+
+def test_ranges_that_overlap_are_level(run: RunData, points: Points) -> None:
+    wide = [replace(p, ndr=replace(p.ndr, rate=Spread(p.ndr.rate.median, 50e3, 900e3, 5)))
+            for p in points if p.ndr.rate is not None]
+    said = answer(run, wide, looks(p.plan for p in wide)).headline
+    assert said.count("level with") == 3
+
+
+def test_a_limited_best_is_at_least(run: RunData, points: Points) -> None:
+    limited = [replace(p, ndr=replace(p.ndr, verdicts=(Verdict.GENERATOR_LIMITED,))) for p in points]
+    assert "echoes at least" in answer(run, limited, looks(p.plan for p in points)).headline
+
+
+def test_nothing_measured_is_said(run: RunData, points: Points) -> None:
+    said = answer(run, points[-1:], looks(p.plan for p in points))
+    assert said.headline.startswith("Nothing was measured")
+
+
+def test_caveats_name_the_points(run: RunData, points: Points) -> None:
+    found = {caveat.verdict or caveat.title: caveat for caveat in caveats(run, points)}
+    assert found["degraded"].points == ("dpdk, 1 core, 64 B (AF_XDP copy mode)",)
+    assert "raw" in found["Trials repeated for a pause"].points[0]
+    assert next(iter(found)) == "failed"
+    assert "lab" not in found
+
+
+def test_embedded_json_cannot_end_its_element() -> None:
+    text = str(embedded_json({"a": "</script><!--&\u2028"}))
+    assert "<" not in text
+    assert "&" not in text
+    assert json.loads(text) == {"a": "</script><!--&\u2028"}
