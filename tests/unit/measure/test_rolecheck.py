@@ -110,8 +110,8 @@ def test_drop_compares_the_discard_counter() -> None:
     few = iter([0, 7])
     with pytest.raises(StackError, match="rose by 7"):
         run(Role.DROP, lambda frame: None, lambda: next(few))
+    again = iter([0, 8])
     with pytest.raises(StackError, match="came back"):
-        again = iter([0, 8])
         run(Role.DROP, reflect, lambda: next(again))
     with pytest.raises(StackError, match="no exact discard counter"):
         run(Role.DROP, lambda frame: None)
