@@ -95,7 +95,7 @@ class Session:
 
     def ping(self) -> Json:
         """Ask the server something; raises when it is gone."""
-        return {"server": self.client.get_server_version()}
+        return {"server": self.client.ping_rpc_server()}
 
     # ------------------------------------------------------------------------------------------------ streams
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removal is not interrupted: a second Ctrl-C waits until everything is undone."""
+"""Steps that are not interrupted: a Ctrl-C waits until a removal, or one step inside a namespace, has ended."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ def deferred_interrupts() -> Iterator[None]:
     def remember(number: int, _frame: FrameType | None) -> None:
         pending.append(number)
 
-    handlers: dict[int, Any] = {number: signal.signal(number, remember) for number in _DEFERRED}
+    handlers: dict[signal.Signals, Any] = {}
     try:
+        for number in _DEFERRED:
+            handlers[number] = signal.signal(number, remember)
         yield
     finally:
-        for number, handler in handlers.items():
+        for number, handler in reversed(handlers.items()):  # INT, which raises, last
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        for number in dict.fromkeys(pending):
-            signal.raise_signal(number)
+        for late in dict.fromkeys(pending):
+            signal.raise_signal(late)

@@ -15,7 +15,6 @@ import string
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -124,11 +123,9 @@ class Lab:
         with self._store.lock():
             _make_shared(self._store)
         self.dut_state_dir.mkdir(mode=0o700)
-        with ThreadPoolExecutor(1, thread_name_prefix="keys") as pool:
-            keys = pool.submit(sshd.prepare, self.directory, self.dut_netns)
-            wires.make_namespaces(self.name)
-            wires.make_wires(self.name, self.wires, self.queues)
-            keys.result()
+        wires.make_namespaces(self.name)
+        wires.make_wires(self.name, self.wires, self.queues)
+        sshd.prepare(self.directory, self.dut_netns)
         self._start_sshd()
         split = split_cores(physical_cores(usable_cores()), watch_pauses(usable_cores(), pause_s))
         self.record = replace(self.record, split=split)

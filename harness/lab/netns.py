@@ -32,7 +32,6 @@ _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_SETTLE_S = 5.0
 T = TypeVar("T")
 
 
@@ -56,7 +55,6 @@ class _Inside(threading.Thread, Generic[T]):
         self._enter, self._call = enter, call
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self._done = threading.Event()
 
     def run(self) -> None:
         try:
@@ -64,19 +62,14 @@ class _Inside(threading.Thread, Generic[T]):
             self._result.append(self._call())
         except BaseException as error:  # noqa: BLE001 - handed to the caller by result(), whatever it is
             self._error = error
-        finally:
-            self._done.set()
 
     def result(self) -> T:
-        """Run and return what the call returned, or raise what it raised. An interrupt waits for the thread's end
-        before it goes on: nothing may change in the namespace after this returns."""
-        try:
+        """Run and return what the call returned, or raise what it raised. Interrupts wait for the thread's end: nothing
+        may change in the namespace after this returns, and an exception inside :meth:`threading.Thread.start` can
+        leave the thread waiting for ever."""
+        with deferred_interrupts():
             self.start()
             self.join()
-        except KeyboardInterrupt:
-            with deferred_interrupts():  # bounded: the interrupt may have come before the thread was started at all
-                self._done.wait(_SETTLE_S)
-            raise
         if self._error is not None:
             raise self._error
         return self._result[0]

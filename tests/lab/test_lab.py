@@ -355,23 +355,29 @@ def test_kill_9_of_a_lab_in_use() -> None:
     assert marked_processes("killup") == []
 
 
-@pytest.mark.parametrize("after_s", [None, 0.02, 0.15, 0.3])
-def test_ctrl_c_leaves_nothing(after_s: float | None) -> None:
-    """Interrupted while building, or (None) while in use; a second Ctrl-C does not stop the removal."""
-    maker = start_maker("ctrlc")
+@pytest.mark.parametrize("round_number", range(-1, KILLS))
+def test_ctrl_c_leaves_nothing(round_number: int) -> None:
+    """Interrupted while building, or (-1) while in use; a second Ctrl-C does not stop the removal."""
+    name, chance = f"ctrlc{max(round_number, 0)}", random.Random(SEED + round_number)
+    maker = start_maker(name)
     assert maker.stdout is not None
-    if after_s is None:
+    if round_number < 0:
         assert maker.stdout.readline() == "ready\n", maker.communicate()[1]
     else:
-        time.sleep(after_s)
+        time.sleep(chance.uniform(0.0, 0.4))
     maker.send_signal(signal.SIGINT)
-    time.sleep(0.02)
+    time.sleep(chance.uniform(0.0, 0.05))
     if maker.poll() is None:
         maker.send_signal(signal.SIGINT)
-    _, errors = maker.communicate(timeout=30)
+    try:
+        _, errors = maker.communicate(timeout=30)
+    finally:
+        maker.kill()
+        maker.wait()
+    print(f"seed {SEED}, round {round_number}\n{errors}")
     assert "KeyboardInterrupt" in errors
-    assert leftovers("ctrlc") == []
-    assert marked_processes("ctrlc") == []
+    assert leftovers(name) == []
+    assert marked_processes(name) == []
 
 
 def test_a_persistent_lab_outlives_its_maker_and_ends_with_down() -> None:

@@ -39,6 +39,9 @@ class STLClient(object):
     def get_server_version(self):
         return {"version": "simulated", "mode": "STL"}
 
+    def ping_rpc_server(self):
+        return {"ts": 1.0}
+
     def get_port_info(self, ports):
         return [{"hw_mac": "02:00:00:00:00:%02x" % ports[0], "speed": 10, "driver": "simulated", "link": "UP"}]
 
