@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DUT agent over a real sshd in a lab: deployed, abandoned in every way, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HostError, TestbedError
+from harness.host.agent import start_time
+from harness.host.dut import SshDut
+from harness.host.local import local_dut
+from harness.host.ssh import SshConnection, SshTarget
+from harness.host.tuning import pin_napi
+from harness.lab.lab import Lab
+
+pytestmark = pytest.mark.lab
+
+TTL = "/proc/sys/net/ipv4/ip_default_ttl"
+
+#: A controller that changes things and then waits to be ended from outside.
+CONTROLLER = """
+import sys, time
+from harness.host.dut import SshDut
+from harness.lab.lab import Lab
+
+lab = Lab.open(sys.argv[1])
+dut = SshDut.connect("dut", lab.ssh, virtual=True, state_dir=str(lab.dut_state_dir), lease_s=3)
+dut.set_file("/proc/sys/net/ipv4/ip_default_ttl", "41")
+dut.apply(["ip", "addr", "add", "192.0.2.77/32", "dev", "lo"], ["ip", "addr", "del", "192.0.2.77/32", "dev", "lo"])
+process = dut.spawn(["sh", "-c", "echo up; setsid sleep 600 & wait"], name="victim")
+process.wait_output("up", 10)
+print(process.pid, dut.agent["pid"], flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab.up(wires=1, pause_s=0.1) as lab:
+        yield lab
+
+
+def connect(lab: Lab, **options: object) -> SshDut:
+    return SshDut.connect("dut", lab.ssh, virtual=True, state_dir=str(lab.dut_state_dir), **options)  # type: ignore[arg-type]
+
+
+def inside(lab: Lab, *argv: str) -> str:
+    """What a command prints in the DUT's namespace, not by way of the agent."""
+    done = subprocess.run(lab.exec_argv("dut", argv), capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def controller(lab: Lab) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
+    """A controller in a process of its own that has changed the DUT; with the pids of its victim and its agent."""
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CONTROLLER), lab.name], stdout=subprocess.PIPE,
+                               text=True)
+    assert process.stdout is not None
+    try:
+        victim, agent = map(int, process.stdout.readline().split())
+        assert inside(lab, "cat", TTL) == "41"
+        assert "192.0.2.77" in inside(lab, "ip", "-o", "addr")
+        yield process, victim, agent
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+
+
+def assert_undone(lab: Lab, victim: int) -> None:
+    assert start_time(victim) is None
+    assert inside(lab, "cat", TTL) == "64"
+    assert "192.0.2.77" not in inside(lab, "ip", "-o", "addr")
+    assert inside(lab, "pgrep", "-f", "sleep 600$") == ""
+
+
+def test_a_killed_controller_is_undone(lab: Lab, controller: tuple[subprocess.Popen[str], int, int]) -> None:
+    process, victim, agent = controller
+    process.kill()
+    wait_until(lambda: start_time(agent) is None, 20)
+    assert_undone(lab, victim)
+
+
+def test_a_silent_controller_loses_its_lease(lab: Lab, controller: tuple[subprocess.Popen[str], int, int]) -> None:
+    process, victim, agent = controller
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: start_time(agent) is None, 20)
+    assert_undone(lab, victim)
+
+
+def test_a_killed_agent_is_undone_by_the_next_contact(
+    lab: Lab, controller: tuple[subprocess.Popen[str], int, int],
+) -> None:
+    _, victim, agent = controller
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: start_time(agent) is None, 5)
+    assert start_time(victim) is not None
+    with connect(lab) as dut:
+        assert dut.left_over == (3, [])
+        assert_undone(lab, victim)
+
+
+def test_a_busy_host_says_who_has_it(lab: Lab, controller: tuple[subprocess.Popen[str], int, int]) -> None:
+    process, _, _ = controller
+    begun = time.monotonic()
+    with pytest.raises(TestbedError, match=rf"in use by .*harness pid {process.pid}.* since 20"):
+        connect(lab)
+    assert time.monotonic() - begun > 10  # it was given the time that an ending run needs
+
+
+def test_a_dead_agent_is_an_error_with_a_reason(lab: Lab) -> None:
+    dut = connect(lab)
+    os.kill(int(dut.agent["pid"]), signal.SIGKILL)
+    with pytest.raises(HostError, match=r"the agent ended|the agent is gone"):
+        dut.run(["true"])
+    with pytest.raises(HostError, match="the agent"):
+        dut.read("/proc/version")
+    dut.close()
+
+
+def test_napi_threads_are_pinned_and_come_back(lab: Lab) -> None:
+    ifname = lab.ifnames("dut")[0]
+    with connect(lab) as dut:
+        threads = dut.napi_threads(ifname)
+        assert len(threads) == lab.queues
+        before = {pid: os.sched_getaffinity(pid) for pid in threads.values()}
+        assert pin_napi(dut, ifname, lab.tg_cores, fifo=10) == len(threads)
+        assert all(os.sched_getaffinity(pid) <= set(lab.tg_cores) for pid in threads.values())
+        assert all(os.sched_getscheduler(pid) & 7 == os.SCHED_FIFO for pid in threads.values())
+    assert {pid: os.sched_getaffinity(pid) for pid in threads.values()} == before
+    assert all(os.sched_getscheduler(pid) & 7 == os.SCHED_OTHER for pid in threads.values())
+
+
+def test_counters_and_facts_are_those_of_the_namespace(lab: Lab) -> None:
+    ifname = lab.ifnames("dut")[0]
+    with connect(lab) as dut:
+        before = dut.interface_counters([ifname])[ifname]
+        udp = dut.system_counters()["udp.OutDatagrams"]
+        dut.run([sys.executable, "-c", "import socket; s = socket.socket(2, 2); s.sendto(b'x', ('127.0.0.1', 9))"])
+        assert dut.system_counters()["udp.OutDatagrams"] == udp + 1
+        assert "rx_queue_0_drops" in before
+        facts = dut.facts()
+        assert list(facts["nics"]) == [ifname]
+        assert facts["nics"][ifname]["driver"] == "veth"
+        assert facts["nics"][ifname]["queues"]["rx"] == lab.queues
+        assert facts["cpu"]["cores"] == os.cpu_count()
+        with pytest.raises(HostError, match="no interface nosuch0"):
+            dut.interface_counters(["nosuch0"])
+
+
+def test_no_message_during_sampling(lab: Lab) -> None:
+    with connect(lab) as dut:
+        dut.start_sampling(0.1, lab.dut_cores)
+        sent = dut.system_counters()["tcp.InSegs"]
+        time.sleep(3)  # a heartbeat is due every 2 s
+        received = dut.system_counters()["tcp.InSegs"] - sent
+        sampling = dut.stop_sampling()
+    assert received <= 4  # the two requests themselves
+    assert len(sampling.samples) >= 20
+    assert sampling.samples[-1].ns - sampling.samples[0].ns > 2.9e9
+    assert set(sampling.probe_periods) == set(lab.dut_cores)
+    assert sampling.cost_s < 0.5
+    assert all(core in lab.dut_cores and length >= 250_000 for _, length, core in sampling.pauses)
+
+
+def test_programs_are_built_once(lab: Lab, tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "hello.c").write_text('#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n')
+    (source / "Makefile").write_text("hello: hello.c\n\tcc -o $@ $<\n")
+    cache = tmp_path / "cache"
+    with connect(lab, cache_dir=str(cache)) as dut:
+        path = dut.program(source, "hello")
+        assert dut.run([path]).stdout == "hello\n"
+        built = os.stat(path).st_mtime_ns
+        assert dut.program(source, "hello") == path
+        assert os.stat(path).st_mtime_ns == built
+        (source / "hello.c").write_text("int main(void) { return nothing; }\n")
+        with pytest.raises(HostError, match=r"nothing.*undeclared"):
+            dut.program(source, "hello")
+
+
+def test_ssh_reports_what_went_wrong(lab: Lab, tmp_path: Path) -> None:
+    with SshConnection.open(lab.ssh) as connection:
+        assert connection.run(["printf", "%s", "a 'b' $HOME; true"]).stdout == "a 'b' $HOME; true"
+        assert connection.run(["sh", "-c", "exit 3"], check=False).returncode == 3
+        with pytest.raises(HostError, match="ended with status 3: oops"):
+            connection.run(["sh", "-c", "echo oops >&2; exit 3"])
+        with pytest.raises(HostError, match="not done in time"):
+            connection.run(["sleep", "60"], timeout_s=0.5)
+        with pytest.raises(HostError, match="more than 1048576 bytes"):
+            connection.run(["head", "-c", "3000000", "/dev/zero"])
+        path = connection.deploy(b"content", str(tmp_path / "a b"), "file.txt")
+        assert Path(path).read_bytes() == b"content"
+        assert connection.deploy(b"content", str(tmp_path / "a b"), "file.txt") == path
+    target = SshTarget(lab.ssh.hostname, tmp_path / "none", key_path=lab.ssh.key_path, netns=lab.ssh.netns)
+    with pytest.raises(TestbedError, match="cannot reach"):  # its name is nowhere to be resolved
+        SshConnection.open(target)
+    local = SshTarget("127.0.0.1", tmp_path / "none", key_path=lab.ssh.key_path, netns=lab.ssh.netns)
+    with pytest.raises(TestbedError, match=r"ssh-keyscan -p 22 127\.0\.0\.1"):
+        SshConnection.open(local)
+
+
+def test_a_local_dut_lives_in_a_namespace(lab: Lab) -> None:
+    with local_dut(lab.dut_netns) as dut:
+        dut.set_file(TTL, "33")
+        assert inside(lab, "cat", TTL) == "33"
+        assert list(dut.interface_counters(lab.ifnames("dut"))) == list(lab.ifnames("dut"))
+    assert inside(lab, "cat", TTL) == "64"
