@@ -19,9 +19,10 @@ from harness.host import facts as host_facts
 from harness.host.bootstrap import start_agent
 from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import Completed, CpuSample, Sampling
-from harness.host.link import LEASE_S, AgentLink, AgentRefused, quiet
+from harness.host.link import LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, quiet
 from harness.host.ssh import SshConnection, Target
 
+PROBE_SOURCE = Path(__file__).with_name("probe")
 RUN_DIR, STATE_DIR = "/run/netstack-harness-agent", "/var/lib/netstack-harness-agent"
 CACHE_DIR = "/var/cache/netstack-harness"
 BUILD_S = 300.0
@@ -77,12 +78,13 @@ class AgentDut:
         self.name, self.virtual = name, virtual
         self._link = link
         self._facts: Mapping[str, Any] | None = None
+        self._probe: str | None = None
         self.agent: Mapping[str, Any] = {}
 
-    def greet(self, *, home_cores: Sequence[int], lease_s: float) -> None:
+    def greet(self, *, home_cores: Sequence[int], lease_s: float = LEASE_S, lock_wait_s: float = LOCK_WAIT_S) -> None:
         """Take the host's lock. Raises TestbedError when it is busy or a dead run's changes could not be undone."""
         owner = f"{getpass.getuser()}@{socket.gethostname()} (harness pid {os.getpid()})"
-        self.agent = self._link.hello(owner, home_cores=home_cores, lease_s=lease_s)
+        self.agent = self._link.hello(owner, home_cores=home_cores, lease_s=lease_s, wait_s=lock_wait_s)
 
     @property
     def left_over(self) -> tuple[int, list[str]]:
@@ -188,10 +190,22 @@ class AgentDut:
     def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, probe_period_s: float = 0.0,
                        threads: bool = True) -> None:
         """As the contract says. Heartbeats stop until ``stop_sampling`` (at most TRIAL_QUIET_S). ``probe_period_s`` 0:
-        the shortest of 1, 2 and 4 ms that costs at most 0.4 % of a core on this host. ``threads``: note what ran."""
+        the shortest of 1, 2 and 4 ms that costs at most 0.5 % of a busy core of this host. ``threads``: note
+        what ran."""
         self._link.call("sample_start", period_s=period_s, cores=list(probe_cores), threads=threads,
-                        probe_period_ns=round(probe_period_s * 1e9))
+                        probe_period_ns=round(probe_period_s * 1e9), probe_program=self._probe_program())
         self._link.hush(TRIAL_QUIET_S)
+
+    def _probe_program(self) -> str:
+        """The native pause probe, built on the host; "" (the agent's own, three times as dear) without a compiler."""
+        if self._probe is None:
+            try:
+                self._probe = self.program(PROBE_SOURCE, "pause_probe")
+            except AgentRefused as error:
+                if error.kind != "build":
+                    raise
+                self._probe = ""
+        return self._probe
 
     def stop_sampling(self) -> Sampling:
         answer = self._link.call("sample_stop")
@@ -248,18 +262,20 @@ class SshDut(AgentDut):
 
     @classmethod
     def connect(cls, name: str, target: Target, *, home_cores: Sequence[int] = (), virtual: bool = False,
-                state_dir: str = "", cache_dir: str = CACHE_DIR, lease_s: float = LEASE_S) -> SshDut:
+                state_dir: str = "", cache_dir: str = CACHE_DIR, lease_s: float = LEASE_S,
+                lock_wait_s: float = LOCK_WAIT_S) -> SshDut:
         """Connect, put the agent there, start it, take the host's lock.
 
         ``home_cores``: where the agent itself runs, never cores that stacks are given. ``state_dir``: its journal and
-        lock, where several DUTs share one machine (labs). Raises TestbedError with the remedy.
+        lock, where several DUTs share one machine (labs). ``lock_wait_s``: how long an ending run may keep the host.
+        Raises TestbedError with the remedy.
         """
         with ExitStack() as undo:
             connection = undo.enter_context(SshConnection.open(target))
             channel = start_agent(connection, name, state_dir or RUN_DIR, state_dir or STATE_DIR, cache_dir)
             dut = cls(connection, AgentLink(channel, name), name, virtual=virtual)
             undo.callback(dut.abandon)
-            dut.greet(home_cores=home_cores, lease_s=lease_s)
+            dut.greet(home_cores=home_cores, lease_s=lease_s, lock_wait_s=lock_wait_s)
             undo.pop_all()
         return dut
 

@@ -43,7 +43,7 @@ def test_serves_under_every_interpreter(start_agent, any_python, tmp_path):
     pid = agent.ok("spawn", argv=["sh", "-c", "echo up; exec sleep 60"], name="p", cores=[], env={"A": "b"})
     assert agent.ok("wait", pid=pid, pattern="^up$", timeout_s=10) == "up"
     agent.ok("sample_start", period_s=0.05, cores=[min(os.sched_getaffinity(0))], probe_period_ns=4000000,
-             threads=True)
+             probe_program="", threads=True)
     time.sleep(0.2)
     sampled = agent.ok("sample_stop")
     assert len(sampled["samples"]) >= 3
@@ -420,7 +420,7 @@ def test_counters_of_the_loopback(agent):
 def test_sampling_is_one_at_a_time_and_tells_its_cost(agent):
     core = min(os.sched_getaffinity(0))
     assert agent.ask("sample_stop")["error"]["kind"] == "bad-request"
-    args = {"period_s": 0.05, "cores": [core], "probe_period_ns": 0, "threads": True}
+    args = {"period_s": 0.05, "cores": [core], "probe_period_ns": 0, "probe_program": "", "threads": True}
     info = agent.ok("sample_start", **args)["probes"][0]
     assert info["period_ns"] in agent_file.PROBE_PERIODS_NS
     assert agent.ask("sample_start", **args)["error"]["kind"] == "bad-request"
@@ -438,9 +438,11 @@ def test_sampling_is_one_at_a_time_and_tells_its_cost(agent):
 
 
 def test_a_probe_of_a_core_that_does_not_exist(agent):
-    error = agent.ask("sample_start", period_s=1, cores=[60000], probe_period_ns=0, threads=False)["error"]
+    args = {"period_s": 1, "probe_period_ns": 0, "probe_program": "", "threads": False}
+    error = agent.ask("sample_start", cores=[60000], **args)["error"]
     assert "pause probe of core 60000" in error["message"]
-    assert agent.ok("sample_start", period_s=1, cores=[], probe_period_ns=0, threads=False) == {"probes": []}
+    assert agent.ok("sample_start", cores=[], **args) == {"probes": []}
+    assert agent.ok("sample_stop")["probes"] == []
 
 
 def test_the_undo_mode_replays_and_ends(start_agent, tmp_path):
