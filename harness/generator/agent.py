@@ -27,8 +27,8 @@ Json = Dict[str, Any]
 MAX_LINE = 64 * 1024 * 1024
 #: Latency groups start here, so that a human reading the server's statistics knows them.
 LATENCY_PG = 1000
-#: Latency frames and stragglers are given this long after the traffic has ended, at least (seconds).
-SETTLE_S = 0.02
+#: Counters are read once what was received has stood still this long; frames may wait in a queue of the DUT (seconds).
+STILL_S, STILL_DEADLINE_S = 0.02, 2.0
 
 
 class UsageError(Exception):
@@ -74,7 +74,6 @@ class Session:
         self.ports = [int(p) for p in params["ports"]]
         self.latency: Dict[int, Json] = {}
         self.tx_ports: List[int] = []
-        self.settle_s = float(params.get("settle_s", SETTLE_S))
         self.client = self.api.STLClient(
             username=str(params.get("user", "harness")), server=params["server"],
             sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
@@ -161,20 +160,26 @@ class Session:
         started = time.monotonic()
         self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True)
         time.sleep(max(0.0, duration - (time.monotonic() - started)))
-        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
-                                    rx_delay_ms=int(self.settle_s * 1000))
+        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20), rx_delay_ms=0)
         ended = time.monotonic()
-        after = self.port_counters()
-        return {"asked_s": duration, "real_s": self.real_seconds(ended - started),
+        after = self.settled()
+        return {"asked_s": duration, "real_s": ended - started,
                 "started_ns": int(started * 1e9), "ended_ns": int(ended * 1e9),
                 "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
                 "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
                 "reports": self.raw("x_get_reports", {}) if self.kind == "stl" else [],
                 "utilisation": self.utilisation()}
 
-    def real_seconds(self, waited: float) -> float:
-        """How long sending took, less the settling time that ``wait_on_traffic`` adds."""
-        return max(0.0, waited - self.settle_s)
+    def settled(self) -> Dict[int, Json]:
+        """The counters, once nothing more arrives; read at most until the deadline."""
+        deadline = time.monotonic() + STILL_DEADLINE_S
+        counters = self.port_counters()
+        while time.monotonic() < deadline:
+            time.sleep(STILL_S)
+            last, counters = counters, self.port_counters()
+            if all(counters[port]["ipackets"] == last[port]["ipackets"] for port in self.ports):
+                break
+        return counters
 
     def queue_full(self) -> int:
         """TRex's count of transmit attempts on a full queue."""

@@ -178,5 +178,5 @@ def _self_report(raw: Mapping[str, Any]) -> SelfReport:
     return SelfReport(
         asked_s=float(raw["asked_s"]), real_s=float(raw["real_s"]), started_ns=int(raw["started_ns"]),
         ended_ns=int(raw["ended_ns"]), utilisation=utilisation, queue_full=int(raw["queue_full"]), pauses=pauses,
-        extra={"cores": reports},
+        extra={"cores": reports, "receive_drops": {port: int(c.get("ierrors", 0)) for port, c in raw["ports"].items()}},
     )

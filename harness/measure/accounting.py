@@ -25,12 +25,8 @@ TG_RECEIVE = "generator receive"
 
 #: Receive side of a port: the ring was full. veth counts per queue (lab-facts.md); NIC drivers under other names.
 _RX_RING = (r"rx_queue_\d+_drops", r"rx_missed_errors", r"rx_out_of_buffer", r"rx_fifo_errors", r"imissed")
-#: Transmit side: frames the DUT handed to a full ring towards the generator.
-_TX_RING = (
-    (r"tx_queue_\d+_xdp_xmit_errors",),
-    (r"rx_queue_\d+_xdp_tx_errors",),
-    (r"tx_dropped",),
-)
+#: Transmit side: frames the DUT handed to a full ring towards the generator. veth's tx_dropped holds those of XDP too.
+_TX_RING = (r"tx_dropped", r"rx_queue_\d+_xdp_tx_errors", r"tx_queue_\d+_xdp_xmit_errors")
 
 
 @dataclass
@@ -62,7 +58,7 @@ def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult) -
     for name, counters in after.dut.items():
         changes = rise(before.dut.get(name, {}), counters)
         places[DUT_RING] += _first(changes, _RX_RING)
-        places[RETURN] = places.get(RETURN, 0) + sum(_first(changes, group) for group in _TX_RING)
+        places[RETURN] = places.get(RETURN, 0) + _first(changes, _TX_RING)
     system = rise(before.system, after.system)
     places[BACKLOG] = sum(v for k, v in system.items() if re.fullmatch(r"softnet\.\d+\.dropped", k))
     stack = rise(before.stack, after.stack)
@@ -71,6 +67,5 @@ def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult) -
     places[NO_SOCKET] = system.get("udp.NoPorts", 0)
     for place, count in stack.items():
         places[place] = places.get(place, 0) + count
-    ports = traffic.report.extra.get("generator_rx_drops", {})
-    places[TG_RECEIVE] = sum(ports.values())
+    places[TG_RECEIVE] = sum(traffic.report.extra.get("receive_drops", {}).values())
     return {place: count for place, count in places.items() if count}

@@ -196,7 +196,7 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
                           for at in loads if at.cycles is not None})
         notes.append(f"Cycles per packet: {'; '.join(sources)}.")
     if loads and not has_cycles(loads):
-        notes.append("Cost in core-% per kpps: busy time of the given cores ÷ forwarding rate.")
+        notes.append("Cost in core-%/kpps: busy time of the given cores ÷ forwarding rate.")
     polling = {at.polls_source for at in loads if at.polls_source}
     if any(p.polls for p in points):
         source = f" ({'; '.join(one_line(text, 60) for text in sorted(polling))})" if polling else ""
@@ -293,7 +293,7 @@ def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
         return Cell(MISSING, (), "no frame was forwarded at this load")
     cost = at.busy_cores.median * 100 / (forwarding / 1000)
     also = (f"{rounded(at.cycles.median)} cycles",) if at.cycles is not None else ()
-    return Cell(significant(cost), ("core-% per kpps", *also, *polls))
+    return Cell(significant(cost), ("core-%/kpps", *also, *polls))
 
 
 def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -118,10 +119,14 @@ def _point(axes: Axes, point: PointSummary, name: PointName, unit: Unit, top: fl
     if narrow:
         axes.text(0, top - 7, one_line(f"{name.label}, {cores}", 36), va="center", fontsize=12, fontweight="bold")
     else:
+        lines = wrap(name.label, 22, max_lines=2, placeholder="…") or [""]
         middle = top + 1.5 * _BAR + _GAP / 2
-        axes.text(-0.075, middle - 8, one_line(name.label, 28), ha="right", va="center", fontsize=12.5,
-                  fontweight="bold", transform=transform)
-        axes.text(-0.075, middle + 9, cores, ha="right", va="center", fontsize=11, color=MUTED, transform=transform)
+        first = middle - 8 * len(lines)
+        for index, line in enumerate(lines):
+            axes.text(-0.075, first + 16 * index, line, ha="right", va="center", fontsize=12.5, fontweight="bold",
+                      transform=transform)
+        axes.text(-0.075, first + 16 * len(lines) + 1, cores, ha="right", va="center", fontsize=11, color=MUTED,
+                  transform=transform)
     if point.status in ("failed", "skipped", "missing"):
         word = "not reached" if point.status == "missing" else point.status
         text = one_line(f"{word}: {point.reason}", 46 if narrow else 88)

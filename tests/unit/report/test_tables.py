@@ -80,7 +80,7 @@ def test_polling_is_never_a_plain_percentage(summary: SummaryTable) -> None:
 
 
 def test_one_kind_of_cost_in_a_column(summary: SummaryTable, points: Points, names: dict[str, PointName]) -> None:
-    assert {row.cells[7].subs[0] for row in summary.rows if not row.nothing} == {"core-% per kpps"}
+    assert {row.cells[7].subs[0] for row in summary.rows if not row.nothing} == {"core-%/kpps"}
     kernel = summary_table(points[:3], names, 0.005)
     assert {row.cells[7].subs[0] for row in kernel.rows} == {"cycles"}
     assert any("time x nominal frequency" in note for note in kernel.notes)
