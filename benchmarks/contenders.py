@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ FLOWS = 1000
 #: Far above what one core can send: the schedule never makes it wait.
 FULL_SPEED_PPS = 50e6
 _HUGEPAGES = 64
+_SEND_BUFFER = 8 << 20
 _READY_S = 30.0
 
 #: Reads (offered, refused) frames since some fixed moment.
@@ -80,9 +81,24 @@ def _trafgen(wire: BenchWire) -> Iterator[Counter]:
     with tempfile.NamedTemporaryFile("w", suffix=".cfg") as config:
         config.write("{ " + fields + " }\n")
         config.flush()
-        argv = ["trafgen", "-o", TX, "-c", config.name, "-P", "1", "-Q", "-C", "-q"]
-        with _program(wire, argv) as count:
+        argv = ["trafgen", "-o", TX, "-c", config.name, "-P", "1", "-Q", "-C"]
+        with _send_buffers(), _program(wire, argv) as count:
             yield count
+
+
+@contextmanager
+def _send_buffers() -> Iterator[None]:
+    """Room for a full veth ring in a socket's send buffer: trafgen ends when it is exceeded, and cannot raise the
+    limit itself inside a namespace. The old values are back afterwards."""
+    limits = [Path(f"/proc/sys/net/core/wmem_{name}") for name in ("max", "default")]
+    before = [limit.read_text() for limit in limits]
+    try:
+        for limit, value in zip(limits, before, strict=True):
+            limit.write_text(str(max(int(value), _SEND_BUFFER)))
+        yield
+    finally:
+        for limit, value in zip(limits, before, strict=True):
+            limit.write_text(value)
 
 
 @contextmanager
@@ -143,7 +159,8 @@ def _favour(pid: int, core: int) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     for number, patience in ((signal.SIGINT, 10.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
-        process.send_signal(number)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
         try:
             process.wait(patience)
             return

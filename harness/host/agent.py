@@ -222,8 +222,8 @@ def write_value(path: str, value: str) -> None:
     """Write a whole value in one system call, as sysctl and sysfs files demand."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (0 if is_kernel_file(path) else os.O_TRUNC))
     try:
-        data = value.encode()
-        if os.write(fd, data) != len(data):
+        data = value.encode() or (b"\n" if is_kernel_file(path) else b"")
+        if data and os.write(fd, data) != len(data):
             raise AgentError("%s took only a part of the value" % path)
     finally:
         os.close(fd)
@@ -1351,6 +1351,7 @@ class Host:
         self._everywhere = os.sched_getaffinity(0)
         self._home = set(home_cores) & self._everywhere or self._everywhere
         os.sched_setaffinity(0, self._home)
+        self._given_up = None  # type: Any
         self._sampler = None  # type: Optional[Sampler]
         self._probes = {}  # type: Dict[Tuple[int, int, str], Probe]
 
@@ -1369,6 +1370,16 @@ class Host:
             yield
         finally:
             os.sched_setaffinity(0, self._home)
+
+    def cancel(self, number: Any) -> None:
+        """The controller gave up on this request: end what it is doing, also when it has not begun yet."""
+        self._given_up = number
+        self.cancelled.set()
+
+    def begin(self, number: Any) -> None:
+        """A request begins; a cancellation of an earlier one is not its own."""
+        if not self.closing and self._given_up != number:
+            self.cancelled.clear()
 
     # -- commands and files
 
@@ -1554,11 +1565,15 @@ class Host:
         keys = [(core, probe_period_ns, probe_program) for core in cores]
         for key in [key for key in self._probes if key not in keys or not self._probes[key].alive()]:
             self._probes.pop(key).close()
-        for key in keys:
-            if key not in self._probes:
-                with self._off_home():
-                    self._probes[key] = Probe(*key)
-        self._sampler = Sampler(period_s, [self._probes[key] for key in keys], threads)
+        try:
+            for key in keys:
+                if key not in self._probes:
+                    with self._off_home():
+                        self._probes[key] = Probe(*key)
+            self._sampler = Sampler(period_s, [self._probes[key] for key in keys], threads)
+        except (AgentError, OSError):
+            self._end_probes()  # some may be watching already
+            raise
         return {"probes": [self._probes[key].info for key in keys]}
 
     def op_sample_stop(self) -> Json:
@@ -1567,9 +1582,15 @@ class Host:
         sampler, self._sampler = self._sampler, None
         try:
             return sampler.stop()
-        except AgentError:
+        except (AgentError, OSError):
             sampler.close()
+            self._end_probes()
             raise
+
+    def _end_probes(self) -> None:
+        for probe in self._probes.values():
+            probe.close()
+        self._probes.clear()
 
     def op_extend(self, seconds: float) -> None:
         self.extended_until = time.monotonic() + seconds
@@ -1602,9 +1623,7 @@ class Host:
         if self._sampler is not None:
             self._sampler.close()
             self._sampler = None
-        for probe in self._probes.values():
-            probe.close()
-        self._probes.clear()
+        self._end_probes()
         self.places.log("ended: %s; undid %d changes, %d failed" % (reason, left, len(failures)))
         return failures
 
@@ -1750,7 +1769,7 @@ class Server:
         except AgentError as error:
             number, op, args, problem = None, "", {}, error
         if op == "cancel":
-            host.cancelled.set()
+            host.cancel(number)
         elif op != "beat":
             try:
                 self._requests.put_nowait((number, op, args, problem))
@@ -1760,14 +1779,13 @@ class Server:
     def _work(self, host: Host) -> None:
         while True:
             number, op, args, problem = self._requests.get()
+            host.begin(number)
             try:
                 if problem is not None:
                     raise problem
                 answer = {"id": number, "ok": self._serve_one(host, op, args)}  # type: Json
             except (AgentError, OSError, subprocess.SubprocessError, tarfile.TarError, ValueError) as error:
                 answer = {"id": number, "error": {"kind": getattr(error, "kind", "failed"), "message": str(error)}}
-            if not host.closing:
-                host.cancelled.clear()
             try:
                 self._reply(answer)
             except OSError:
@@ -1812,8 +1830,8 @@ def main(argv: Sequence[str]) -> int:
         places = Places(*rest)
         if mode == "undo":
             return undo_main(places)
-        if os.getsid(0) != os.getpid():
-            os.setsid()
+        if os.getpgrp() != os.getpid():
+            os.setsid()  # a leader of a group has been given one
         return Server(places).serve()
     except (AgentError, OSError) as error:
         sys.stderr.write("%s\n" % error)

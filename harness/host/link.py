@@ -126,7 +126,7 @@ class AgentLink:
 
     def _cancel(self, op: str) -> None:
         """The user pressed Ctrl-C: end what the agent is doing, so that undoing can begin at once."""
-        self._send({"op": "cancel"})
+        self._send({"op": "cancel", "id": self._number})
         with contextlib.suppress(HostError):  # not answered: the next call says so, and the lease ends by itself
             self._answer(op, 10.0)
 

@@ -15,6 +15,7 @@ from MLRsearch import (
 )
 
 from harness.errors import MeasurementError
+from harness.measure.verdicts import SHORTFALL
 from harness.plan import SearchSettings
 from harness.records import Bound, Trial, Verdict
 
@@ -35,8 +36,8 @@ class SearchResult:
 class _Measurer(AbstractMeasurer):  # type: ignore[misc]
     """Hands MLRsearch the offered and lost counts of each trial.
 
-    Frames that the generator could not send (for other reasons than a pause) count as intended: MLRsearch then takes
-    the load for too high, so a load beyond the generator is never an NDR.
+    A generator that fell short (by more than the verdict ``generator-limited`` forgives, and not for a pause) counts as
+    loss: MLRsearch then takes the load for too high, so a load beyond the generator is never an NDR.
     """
 
     def __init__(self, measure: Measure, result: SearchResult, report: Callable[[], None]) -> None:
@@ -46,12 +47,18 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
         trial = self._measure(intended_duration, intended_load)
         self._result.trials.append(trial)
         self._report()
-        asked = sum(d.asked for d in trial.directions)
-        stalled = sum(d.skipped.get("stall", 0) for d in trial.directions)
         return MeasurementResult(
             intended_duration=intended_duration, intended_load=intended_load, offered_count=trial.sent,
-            loss_count=worst_loss(trial), intended_count=max(trial.sent, asked - stalled),
+            loss_count=worst_loss(trial), intended_count=trial.sent + shortfall(trial),
         )
+
+
+def shortfall(trial: Trial) -> int:
+    """Frames asked for and not sent, pauses excepted; 0 when they are too few for ``generator-limited``."""
+    asked = sum(d.asked for d in trial.directions)
+    stalled = sum(d.skipped.get("stall", 0) for d in trial.directions)
+    short = asked - stalled - trial.sent
+    return short if short > SHORTFALL * asked else 0
 
 
 def worst_loss(trial: Trial) -> int:
@@ -133,14 +140,20 @@ def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchRe
     )
 
 
+def _meets(trial: Trial, loss_ratio: float) -> bool:
+    """What MLRsearch makes of the counts it is given."""
+    short = shortfall(trial)
+    return worst_loss(trial) + short <= loss_ratio * (trial.sent + short)
+
+
 Bracket = tuple[float | None, float | None]
 
 
 def bounds_so_far(trials: Sequence[Trial], loss_ratio: float, min_duration_s: float) -> Bracket:
     """(highest load that met the goal below the lowest that failed it, that lowest) among trials of full length."""
     full = [t for t in trials if t.duration_s >= min_duration_s * 0.999 and t.sent]
-    upper = min((t.asked_pps for t in full if worst_loss(t) > loss_ratio * t.sent), default=None)
-    good = [t.asked_pps for t in full if worst_loss(t) <= loss_ratio * t.sent]
+    upper = min((t.asked_pps for t in full if not _meets(t, loss_ratio)), default=None)
+    good = [t.asked_pps for t in full if _meets(t, loss_ratio)]
     return max((load for load in good if upper is None or load < upper), default=None), upper
 
 

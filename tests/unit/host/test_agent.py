@@ -134,13 +134,14 @@ def test_run_fails_with_its_reason(agent, argv, limit, kind, text):
     assert agent.ok("exists", path="/") is True
 
 
-def test_cancel_ends_the_running_command(agent):
+def test_cancel_ends_the_running_command_and_no_other(agent):
     begun = time.monotonic()
     agent.send(b'{"id": 1, "op": "run", "args": {"argv": ["sleep", "60"], "timeout_s": 100, "stdin": ""}}\n')
-    agent.send(b'{"op": "cancel"}\n')
+    agent.send(b'{"op": "cancel", "id": 1}\n')
     assert agent.receive()["error"]["kind"] == "cancelled"
     assert time.monotonic() - begun < 10
-    assert agent.ok("run", argv=["true"], timeout_s=5, stdin="")["returncode"] == 0
+    agent.send(b'{"op": "cancel", "id": 1}\n')
+    assert agent.ok("run", argv=["sleep", "0.2"], timeout_s=5, stdin="")["returncode"] == 0
 
 
 # -- processes
