@@ -169,8 +169,9 @@ class Trial(_Record):
 
 
 class Bound(_Record):
-    """A searched rate: ``pps`` forwarding rate per direction at the found load, ``load_pps`` that load (the relevant
-    lower bound), ``upper_pps`` the upper bound, None with ``reason`` when the search found none."""
+    """A searched rate, as measured by the trials at the search's lower bound: ``pps`` was forwarded per direction,
+    ``load_pps`` was offered (sent, not asked for); ``upper_pps``: the lowest load that failed. None with ``reason``
+    when the search found none."""
 
     pps: float | None
     load_pps: float | None

@@ -526,6 +526,7 @@ class Process:
                 self._eof = not data
                 self._lock.notify_all()
             if not data:
+                self.child.stdout.close()
                 return
 
     def tail(self, count: int) -> str:

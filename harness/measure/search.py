@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from MLRsearch import (
     AbstractMeasurer,
     Config,
+    GoalResult,
     MeasurementResult,
     MultipleLossRatioSearch,
     SearchGoal,
@@ -80,7 +81,7 @@ def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watc
         except RuntimeError as error:  # MLRsearch's only type: time is up
             raise MeasurementError(f"the search ended without a result: {error}") from error
         for name, goal in goals.items():
-            result.bounds[name] = _bound(found[goal], max_load_pps, settings.min_load_pps)
+            result.bounds[name] = _bound(found[goal], result.trials, settings, max_load_pps)
     if "mrr" in settings.goals:
         result.bounds["mrr"] = _mrr(measure, settings.trial_s, max_load_pps, result)
     return result
@@ -108,23 +109,27 @@ def _config(settings: SearchSettings, goals: dict[str, SearchGoal], max_load_pps
     return config
 
 
-def _bound(found: object, max_load_pps: float, min_load_pps: float) -> Bound:
-    lower = getattr(found, "relevant_lower_bound", None)
-    upper = getattr(found, "relevant_upper_bound", None)
+def _bound(found: GoalResult, trials: Sequence[Trial], settings: SearchSettings, max_load_pps: float) -> Bound:
+    """The relevant bounds as rates that were measured: offered and forwarded by the trials that decided them."""
+    lower, upper = found.relevant_lower_bound, found.relevant_upper_bound
+    upper_pps = None if upper is None else float(upper)
     if lower is None:
-        return Bound(
-            pps=None, load_pps=None, upper_pps=None if upper is None else float(upper),
-            reason=f"losses above the goal at every load down to {min_load_pps:,.0f} pps",
-        )
+        reason = f"losses above the goal at every load down to {settings.min_load_pps:,.0f} pps"
+        return Bound(pps=None, load_pps=None, upper_pps=upper_pps, reason=reason)
+    at = [t for t in trials if abs(t.asked_pps - float(lower)) < 1e-3 and t.duration_s >= settings.trial_s * 0.999]
     verdicts, reason = [], ""
     if upper is None:
         verdicts.append(Verdict.GENERATOR_LIMITED)
         reason = f"no upper bound up to {max_load_pps:,.0f} pps, the most the generator or the wire can carry"
-    throughput = getattr(found, "conditional_throughput", None)
-    return Bound(
-        pps=float(lower) if throughput is None else float(throughput), load_pps=float(lower),
-        upper_pps=None if upper is None else float(upper), reason=reason, verdicts=verdicts,
-    )
+    return _measured(at, upper_pps, reason, verdicts)
+
+
+def _measured(at: Sequence[Trial], upper_pps: float | None, reason: str = "", verdicts: Sequence[Verdict] = (),
+              ) -> Bound:
+    """Of several trials at the load the least favourable: what was forwarded, what was sent, the loss."""
+    worst = max(at, key=lambda t: t.loss_ratio or 0.0)
+    return Bound(pps=worst.forwarding_pps, load_pps=worst.offered_pps, upper_pps=upper_pps,
+                 loss_ratio=worst.loss_ratio, reason=reason, verdicts=list(verdicts))
 
 
 def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchResult) -> Bound:
@@ -163,8 +168,7 @@ def raw_bound(first_attempts: Sequence[Trial], loss_ratio: float, trial_s: float
     if lower is None:
         return Bound(pps=None, load_pps=None, upper_pps=upper, reason="no first attempt of full length met the goal")
     at = [t for t in first_attempts if t.asked_pps == lower and t.duration_s >= trial_s * 0.999]
-    return Bound(pps=min(t.forwarding_pps for t in at), load_pps=lower, upper_pps=upper,
-                 loss_ratio=max(t.loss_ratio or 0.0 for t in at))
+    return _measured(at, upper)
 
 
 def _tell(watch: Watch, goals: dict[str, SearchGoal], trials: Sequence[Trial]) -> None:

@@ -29,11 +29,8 @@ from .session import RunningTestpmd
 PROGRAM = "dpdk-testpmd"
 #: Drivers through which DPDK reaches a PCI device; the last two share it with the kernel.
 PCI_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "mlx5_core", "mlx4_core")
-#: From here on an AF_XDP socket in copy mode cannot poll its device itself: its NAPI id stays 0.
-NO_COPY_BUSY_POLL = (6, 14)
-BUSY_BUDGET = 64
-#: With busy polling, as the kernel's documentation of AF_XDP advises: polls before interrupts come back, and ns.
-DEFER_HARD_IRQS, GRO_FLUSH_NS = "2", "200000"
+#: Empty polls after which a device goes back to interrupts, while ``coalesce_us`` paces it.
+DEFER_HARD_IRQS = "2"
 RELEASE_S = 5.0
 HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 RUNTIME_DIR = "/var/run/dpdk"
@@ -60,11 +57,18 @@ class DpdkParams(StackParams):
     descriptors: int = Field(0, ge=0, le=8192, description="entries of each ring; 0: the driver's own choice")
     mbufs: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers of the pool")
     busy_budget: int = Field(
-        -1,
-        ge=-1,
+        64,
+        ge=0,
         le=1024,
-        description="af_xdp: frames for which a poll may drive the device itself (preferred busy polling); 0: the"
-        " kernel delivers; -1: 64 where the kernel can do it, else 0",
+        description="af_xdp: frames for which a poll may drive the device itself (preferred busy polling); 0: off. In copy"
+        " mode it has no effect from kernel 6.14 on",
+    )
+    coalesce_us: int = Field(
+        50,
+        ge=0,
+        le=10_000,
+        description="af_xdp, af_packet: microseconds between two looks of the kernel at the device (gro_flush_timeout), so"
+        " that its NAPI thread and the polling thread share a core in short turns; 0: leave the host's setting",
     )
     hugepages: Literal["auto", "yes", "no"] = Field(
         "auto", description="2 MiB hugepages for DPDK's memory; auto: on hosts yes, on a virtual wire no"
@@ -100,15 +104,6 @@ def parse_cpu_list(text: str) -> list[int]:
 def main_core(online: str, given: tuple[int, ...]) -> int:
     """Where the thread that waits for commands goes: the first core that does no work, or the first there is."""
     return next((core for core in parse_cpu_list(online) if core not in given), given[0])
-
-
-def busy_budget_of(params: DpdkParams, dut: Dut) -> int:
-    """The busy polling budget for ``-1``: see NO_COPY_BUSY_POLL; interfaces of virtual wires only know copy mode."""
-    if params.busy_budget >= 0:
-        return params.busy_budget
-    release = re.match(r"(\d+)\.(\d+)", dut.read("/proc/sys/kernel/osrelease"))
-    old = release is not None and (int(release[1]), int(release[2])) < NO_COPY_BUSY_POLL
-    return BUSY_BUDGET if old or not dut.virtual else 0
 
 
 class Dpdk(Stack):
@@ -197,7 +192,7 @@ def _prepare(dut: Dut, point: PointPlan, params: DpdkParams) -> tuple[Layout, st
         set_up_ports(dut, point)
         interrupts_on_cores(dut, point)
         for port in ports:
-            _restore_port(dut, port.ifname)
+            _prepare_port(dut, port.ifname, params.coalesce_us)
         if driver == "af_xdp":
             devices, queues, degraded = _af_xdp(dut, ports, params)
         else:
@@ -213,11 +208,8 @@ def _prepare(dut: Dut, point: PointPlan, params: DpdkParams) -> tuple[Layout, st
 
 def _af_xdp(dut: Dut, ports: list[PortPlan], params: DpdkParams) -> tuple[tuple[str, ...], int, str]:
     """One device a queue, so one queue a device."""
-    budget = busy_budget_of(params, dut)
-    for port in ports if budget else ():
-        dut.set_file(f"/sys/class/net/{port.ifname}/napi_defer_hard_irqs", DEFER_HARD_IRQS)
-        dut.set_file(f"/sys/class/net/{port.ifname}/gro_flush_timeout", GRO_FLUSH_NS)
-    devices = af_xdp_devices([(port.ifname, params.rxq or queues_of(dut, port.ifname)) for port in ports], budget)
+    queues = [(port.ifname, params.rxq or queues_of(dut, port.ifname)) for port in ports]
+    devices = af_xdp_devices(queues, params.busy_budget)
     if dut.virtual:
         return devices, 1, "AF_XDP copy mode on a virtual wire; the polling thread and NAPI share the core"
     return devices, 1, "AF_XDP through the kernel's driver, not DPDK's own"
@@ -235,8 +227,12 @@ def _af_packet(dut: Dut, ports: list[PortPlan], queues: int) -> tuple[str, ...]:
     return af_packet_devices([port.ifname for port in ports], queues)
 
 
-def _restore_port(dut: Dut, ifname: str) -> None:
-    """What testpmd leaves on an interface: promiscuous mode always, its XDP program when it is killed."""
+def _prepare_port(dut: Dut, ifname: str, coalesce_us: int) -> None:
+    """Pace the kernel's part of the work, and arrange for the undoing of what testpmd leaves on an interface:
+    promiscuous mode always, its XDP program when it is killed."""
+    if coalesce_us:
+        dut.set_file(f"/sys/class/net/{ifname}/napi_defer_hard_irqs", DEFER_HARD_IRQS)
+        dut.set_file(f"/sys/class/net/{ifname}/gro_flush_timeout", str(coalesce_us * 1000))
     undo = ["ip", "link", "set", "dev", ifname]
     if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & IFF_PROMISC:
         undo += ["promisc", "off"]
