@@ -39,7 +39,7 @@ from harness.generator.xdpgen.dataplane_process import (
     Op,
 )
 from harness.generator.xdpgen.interfaces import port_info
-from harness.generator.xdpgen.readings import core_report, latency_counters
+from harness.generator.xdpgen.readings import LatencyState, core_report, latency_counters
 from harness.generator.xdpgen.shares import Share, padded, shares_of
 
 NEVER = 2**64 - 1
@@ -249,7 +249,7 @@ class NativeDataplane:
         slot = self._slot(group)
         if slot >= LATENCY_GROUPS:
             raise GeneratorError(f"packet group {group} was not opened for latency")
-        states = list(LATENCY_STATE.iter_unpack(self._process.ask(Op.LATENCY, slot)))
+        states = [LatencyState(*raw) for raw in LATENCY_STATE.iter_unpack(self._process.ask(Op.LATENCY, slot))]
         return latency_counters(states, self._process.histogram(slot), time.monotonic_ns())
 
     def reports(self) -> list[CoreReport]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,41 +34,66 @@ def error_edge(bucket: int) -> int:
     return _FINE_BUCKETS * _FINE_NS << (bucket - _FINE_BUCKETS + 1)
 
 
-def latency_counters(
-    states: Sequence[tuple[int, ...]], histogram: npt.NDArray[np.uint64], now_ns: int
-) -> LatencyCounters:
-    """Merge the states of a group's indices (one for each sending core; ``struct latency_state``).
+class LatencyState(NamedTuple):
+    """``struct latency_state``: one index on the wire. Times in ns; ``jitter16`` is sixteen times the jitter."""
+
+    lock: int = 0
+    expected: int = 0
+    open: int = 0
+    generation: int = 0
+    pad: int = 0
+    pad2: int = 0
+    received: int = 0
+    dropped: int = 0
+    out_of_order: int = 0
+    duplicate: int = 0
+    too_high: int = 0
+    too_low: int = 0
+    min: int = 0
+    max: int = 0
+    sum: int = 0
+    transit: int = 0
+    jitter16: int = 0
+    period_start: int = 0
+    period_count: int = 0
+    period_sum: int = 0
+    period_max: int = 0
+    average: int = 0
+    last_max: int = 0
+    periods: int = 0
+
+
+def latency_counters(states: Sequence[LatencyState], histogram: npt.NDArray[np.uint64], now_ns: int) -> LatencyCounters:
+    """Merge the states of a group's indices, one for each sending core.
 
     Jitter and the smoothed mean are weighted by frames; maxima are the largest.
     """
-    merged = LatencyCounters()
-    seen = [state for state in states if state[6]]
-    for state in states:
-        received, dropped, out_of_order, duplicate, high, low = state[6:12]
-        merged.received += received
-        merged.dropped += dropped
-        merged.out_of_order += out_of_order
-        merged.duplicate += duplicate
-        merged.seq_too_high += high
-        merged.seq_too_low += low
-        merged.sum_ns += state[14]
+    merged = LatencyCounters(
+        received=sum(state.received for state in states),
+        dropped=sum(state.dropped for state in states),
+        out_of_order=sum(state.out_of_order for state in states),
+        duplicate=sum(state.duplicate for state in states),
+        seq_too_high=sum(state.too_high for state in states),
+        seq_too_low=sum(state.too_low for state in states),
+        sum_ns=sum(state.sum for state in states),
+        histogram=[(bucket_floor(int(b)), int(histogram[b])) for b in np.flatnonzero(histogram)],
+    )
+    seen = [state for state in states if state.received]
     if seen:
-        merged.min_ns = min(state[12] for state in seen)
-        merged.max_ns = max(state[13] for state in seen)
-        merged.jitter_ns = sum(state[16] / 16 * state[6] for state in seen) / merged.received
-        merged.average_ns = sum(_period(state, now_ns)[0] * state[6] for state in seen) / merged.received
+        merged.min_ns = min(state.min for state in seen)
+        merged.max_ns = max(state.max for state in seen)
+        merged.jitter_ns = sum(state.jitter16 / 16 * state.received for state in seen) / merged.received
+        merged.average_ns = sum(_period(state, now_ns)[0] * state.received for state in seen) / merged.received
         merged.last_max_ns = max(_period(state, now_ns)[1] for state in seen)
-    merged.histogram = [(bucket_floor(int(b)), int(histogram[b])) for b in np.flatnonzero(histogram)]
     return merged
 
 
-def _period(state: tuple[int, ...], now_ns: int) -> tuple[float, int]:
+def _period(state: LatencyState, now_ns: int) -> tuple[float, int]:
     """(smoothed mean, last maximum); the receiving program closes a period only when a frame arrives after it."""
-    start, count, total, largest, average, last_max, periods = state[17:24]
-    if not count or now_ns - start < PERIOD_NS:
-        return average, last_max
-    mean = total / count
-    return ((average + mean) / 2 if periods else mean), largest
+    if not state.period_count or now_ns - state.period_start < PERIOD_NS:
+        return state.average, state.last_max
+    mean = state.period_sum / state.period_count
+    return ((state.average + mean) / 2 if state.periods else mean), state.period_max
 
 
 def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
