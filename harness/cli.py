@@ -375,11 +375,11 @@ def results_show(name: str, results: Path, as_json: bool) -> int:
 @_results
 def results_export(names: tuple[str, ...], output: Path | None, results: Path) -> int:
     """Write every trial of RUNs as CSV, rates in frames per second per direction."""
-    from harness import listing
+    from harness.analysis.table import trials_table
     from harness.store import Store, write_atomically
 
     store = Store(results)
-    text = listing.export_csv([store.open(name) for name in names])
+    text = trials_table([store.open(name) for name in names]).to_csv(index=False, lineterminator="\n")
     if output is None:
         click.echo(text, nl=False)
         return 0

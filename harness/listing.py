@@ -6,11 +6,9 @@ Every ``..._data`` returns JSON-ready data; every ``..._text`` turns it into lin
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -181,32 +179,6 @@ def _figures(outcome: PointOutcome) -> tuple[str, str, str, str, str]:
 
 def _rate(bound: Bound | None) -> str:
     return "n/a" if bound is None or bound.pps is None else format_rate(bound.pps)
-
-
-#: Columns of ``harness results export``; rates in frames per second per direction.
-TRIAL_COLUMNS = ("run", "number", "point", "repeat", "phase", "attempt", "superseded", "started_at", "asked_pps",
-                 "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent", "received", "lost", "loss_ratio",
-                 "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns", "busy_cores", "cycles_per_packet",
-                 "verdicts", "status", "reason")
-
-
-def export_csv(readers: Sequence[RunReader]) -> str:
-    """Every trial of these runs as CSV, a header line first; an empty cell is a number that does not exist."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, TRIAL_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for reader in readers:
-        for trial in reader.trials():
-            row: dict[str, Any] = {"run": reader.info.run_id, **trial.model_dump(mode="json")}
-            row |= _section(row, "latency") | _section(row, "cpu")
-            row["verdicts"] = " ".join(trial.verdicts)
-            writer.writerow(row)
-    return text.getvalue()
-
-
-def _section(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    kept = set(TRIAL_COLUMNS) - set(row)
-    return {key: value for key, value in (row[name] or {}).items() if key in kept}
 
 
 # ------------------------------------------------------------------------------------------------------------- labs

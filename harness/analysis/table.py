@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trials of runs as one pandas table: what exports, charts and notebooks start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.records import Trial
+from harness.store import RunReader
+
+#: Columns, in order. Rates are frames per second per direction; a missing value is a number that does not exist.
+COLUMNS = ("run", "number", "point", "repeat", "phase", "attempt", "superseded", "started_at", "asked_pps",
+           "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent", "received", "lost", "loss_ratio",
+           "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns", "busy_cores", "cycles_per_packet",
+           "verdicts", "status", "reason")
+_LATENCY = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
+_CPU = ("busy_cores", "cycles_per_packet")
+_COUNTS = ("number", "repeat", "attempt", "sent", "received", "lost", "unexplained")
+#: Whole numbers also where some are missing.
+_WHOLE = {name: "Int64" for name in (*_LATENCY, *_COUNTS)}
+
+
+def trials_table(readers: Sequence[RunReader]) -> pd.DataFrame:
+    """One row a trial of these runs, in the order made; columns as ``COLUMNS``."""
+    rows = [{"run": reader.info.run_id, **_row(trial)} for reader in readers for trial in reader.trials()]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_WHOLE)
+
+
+def _row(trial: Trial) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(trial, name) for name in COLUMNS if hasattr(trial, name)}
+    row |= {name: getattr(trial.latency, name) if trial.latency else None for name in _LATENCY}
+    row |= {name: getattr(trial.cpu, name) if trial.cpu else None for name in _CPU}
+    row["phase"], row["verdicts"] = str(trial.phase), " ".join(trial.verdicts)
+    return row
