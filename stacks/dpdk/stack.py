@@ -7,7 +7,6 @@ was not given where there is one.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -60,15 +59,15 @@ class DpdkParams(StackParams):
         64,
         ge=0,
         le=1024,
-        description="af_xdp: frames for which a poll may drive the device itself (preferred busy polling); 0: off. In copy"
-        " mode it has no effect from kernel 6.14 on",
+        description="af_xdp: frames for which a poll may drive the device itself (preferred busy polling); 0: off. In"
+        " copy mode the kernel cannot do it from 6.14 on",
     )
     coalesce_us: int = Field(
         50,
         ge=0,
         le=10_000,
-        description="af_xdp, af_packet: microseconds between two looks of the kernel at the device (gro_flush_timeout), so"
-        " that its NAPI thread and the polling thread share a core in short turns; 0: leave the host's setting",
+        description="af_xdp, af_packet: microseconds between two looks of the kernel at the device (gro_flush_timeout),"
+        " so that its NAPI thread and the polling thread share a core in short turns; 0: the host's setting",
     )
     hugepages: Literal["auto", "yes", "no"] = Field(
         "auto", description="2 MiB hugepages for DPDK's memory; auto: on hosts yes, on a virtual wire no"

@@ -51,7 +51,8 @@ def settled(running: Any, name: str) -> StackCounters:
 
 
 @pytest.mark.parametrize("role", [Role.DROP, Role.REFLECT, Role.ECHO])
-@pytest.mark.parametrize("params", [{}, {"busy_budget": 0, "coalesce_us": 0}, {"hugepages": "yes"}, {"driver": "af_packet"}],
+@pytest.mark.parametrize("params", [{}, {"busy_budget": 0, "coalesce_us": 0}, {"hugepages": "yes"},
+                                    {"driver": "af_packet"}],
                          ids=["default", "plain", "hugepages", "af_packet"])
 def test_fills_its_role(lab: Lab, dut: Dut, wires: Any, make_point: MakePoint, role: Role,
                         params: dict[str, Any]) -> None:
