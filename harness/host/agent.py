@@ -1253,7 +1253,7 @@ OPERATIONS = {
     "bye": {},
 }  # type: Dict[str, Dict[str, Tuple[Check, bool]]]
 
-HELLO = {"protocol": (_whole(0, 1 << 30), True), "owner": (_text(500), True), "lease_s": (_number(1, 600), True),
+HELLO = {"protocol": (_whole(0, 1 << 30), True), "owner": (_text(500), True), "lease_s": (_number(0.2, 600), True),
          "home_cores": (_CORES, True), "wait_s": (_number(0, 120), True)}  # type: Dict[str, Tuple[Check, bool]]
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,6 +22,7 @@ from harness.host.dut import SshDut
 from harness.host.local import local_dut
 from harness.host.ssh import SshConnection, SshTarget
 from harness.host.tuning import pin_napi
+from harness.lab import sshd
 from harness.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
@@ -213,6 +216,62 @@ def test_ssh_reports_what_went_wrong(lab: Lab, tmp_path: Path) -> None:
     local = SshTarget("127.0.0.1", tmp_path / "none", key_path=lab.ssh.key_path, netns=lab.ssh.netns)
     with pytest.raises(TestbedError, match=r"ssh-keyscan -p 22 127\.0\.0\.1"):
         SshConnection.open(local)
+
+
+def new_key(folder: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "other")], check=True)
+    return folder / "other"
+
+
+def test_a_wrong_host_key_and_a_wrong_client_key_are_refused(lab: Lab, tmp_path: Path) -> None:
+    key = new_key(tmp_path)
+    known = tmp_path / "known"
+    known.write_text(f"{lab.ssh.hostname} {key.with_suffix('.pub').read_text()}")
+    with pytest.raises(TestbedError, match="another machine answers, or it was reinstalled"):
+        SshConnection.open(dataclasses.replace(lab.ssh, known_hosts=known))
+    with pytest.raises(TestbedError, match=r"does not accept .*authorized_keys"):
+        SshConnection.open(dataclasses.replace(lab.ssh, key_path=key))
+
+
+@pytest.fixture
+def plain_sshd(lab: Lab, tmp_path: Path) -> Iterator[SshTarget]:
+    """A second sshd, on this machine's loopback, that allows forwarding."""
+    sshd.prepare(tmp_path, "127.0.0.1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    text = sshd.config_text(tmp_path).replace(f"127.0.0.1:{sshd.PORT}", f"127.0.0.1:{port}")
+    (tmp_path / "sshd_config").write_text(text.replace("AllowTcpForwarding no", "AllowTcpForwarding yes"))
+    known = tmp_path / "known_hosts"
+    known.write_text(known.read_text().replace("127.0.0.1", f"[127.0.0.1]:{port}"))
+    made = not sshd.PRIVSEP_DIR.exists()
+    sshd.PRIVSEP_DIR.mkdir(mode=0o755, exist_ok=True)
+    server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(tmp_path / "sshd_config")],
+                              stderr=subprocess.DEVNULL)
+    try:
+        target = SshTarget("127.0.0.1", known, port=port, key_path=tmp_path / "client_key")
+        wait_until(lambda: server.poll() is not None or answers(target), 10)
+        yield target
+    finally:
+        server.terminate()
+        server.wait(10)
+        if made:
+            sshd.PRIVSEP_DIR.rmdir()
+
+
+def answers(target: SshTarget) -> bool:
+    try:
+        target.open_socket(1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_host_behind_another(plain_sshd: SshTarget, tmp_path: Path) -> None:
+    behind = dataclasses.replace(plain_sshd, jump=plain_sshd)
+    with SshDut.connect("behind", behind, state_dir=str(tmp_path / "state")) as dut:
+        assert dut.run(["printenv", "SSH_CONNECTION"]).stdout.startswith("127.0.0.1 ")
+        assert not dut.virtual
 
 
 def test_a_local_dut_lives_in_a_namespace(lab: Lab) -> None:

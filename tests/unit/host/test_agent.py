@@ -226,12 +226,12 @@ def test_the_launcher_starts_nothing_when_the_agent_dies_first(tmp_path):
 def test_silence_ends_the_lease_and_undoes(start_agent, tmp_path):
     target = tmp_path / "value"
     target.write_text("old")
-    agent = start_agent(lease_s=1)
+    agent = start_agent(lease_s=0.6)
     agent.ok("set_file", path=str(target), value="new", verify=True)
     agent.ok("create", path=str(tmp_path / "made"))
     pid = agent.ok("spawn", argv=["sleep", "60"], name="p", cores=[], env={})
     for _ in range(5):
-        time.sleep(0.3)
+        time.sleep(0.2)
         agent.send(b'{"op": "beat"}\n')
     assert target.read_text() == "new"
     assert agent.process.wait(10) == 0
@@ -241,9 +241,9 @@ def test_silence_ends_the_lease_and_undoes(start_agent, tmp_path):
 
 
 def test_an_extended_lease_needs_no_beat(start_agent):
-    agent = start_agent(lease_s=1)
+    agent = start_agent(lease_s=0.3)
     agent.ok("extend", seconds=2)
-    time.sleep(1.3)
+    time.sleep(0.8)
     assert agent.ok("exists", path="/") is True
     agent.ok("extend", seconds=0)
     assert agent.process.wait(10) == 0
@@ -296,7 +296,7 @@ def test_a_killed_agent_is_replayed(start_agent, any_python, tmp_path):
     agent = start_agent(any_python)
     agent.ok("set_file", path=str(target), value="new", verify=True)
     agent.ok("apply", do=["true"], undo=["touch", str(undone)], timeout_s=5)
-    script = "(setsid sh -c 'sleep 61' &) ; trap '' INT; while :; do sleep 1; done"
+    script = "(setsid sh -c 'sleep 61' &) ; exec sleep 62"
     pid = agent.ok("spawn", argv=["sh", "-c", script], name="p", cores=[], env={})
     agent.kill()
     assert not gone(pid)
