@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.l2 import Ether
 
 from harness import stacks
 from harness.errors import StackError
+from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
 from harness.lab.lab import Lab
-from harness.measure.rolecheck import FRAMES, check_role
+from harness.measure.rolecheck import FRAMES, canonical, check_role
 from harness.plan import PointPlan, Role
 from harness.stack import StackContext, StackCounters
 
@@ -74,6 +77,18 @@ def test_echoes_every_frame_size(dut: Dut, wires: Any, make_point: MakePoint, fr
     stack = stacks.create(point.stack, point.params)
     with stack.deploy(context(dut, point)):
         check_role(wires, point, stack.roles[Role.ECHO], None)
+
+
+def test_echo_keeps_a_udp_checksum_valid(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    point = make_point("dpdk", Role.ECHO)
+    asked = Ether(flow_frame(point.directions[0], 64))
+    asked[UDP].chksum = None
+    with stacks.create("dpdk", {}).deploy(context(dut, point)):
+        replies = [Ether(r) for r in wires.exchange(0, [bytes(asked)], 0, 0.5)]
+    replies = [r for r in replies if UDP in r]
+    assert len(replies) == 1
+    assert replies[0][UDP].chksum == Ether(bytes(asked))[UDP].chksum != 0
+    assert canonical(bytes(replies[0]), keep_ttl=True) is not None
 
 
 def test_polls_on_the_given_cores_only(lab: Lab, dut: Dut, make_point: MakePoint) -> None:

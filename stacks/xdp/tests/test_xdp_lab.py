@@ -19,7 +19,7 @@ from harness.errors import StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
 from harness.lab.lab import Lab
-from harness.measure.rolecheck import FRAMES, check_role
+from harness.measure.rolecheck import FRAMES, canonical, check_role
 from harness.plan import PointPlan, Role
 from harness.stack import StackContext
 
@@ -83,6 +83,18 @@ def test_echoes_every_frame_size(dut: Dut, wires: Any, receiving: None, make_poi
     stack = stacks.create(point.stack, point.params)
     with stack.deploy(context(dut, point)):
         check_role(wires, point, stack.roles[Role.ECHO], None)
+
+
+def test_echo_keeps_a_udp_checksum_valid(dut: Dut, wires: Any, receiving: None, make_point: MakePoint) -> None:
+    point = make_point("xdp", Role.ECHO)
+    asked = Ether(flow_frame(point.directions[0], 64))
+    asked[UDP].chksum = None
+    with stacks.create("xdp", {}).deploy(context(dut, point)):
+        replies = [Ether(r) for r in wires.exchange(0, [bytes(asked)], 0, 0.5)]
+    replies = [r for r in replies if UDP in r]
+    assert len(replies) == 1
+    assert replies[0][UDP].chksum == Ether(bytes(asked))[UDP].chksum != 0
+    assert canonical(bytes(replies[0]), keep_ttl=True) is not None
 
 
 def test_leaves_to_the_kernel_what_is_not_of_the_test(dut: Dut, wires: Any, receiving: None,
