@@ -630,7 +630,7 @@ class RunTime:
             except OSError:
                 continue
             self.source = source
-            if self.read():
+            if self.parse(self.read()):
                 return
             os.close(self._fd)
             self.source, self._fd = "", -1
@@ -644,14 +644,15 @@ class RunTime:
                 if len(fields) > 3 and fields[2] == "cgroup" and "cpuacct" in fields[3].split(","):
                     yield "cpuacct", root + fields[1] + "/cpuacct.usage_percpu"
 
-    def read(self) -> Dict[int, int]:
+    def read(self) -> bytes:
+        """The file as it is now, for :meth:`parse`."""
+        return os.pread(self._fd, 1 << 20, 0) if self._fd >= 0 else b""
+
+    def parse(self, data: bytes) -> Dict[int, int]:
         """Core -> ns."""
-        if self._fd < 0:
-            return {}
-        text = os.pread(self._fd, 1 << 20, 0).decode()
         if self.source == "cpuacct":
-            return {core: int(value) for core, value in enumerate(text.split())}
-        rows = [line.split() for line in text.splitlines() if re.match(r"cpu\d", line)]
+            return {core: int(value) for core, value in enumerate(data.split())}
+        rows = [line.split() for line in data.decode().splitlines() if re.match(r"cpu\d", line)]
         return {int(row[0][3:]): int(row[7]) for row in rows if len(row) > 7}
 
     def close(self) -> None:
@@ -692,11 +693,13 @@ def thread_use(before: Dict[Tuple[int, int], int]) -> List[Tuple[int, str, float
 
 
 class Sampler:
-    """Reads /proc/stat and the run times every ``period_s`` in a thread of its own, into memory."""
+    """Reads /proc/stat and the run times every ``period_s`` in a thread of its own, into memory. What was read is
+    parsed at the end: the core this runs on may be the generator's."""
 
     def __init__(self, period_s: float, probes: "List[Probe]", threads: bool) -> None:
         self.period_s = period_s
-        self.samples = []  # type: List[Any]
+        self._samples = []  # type: List[Tuple[int, bytes, bytes]]
+        self._cores = os.cpu_count() or 1
         self.truncated = False
         self._probes = probes
         self._run_time = RunTime()
@@ -713,19 +716,22 @@ class Sampler:
         self._thread.start()
 
     def _take(self) -> None:
-        text = os.pread(self._stat, 1 << 20, 0).decode()
+        # Only the lines of the cores, at most 256 bytes each: the line of interrupts behind them is long.
+        stat = os.pread(self._stat, 256 * (self._cores + 1), 0)
         when = now_ns()
-        cores = []
-        for line in text.splitlines():
-            if line.startswith("cpu") and line[3] != " ":
-                fields = line.split()
-                cores.append([int(fields[0][3:])] + [int(value) for value in fields[1:9]])
-            elif not line.startswith("cpu"):
-                break
-        if len(cores) * len(self.samples) < MAX_SAMPLE_CELLS:
-            self.samples.append([when, cores, sorted(self._run_time.read().items())])
+        if self._cores * len(self._samples) < MAX_SAMPLE_CELLS:
+            self._samples.append((when, stat, self._run_time.read()))
         else:
             self.truncated = True
+
+    def _parsed(self) -> List[Any]:
+        """[ns, [[core, ticks of 8 states], ...], [[core, run ns], ...]] of every sample."""
+        parsed = []  # type: List[Any]
+        for when, stat, run in self._samples:
+            rows = [line.split() for line in stat.decode().splitlines() if re.match(r"cpu\d", line)]
+            cores = [[int(row[0][3:])] + [int(value) for value in row[1:9]] for row in rows if len(row) >= 9]
+            parsed.append([when, cores, sorted(self._run_time.parse(run).items())])
+        return parsed
 
     def _loop(self) -> None:
         due = time.monotonic()
@@ -749,8 +755,9 @@ class Sampler:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cost = usage.ru_utime + usage.ru_stime - self._used + sum(result["cost_s"] for result in probed)
         use = thread_use(self._threads) if self._threads is not None else []
+        samples = self._parsed()
         self.close()
-        return {"samples": self.samples, "hz": os.sysconf("SC_CLK_TCK"), "run_source": self._run_time.source,
+        return {"samples": samples, "hz": os.sysconf("SC_CLK_TCK"), "run_source": self._run_time.source,
                 "probes": probed, "cost_s": cost, "threads": use, "truncated": self.truncated}
 
     def close(self) -> None:
