@@ -128,8 +128,8 @@ class SshConnection:
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 30.0, check: bool = True, stdin: bytes = b"",
             ) -> Completed:
-        """Run to completion. ``timeout_s`` counts from its start. Raises HostError on a non-zero status (``check``), the
-        deadline, or more than 1 MiB of output."""
+        """Run to completion. ``timeout_s`` counts from its start. Raises HostError on a non-zero status (``check``),
+        the deadline, or more than 1 MiB of output."""
         channel = self._exec(argv, max(timeout_s, CONNECT_S))
         deadline = time.monotonic() + timeout_s
         try:
