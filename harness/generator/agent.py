@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 Json = Dict[str, Any]
 
@@ -163,11 +163,12 @@ class Session:
         self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20), rx_delay_ms=0)
         ended = time.monotonic()
         after = self.settled()
-        return {"asked_s": duration, "real_s": ended - started,
-                "started_ns": int(started * 1e9), "ended_ns": int(ended * 1e9),
+        reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
+        first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
+        return {"asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
                 "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
                 "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
-                "reports": self.raw("x_get_reports", {}) if self.kind == "stl" else [],
+                "reports": reports,
                 "utilisation": self.utilisation()}
 
     def settled(self) -> Dict[int, Json]:
@@ -265,6 +266,15 @@ class Session:
 def as_bytes(binary: Any) -> bytes:
     """A captured frame: the two clients return bytes or base64 text."""
     return binary if isinstance(binary, bytes) else base64.b64decode(binary)
+
+
+def sending_time(reports: List[Json], started_ns: int, ended_ns: int) -> Tuple[int, int]:
+    """(start, end) of sending: first and last departure where the generator says (xdpgen), else how long we waited
+    (TRex; exact to some 10 ms)."""
+    busy = [r for r in reports if r["last_departure_ns"]]
+    if not busy:
+        return started_ns, ended_ns
+    return min(r["first_departure_ns"] for r in busy), max(r["last_departure_ns"] for r in busy)
 
 
 def difference(before: Json, after: Json) -> Json:

@@ -16,7 +16,7 @@ _MAX_TEXT = 4096
 _TOOLS = {
     "ethtool": ["ethtool", "--version"], "iproute2": ["ip", "-V"], "cc": ["cc", "--version"],
     "clang": ["clang", "--version"], "make": ["make", "--version"], "nft": ["nft", "--version"],
-    "perf": ["perf", "--version"], "dpdk": ["dpkg-query", "-W", "-f", "${Version}", "dpdk"],
+    "perf": ["perf", "--version"],
 }
 #: Offloads that change what a stack sees or costs.
 _OFFLOADS = ("rx-checksumming", "tx-checksumming", "scatter-gather", "tcp-segmentation-offload",

@@ -15,7 +15,6 @@ from MLRsearch import (
     SearchGoal,
 )
 
-from harness.errors import MeasurementError
 from harness.measure.verdicts import SHORTFALL
 from harness.plan import SearchSettings
 from harness.records import Bound, Trial, Verdict
@@ -78,10 +77,12 @@ def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watc
         measurer = _Measurer(measure, result, lambda: _tell(watch, goals, result.trials))
         try:
             found = algorithm.search(measurer)
-        except RuntimeError as error:  # MLRsearch's only type: time is up
-            raise MeasurementError(f"the search ended without a result: {error}") from error
-        for name, goal in goals.items():
-            result.bounds[name] = _bound(found[goal], result.trials, settings, max_load_pps)
+        except RuntimeError:  # MLRsearch's only type: time is up
+            for name, goal in goals.items():
+                result.bounds[name] = _cut_short(goal, result.trials, settings)
+        else:
+            for name, goal in goals.items():
+                result.bounds[name] = _bound(found[goal], result.trials, settings, max_load_pps)
     if "mrr" in settings.goals:
         result.bounds["mrr"] = _mrr(measure, settings.trial_s, max_load_pps, result)
     return result
@@ -122,6 +123,14 @@ def _bound(found: GoalResult, trials: Sequence[Trial], settings: SearchSettings,
         verdicts.append(Verdict.GENERATOR_LIMITED)
         reason = f"no upper bound up to {max_load_pps:,.0f} pps, the most the generator or the wire can carry"
     return _measured(at, upper_pps, reason, verdicts)
+
+
+def _cut_short(goal: SearchGoal, trials: Sequence[Trial], settings: SearchSettings) -> Bound:
+    """What is known when the time is up: the bracket so far, said to be one."""
+    bound = raw_bound(trials, goal.loss_ratio, settings.trial_s)
+    bound.reason = f"the search was cut short after {settings.max_search_s:g} s: at least this, and less than the upper"
+    bound.verdicts.append(Verdict.NOISY)
+    return bound
 
 
 def _measured(at: Sequence[Trial], upper_pps: float | None, reason: str = "", verdicts: Sequence[Verdict] = (),

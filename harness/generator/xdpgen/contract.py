@@ -119,6 +119,9 @@ class CoreReport:
     pauses: int = 0
     paused_ns: int = 0
     longest_pause_ns: int = 0
+    #: CLOCK_MONOTONIC of the first and the last departure (ns); 0 when nothing was sent.
+    first_departure_ns: int = 0
+    last_departure_ns: int = 0
     #: Share of program calls that sent a frame: near 1.0 means that the core has no time left (saturated).
     utilisation: float = 0.0
     #: Flushes to the driver that held at least one frame.

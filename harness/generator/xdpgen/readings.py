@@ -14,6 +14,8 @@ from harness.generator.xdpgen.contract import CoreReport, LatencyCounters
 PERIOD_NS = 500_000_000
 _SUB = 1024
 _ERROR_BUCKETS = 96
+#: Words of ``struct report_reply`` before its two histograms.
+_WORDS = 8
 _FINE_BUCKETS = 64
 _FINE_NS = 64
 _PAUSE_LOG = 1024
@@ -100,9 +102,8 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
     """One core's report (``struct report_reply`` and pause log), less what ``base`` (b"": nothing) already had."""
     counts, log = _split(raw)
     before = _split(base)[0] if base else np.zeros_like(counts)
-    calls, busy, flushes, pauses, paused_ns, _longest = (int(n) for n in counts[:6] - before[:6])
-    errors = counts[6 : 6 + _ERROR_BUCKETS] - before[6 : 6 + _ERROR_BUCKETS]
-    delays = counts[6 + _ERROR_BUCKETS :] - before[6 + _ERROR_BUCKETS :]
+    calls, busy, flushes, pauses, paused_ns = (int(n) for n in counts[:5] - before[:5])
+    histograms = counts[_WORDS:] - before[_WORDS:]
     total = int(counts[3])
     kept = [log[i % _PAUSE_LOG] for i in range(total - min(pauses, _PAUSE_LOG), total)]
     return CoreReport(
@@ -110,17 +111,19 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
         pauses=pauses,
         paused_ns=paused_ns,
         longest_pause_ns=int(counts[5]),
+        first_departure_ns=int(counts[6]),
+        last_departure_ns=int(counts[7]),
         utilisation=busy / calls if calls else 0.0,
         flushes=flushes,
-        departure_error=_histogram(errors),
-        flush_delay=_histogram(delays),
+        departure_error=_histogram(histograms[:_ERROR_BUCKETS]),
+        flush_delay=_histogram(histograms[_ERROR_BUCKETS:]),
         pause_log=[(int(start), int(length)) for start, length in kept],
     )
 
 
 def _split(raw: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     words = np.frombuffer(raw, np.int64)
-    fixed = 6 + 2 * _ERROR_BUCKETS
+    fixed = _WORDS + 2 * _ERROR_BUCKETS
     return words[:fixed], words[fixed:].reshape(_PAUSE_LOG, 2)
 
 

@@ -77,7 +77,9 @@ class STLClient(object):
             return {"opackets": self.count, "ipackets": self.count + 5, "x_marked_ipackets": self.count,
                     "x_tx_refused": self.count // 10, "x_tx_skipped_stall": self.count // 100, "m_cpu_util": 0.5}
         if method == "x_get_reports":
-            return [{"core": 0, "utilisation": 0.25, "pause_log": [[1, 2]]}]
+            return [{"core": 0, "utilisation": 0.25, "pause_log": [[1, 2]],
+                     "first_departure_ns": 1000, "last_departure_ns": 50001000},
+                    {"core": 1, "utilisation": 0.0, "pause_log": [], "first_departure_ns": 0, "last_departure_ns": 0}]
         if method == "get_pgid_stats":
             key = str(params["pgids"][0])
             return {"flow_stats": {key: {"tp": {"0": 100}, "rp": {"0": 99}}},

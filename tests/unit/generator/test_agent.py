@@ -61,7 +61,8 @@ def test_a_trial_through_agent_and_driver(agent: AgentClient) -> None:
     assert direction.skipped == {"stall": 5}
     assert result.report.utilisation == 0.25
     assert result.report.pauses == [(1, 2)]
-    assert result.report.real_s >= 0.05
+    assert result.report.real_s == 0.05
+    assert (result.report.started_ns, result.report.ended_ns) == (1000, 50_001_000)
     assert result.latency == []
 
 

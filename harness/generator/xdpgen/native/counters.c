@@ -193,11 +193,14 @@ int latency_read(struct dataplane *dp, __u32 group, struct latency_state *reply)
 void report_read(struct dataplane *dp, __u32 index, struct report_reply *reply)
 {
 	const struct core *core = &dp->shared->cores[index];
+	int current = core->epoch == core->report_epoch; /* else nothing has happened since the report began */
 
 	*reply = (struct report_reply){
 		.calls = core->calls, .busy_calls = core->busy_calls, .flushes = core->flushes, .pauses = core->pauses,
 		.paused_ns = core->paused_ns,
-		.longest_pause_ns = core->epoch == core->report_epoch ? core->longest_pause_ns : 0};
+		.longest_pause_ns = current ? core->longest_pause_ns : 0,
+		.first_departure = current ? core->first_departure : 0,
+		.last_departure = current ? core->last_departure : 0};
 	memcpy(reply->departure_error, core->departure_error, sizeof(reply->departure_error));
 	memcpy(reply->flush_delay, core->flush_delay, sizeof(reply->flush_delay));
 }

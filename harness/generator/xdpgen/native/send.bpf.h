@@ -151,6 +151,17 @@ static __noinline int apply_command(struct core *core, __u64 now)
 	return 0;
 }
 
+/* The figures that are not sums begin anew with each report. */
+static __always_inline void report_begins(struct core *core)
+{
+	if (core->epoch == core->report_epoch)
+		return;
+	core->epoch = core->report_epoch;
+	core->longest_pause_ns = 0;
+	core->first_departure = 0;
+	core->last_departure = 0;
+}
+
 /* A gap between two calls: the core was somewhere else. */
 static __noinline int record_pause(struct core *core, __u64 start, __u64 end)
 {
@@ -158,10 +169,7 @@ static __noinline int record_pause(struct core *core, __u64 start, __u64 end)
 
 	if (!core)
 		return 0;
-	if (core->epoch != core->report_epoch) {
-		core->epoch = core->report_epoch;
-		core->longest_pause_ns = 0;
-	}
+	report_begins(core);
 	pause = &core->pause_log[core->pauses & (PAUSE_LOG - 1)];
 	pause->start = start;
 	pause->length = end - start;
@@ -294,13 +302,22 @@ static __always_inline void advance(struct core *core, struct slot *slot, __u32 
 		schedule(core, i, slot->next);
 }
 
-/* Wait a little for the next departure, so that few frames are recycled for nothing. */
+/* Wait a little for the next departure, so that few frames are recycled for nothing. The core can be taken away here
+ * as well as between two calls.
+ */
 static __always_inline __u64 wait(struct core *core, __u64 now)
 {
+	__u64 before;
+
 	for (__u32 i = 0; i < 64; i++) {
 		if (now >= core->due || i >= core->spin || core->head != core->tail)
 			break;
+		before = now;
 		now = bpf_ktime_get_ns();
+		if (now - before >= PAUSE_NS) {
+			record_pause(core, before, now);
+			break;
+		}
 	}
 	return now;
 }
@@ -314,6 +331,16 @@ static __always_inline void batch_begins(struct core *core, __u64 now)
 		count_error(core->flush_delay, now - core->pending_since, core->pending);
 	core->flushes++;
 	core->pending = 0;
+}
+
+/* Frames wait to be flushed and nothing is due: let the rest of the batch pass quickly, up to the next departure. */
+static __always_inline void drain(struct core *core, __u64 now)
+{
+	__u64 calls = (core->due - now) >> DRAIN_SHIFT;
+	__u32 left = (core->batch_mask + 1 - core->calls) & core->batch_mask;
+
+	if (core->pending)
+		core->drain = calls < left ? calls : left;
 }
 
 static __always_inline __u64 enter(struct core *core)
@@ -338,14 +365,21 @@ int send(struct xdp_md *ctx)
 	int length;
 
 	core = &shared.cores[shared.core_of_cpu[cpu & (MAX_CPUS - 1)] & (MAX_CORES - 1)];
+	if (core->drain) {
+		core->drain--;
+		core->calls++;
+		return XDP_DROP;
+	}
 	now = enter(core);
 	if (core->head != core->tail)
 		apply_command(core, now);
-	if (now < core->due && !core->pending)
+	if (now < core->due && (!core->pending || core->due - now <= core->hold))
 		now = wait(core, now);
 	core->last = now;
-	if (now < core->due)
+	if (now < core->due) {
+		drain(core, now);
 		return XDP_DROP;
+	}
 	i = core->best & (MAX_SLOTS - 1);
 	slot = &core->slots[i];
 	if (now - core->due > slot->slack) {
@@ -358,6 +392,10 @@ int send(struct xdp_md *ctx)
 		finish(core, slot, i);
 		return XDP_DROP;
 	}
+	report_begins(core);
+	if (!core->first_departure)
+		core->first_departure = now;
+	core->last_departure = now;
 	count_error(core->departure_error, now - core->due, 1);
 	if (!core->pending++)
 		core->pending_since = now;
