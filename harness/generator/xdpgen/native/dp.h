@@ -18,7 +18,8 @@ struct bpf_spin_lock;
 #include "xdpgen.h"
 
 #define NS 1000000000ull
-#define HOLD_NS 0
+#define HOLD_NEXT_NS 8000
+#define HOLD_MOST_NS 50000
 #define SPIN_READS 48 /* clock reads a call may wait for a departure: about 1.5 us */
 
 struct port {

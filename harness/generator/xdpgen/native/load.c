@@ -95,7 +95,8 @@ static void reset_cores(struct dataplane *dp)
 		dp->shared->core_of_cpu[dp->senders[i].cpu] = i;
 		core->due = NEVER;
 		core->spin = SPIN_READS;
-		core->hold = HOLD_NS;
+		core->hold_next = HOLD_NEXT_NS;
+		core->hold_most = HOLD_MOST_NS;
 		for (__u32 slot = 0; slot < MAX_SLOTS; slot++)
 			core->next[slot] = NEVER;
 		for (__u32 level = 1; level <= MAX_SLOTS / 2; level *= 2)

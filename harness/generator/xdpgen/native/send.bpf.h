@@ -322,6 +322,16 @@ static __always_inline __u64 wait(struct core *core, __u64 now)
 	return now;
 }
 
+/* With frames to flush, waiting is for flushing them together with the next ones: each flush may have to wake the
+ * receiver, for which microseconds pass in which nothing departs.
+ */
+static __always_inline bool may_wait(struct core *core, __u64 now)
+{
+	if (!core->pending)
+		return true;
+	return !core->hurry && core->due - now <= core->hold_next && now - core->pending_since <= core->hold_most;
+}
+
 /* The first call of a batch: what the previous one redirected is on the wire now. */
 static __always_inline void batch_begins(struct core *core, __u64 now)
 {
@@ -331,6 +341,7 @@ static __always_inline void batch_begins(struct core *core, __u64 now)
 		count_error(core->flush_delay, now - core->pending_since, core->pending);
 	core->flushes++;
 	core->pending = 0;
+	core->hurry = 0;
 }
 
 /* Frames wait to be flushed and nothing is due: let the rest of the batch pass quickly, up to the next departure. */
@@ -373,7 +384,7 @@ int send(struct xdp_md *ctx)
 	now = enter(core);
 	if (core->head != core->tail)
 		apply_command(core, now);
-	if (now < core->due && (!core->pending || core->due - now <= core->hold))
+	if (now < core->due && may_wait(core, now))
 		now = wait(core, now);
 	core->last = now;
 	if (now < core->due) {
@@ -399,6 +410,7 @@ int send(struct xdp_md *ctx)
 	count_error(core->departure_error, now - core->due, 1);
 	if (!core->pending++)
 		core->pending_since = now;
+	core->hurry |= slot->trailer_magic == MAGIC_LATENCY;
 	core->busy_calls++;
 	advance(core, slot, i, length);
 	return bpf_redirect_map(&ports, slot->port, 0);

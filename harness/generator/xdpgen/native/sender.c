@@ -35,6 +35,7 @@ static void align_calls(struct core *core)
 {
 	core->calls = (core->calls + 255) & ~255ull;
 	core->pending = 0;
+	core->hurry = 0;
 	core->drain = 0;
 }
 

@@ -39,7 +39,7 @@
 
 #define NEVER (~0ull)
 #define PAUSE_NS 50000ull /* a longer gap between two program calls is a pause */
-#define DRAIN_SHIFT 6 /* a call that does nothing takes at least 64 ns */
+#define DRAIN_SHIFT 7 /* a call that does nothing takes about 128 ns */
 #define PAUSE_LOG 1024
 #define ERROR_FINE_BITS 6 /* departure errors: 64 buckets of 64 ns, then one an octave */
 #define ERROR_BUCKETS 96
@@ -99,7 +99,8 @@ struct core {
 	__u32 uniform;	   /* 1: payload and trailer place are the same in all frames of this call */
 	__u32 report_epoch;
 	__u32 spin; /* clock reads a call may wait for the next departure */
-	__u32 hold; /* ns: frames that are not flushed yet wait for a next one that is due within it */
+	__u32 hold_next; /* ns: frames that are not flushed yet wait for a next one that is due within it, */
+	__u32 hold_most; /* ns: but no longer than this; frames that measure latency wait for none */
 	struct command_entry commands[COMMANDS];
 	/* tx */
 	__u32 tail __attribute__((aligned(64))); /* commands applied */
@@ -109,6 +110,7 @@ struct core {
 	__u64 last; /* clock at the end of the previous call; 0: first call of an activity */
 	__u64 pause_end;
 	__u32 pending; /* frames handed over, not flushed yet */
+	__u32 hurry; /* one of them measures latency */
 	__u32 drain; /* calls to let pass without a look at the clock, so that the batch ends and is flushed */
 	__u32 epoch;
 	__u64 pending_since;
