@@ -2,7 +2,7 @@
 # Two commands matter to a user: `make demo` and `make test`. Both install what is missing first.
 
 SHELL := /bin/bash
-PYTHON ?= $(shell for v in 3.12 3.11 3.13; do command -v python$$v && break; done 2>/dev/null | head -1)
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

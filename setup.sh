@@ -16,6 +16,18 @@ needed=(
   "/usr/include/linux/bpf.h:linux-libc-dev" "/usr/include/stdio.h:libc6-dev" "/usr/include/xdp/libxdp.h:libxdp-dev"
 )
 
+# The first interpreter that runs and has a version we support. (A pyenv shim may be on PATH and still not run.)
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3.12 python3.11 python3.13 python3}; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
 missing=()
 for entry in "${needed[@]}"; do
   what=${entry%%:*} package=${entry#*:}
@@ -46,14 +58,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 if [ ! -x "$venv/bin/python" ]; then
-  python=${PYTHON:-}
-  if [ -z "$python" ]; then
-    python=$(command -v python3) || { echo "setup: no Python 3.11-3.13; apt-get install python3 python3-venv" >&2; exit 3; }
-  fi
-  "$python" - <<'PY' || { echo "setup: $python is not Python 3.11, 3.12 or 3.13; name one with make PYTHON=/path" >&2; exit 3; }
-import sys
-sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PY
+  python=$(find_python) || {
+    echo "setup: no Python 3.11, 3.12 or 3.13 here (tried ${PYTHON:-python3.12 python3.11 python3.13 python3});" \
+         "apt-get install python3 python3-venv, or name one with make PYTHON=/path" >&2
+    exit 3
+  }
   if ! "$python" -c "import ensurepip" 2>/dev/null; then
     echo "setup: installing python3-venv"
     $SUDO apt-get update -qq
