@@ -350,8 +350,11 @@ static __always_inline void drain(struct core *core, __u64 now)
 	__u64 calls = (core->due - now) >> DRAIN_SHIFT;
 	__u32 left = (core->batch_mask + 1 - core->calls) & core->batch_mask;
 
-	if (core->pending)
-		core->drain = calls < left ? calls : left;
+	if (!core->pending)
+		return;
+	if (calls > DRAIN_MOST)
+		calls = DRAIN_MOST;
+	core->drain = calls < left ? calls : left;
 }
 
 static __always_inline __u64 enter(struct core *core)

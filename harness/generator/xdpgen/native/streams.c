@@ -10,12 +10,6 @@
 
 #define APPLY_DEADLINE_NS (5 * NS)
 #define START_LEAD_NS 200000
-/* Frames of one flush, at most, by the core's rate. */
-#define SHORT_BATCH 1
-#define MIDDLE_BATCH 8
-#define MIDDLE_BATCH_PPS 100e3
-#define LONG_BATCH 64
-#define LONG_BATCH_PPS 1.5e6
 
 static struct slot *slot_of(struct dataplane *dp, __u32 core, __u32 i)
 {
@@ -37,18 +31,27 @@ static void interval_of(const struct share *share, double pps, __u64 *interval, 
 	*frac = fminl(ceill((ns - whole) * 4294967296.0L), 4294967295.0L); /* so that n of them are not less than n / pps */
 }
 
-/* Frames of one flush: few at low rates, so that they leave on time, many where the cost of a flush counts. */
+/* Program calls between two flushes, by the core's rate. A short batch leaves sooner, but it is also the kernel's pool
+ * of frames that can be used again: with more of them under way than that, it allocates 64 new ones every so often,
+ * in which 10 us pass.
+ */
+static const struct {
+	double below_pps;
+	__u32 batch;
+} batches[] = {{125e3, 8}, {600e3, 32}, {INFINITY, 64}};
+
 static __u32 batch_of(struct dataplane *dp, __u32 core)
 {
 	const struct share *shares = dp->senders[core].shares;
 	double pps = 0;
+	size_t class = 0;
 
 	for (__u32 i = 0; i < MAX_SLOTS; i++)
 		if (shares[i].used)
 			pps += shares[i].pps * shares[i].entries / shares[i].all_entries;
-	if (pps > LONG_BATCH_PPS)
-		return LONG_BATCH;
-	return pps > MIDDLE_BATCH_PPS ? MIDDLE_BATCH : SHORT_BATCH;
+	while (pps >= batches[class].below_pps)
+		class++;
+	return batches[class].batch;
 }
 
 /* Hand a command to the program of a running core. */

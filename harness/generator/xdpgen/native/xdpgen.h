@@ -39,7 +39,8 @@
 
 #define NEVER (~0ull)
 #define PAUSE_NS 50000ull /* a longer gap between two program calls is a pause */
-#define DRAIN_SHIFT 7 /* a call that does nothing takes about 128 ns */
+#define DRAIN_SHIFT 8 /* a call that does nothing takes at most about 256 ns, */
+#define DRAIN_MOST 4  /* and after this many the clock is read again */
 #define PAUSE_LOG 1024
 #define ERROR_FINE_BITS 6 /* departure errors: 64 buckets of 64 ns, then one an octave */
 #define ERROR_BUCKETS 96
