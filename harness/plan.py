@@ -100,6 +100,8 @@ class PointPlan:
     wires: tuple[WirePlan, ...]
     directions: tuple[DirectionPlan, ...]
     line_rate_pps: float
+    #: Whether the stack's cores poll, so that their being busy says nothing. None: not recorded.
+    polling: bool | None = None
 
     @property
     def udp_port(self) -> int:

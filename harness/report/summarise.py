@@ -255,9 +255,12 @@ def useful_share(cpu: Cpu | None) -> float | None:
 
 
 def _polls(trials: Iterable[Trial], loads: Sequence[LoadSummary], point: PointPlan) -> bool:
-    """Whether the point's cores poll: its polls were counted, or a given core is busy at any load."""
-    if any(useful_share(trial.cpu) is not None for trial in trials):
+    """Whether the point's cores poll: the plan says so or polls were counted; where the plan does not say (an older
+    run), that a given core is busy at any load."""
+    if point.polling or any(useful_share(trial.cpu) is not None for trial in trials):
         return True
+    if point.polling is False:
+        return False
     if not loads or loads[0].load_pps > ALWAYS_BUSY_BELOW * loads[-1].load_pps:
         return False
     lowest = [loads[0].cores[core].median for core in point.cores if core in loads[0].cores]

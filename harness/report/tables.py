@@ -21,6 +21,7 @@ from harness.report.numbers import (
     rate,
     rate_unit,
     rounded,
+    set_rate,
     significant,
     time_unit,
 )
@@ -153,7 +154,7 @@ def summary_table(points: Sequence[PointSummary], names: dict[str, PointName], p
     at_half = {p.plan.id: _at_fraction(p, SUMMARY_FRACTION) for p in points}
     times = time_unit(s.median for half in at_half.values() if half and (s := half.at["p50"]) is not None)
     load = named_load(points, pdr_loss)
-    at = f"at {rate(load)}" if load is not None else "no load curve"
+    at = f"at {set_rate(load)}" if load is not None else "no load curve"
     of = next((half.of.upper()[:8] for half in at_half.values() if half), "PDR")
     headings = (
         Heading("NDR", rates.name, "highest load without loss"),

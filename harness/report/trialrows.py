@@ -98,7 +98,7 @@ def _point_titles(run: RunData, points: Sequence[PointSummary]) -> tuple[list[st
 
 
 def _row(trial: Trial, index: dict[str, int], unit: Unit) -> list[Value]:
-    """Values in the order of the columns, then the share of useful polls."""
+    """Values in the order of the columns, then whether CPU is indicative and the share of useful polls."""
     failed = trial.status != "ok"
     latency = trial.latency
     cpu = trial.cpu
@@ -106,8 +106,6 @@ def _row(trial: Trial, index: dict[str, int], unit: Unit) -> list[Value]:
     marks = [verdict.value for verdict in trial.verdicts]
     if trial.superseded:
         marks.append("repeated")
-    if cpu is not None and cpu.indicative:
-        marks.append("CPU indicative")
     if failed:
         marks.append(f"{trial.status[:30]}: {trial.reason[:200]}")
     return [
@@ -118,7 +116,7 @@ def _row(trial: Trial, index: dict[str, int], unit: Unit) -> list[Value]:
         _scaled(latency.p50_ns if latency else None, 1e-3), _scaled(latency.p99_ns if latency else None, 1e-3),
         _scaled(max(given, default=None), 100), _scaled(trial.pauses.longest_ns if trial.pauses else None, 1e-6),
         _scaled(trial.generator_utilisation, 100), one_line("; ".join(marks), 300),
-        _scaled(useful_share(cpu), 100),
+        int(cpu is not None and cpu.indicative), _scaled(useful_share(cpu), 100),
     ]
 
 
@@ -145,7 +143,8 @@ def text_row(row: Sequence[Value], columns: Sequence[Column], points: Sequence[s
         elif column.kind == "cpu" and row[1] in polls:
             texts.append("polls" if row[-1] is None else f"polls, {_fixed(float(row[-1] or 0), 0)} % useful")
         else:
-            texts.append(_fixed(float(value), column.digits))
+            indicative = "~" if column.kind == "cpu" and row[-2] else ""
+            texts.append(indicative + _fixed(float(value), column.digits))
     return tuple(texts)
 
 

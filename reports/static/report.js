@@ -36,7 +36,8 @@ class TrialTable {
       const useful = row[row.length - 1];
       return useful === null ? "polls" : `polls, ${fixed(useful, 0)} % useful`;
     }
-    return fixed(value, column.digits);
+    const indicative = column.kind === "cpu" && row[row.length - 2] ? "~" : "";
+    return indicative + fixed(value, column.digits);
   }
 
   upgradeHeadings() {

@@ -96,7 +96,7 @@ def point_plan(model: Model, frame: int = 64) -> PointPlan:
     label = f"{model.label}, {len(model.cores)} core{'s' * (len(model.cores) > 1)}"
     ident = "-".join([model.label.replace(" ", "-").replace("=", "-"), f"{len(model.cores)}c", f"{frame}b"])
     return PointPlan(ident, label, model.stack, model.params, Role.ECHO, "dut", frame, model.cores, (wire(0),),
-                     (direction,), line_rate_pps(10, frame))
+                     (direction,), line_rate_pps(10, frame), polling=model.polling)
 
 
 def make_plan(models: tuple[Model, ...], repeat: int, seed: int) -> Plan:

@@ -66,10 +66,20 @@ def test_polls_are_known_by_a_core_that_is_always_busy(run: RunData) -> None:
         if copy.cpu is not None:
             copy.cpu.useful_polls = copy.cpu.empty_polls = None
         trials.append(copy)
-    points = summarise(replace(run, trials=tuple(trials)))
+    plan = replace(run.plan, points=tuple(replace(point, polling=None) for point in run.plan.points))
+    points = summarise(replace(run, trials=tuple(trials), plan=plan))
     assert by_label(points, "dpdk").polls
     assert by_label(points, "dpdk").loads[0].useful is None
     assert not by_label(points, "xdp").polls
+
+
+def test_a_busy_machine_makes_no_poller(run: RunData) -> None:
+    trials = [trial.model_copy(deep=True) for trial in run.trials]
+    for core in (core for trial in trials if trial.cpu is not None for core in trial.cpu.cores):
+        core.run = 1.0
+    points = summarise(replace(run, trials=tuple(trials)))
+    assert not by_label(points, "xdp").polls
+    assert by_label(points, "dpdk").polls
 
 
 def test_the_load_curve_leaves_repeated_and_failed_trials_out(run: RunData) -> None:
