@@ -189,4 +189,5 @@ def _pause_rule(points: Sequence[PointSummary]) -> Iterable[Caveat]:
         for point in points if point.ndr.raw or point.pdr.raw)
     yield Caveat("", "info", "Trials repeated for a pause",
                  f"{count(repeated)} search {'trial' if repeated == 1 else 'trials'} lost frames while a core stood "
-                 "still and were repeated. “Raw” is what the search would have found had they counted.", changed)
+                 "still and were repeated. " + ("“Raw” is what the search would have found had they counted."
+                                                if changed else "It changed no rate that was found."), changed)
