@@ -127,12 +127,16 @@ _PACING_COLUMNS: Sequence[tuple[str, str, Callable[[PacingRow], object]]] = (
     ("ms", "{:>6.1f}", lambda row: row.paused_ms),
     ("longest", "{:>7.2f}", lambda row: row.longest_pause_ms),
     ("skipped", "{:>7}", lambda row: row.skipped_stall),
+    ("short", "{:>5}", lambda row: row.interruptions),
+    ("ms", "{:>5.1f}", lambda row: row.interrupted_ms),
+    ("frames", "{:>6}", lambda row: row.interrupted_frames),
     ("stolen", "{:>6.1%}", lambda row: row.stolen),
 )
 
 
 def pacing_table(pacing: Sequence[PacingRow]) -> str:
-    """One line a rate. Errors are outside pauses; pauses and the flush's own delay are in columns of their own."""
+    """One line a rate. Errors are outside pauses; pauses (50 us and more: count, sum, longest, departures skipped),
+    shorter interruptions (count, sum, frames due meanwhile) and the flush's own delay have columns of their own."""
     widths = [int(form.split(">")[1].split(".")[0].rstrip("g}")) for _, form, _ in _PACING_COLUMNS]
     lines = [" ".join(f"{name:>{width}}" for (name, _, _), width in zip(_PACING_COLUMNS, widths, strict=True))]
     lines += [" ".join(form.format(read(row)) for _, form, read in _PACING_COLUMNS) for row in pacing]

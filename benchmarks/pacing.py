@@ -21,7 +21,7 @@ ON_TIME_NS = 2000
 @dataclass(frozen=True)
 class PacingRow:
     """One rate. Departure errors are from the scheduled time to the time written into the frame, for the frames that
-    were sent outside recorded pauses; the flush delay from the first such time of a flush until the flush is over."""
+    were due outside recorded pauses and interruptions (2 to 50 us in which the core was taken away); the flush delay from the first such time of a flush until the flush is over."""
 
     rate_pps: float
     seconds: float
@@ -39,6 +39,9 @@ class PacingRow:
     pauses: int
     paused_ms: float
     longest_pause_ms: float
+    interruptions: int
+    interrupted_ms: float
+    interrupted_frames: int
     stolen: float
 
     @property
@@ -117,5 +120,8 @@ def _row(wire: BenchWire, plane: NativeDataplane, key: int, rate: float, seconds
         pauses=report.pauses,
         paused_ms=report.paused_ns / 1e6,
         longest_pause_ms=report.longest_pause_ns / 1e6,
+        interruptions=report.interruptions,
+        interrupted_ms=report.interrupted_ns / 1e6,
+        interrupted_frames=report.interrupted_frames,
         stolen=stolen / 100 / 2 / seconds,
     )

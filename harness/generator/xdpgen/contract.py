@@ -122,11 +122,15 @@ class CoreReport:
     #: CLOCK_MONOTONIC of the first and the last departure (ns); 0 when nothing was sent.
     first_departure_ns: int = 0
     last_departure_ns: int = 0
+    #: Shorter ones, from 2 us, seen while the core only waited for a departure: count, sum (ns), frames due meanwhile.
+    interruptions: int = 0
+    interrupted_ns: int = 0
+    interrupted_frames: int = 0
     #: Share of program calls that sent a frame: near 1.0 means that the core has no time left (saturated).
     utilisation: float = 0.0
     #: Flushes to the driver that held at least one frame.
     flushes: int = 0
-    #: Departure error histogram: upper edge in ns -> frames (outside pauses).
+    #: Departure error histogram: upper edge in ns -> frames (outside pauses and interruptions).
     departure_error: dict[int, int] = field(default_factory=dict)
     #: From the time stamp of the first frame of a flush until the flush is over: upper edge in ns -> frames.
     flush_delay: dict[int, int] = field(default_factory=dict)

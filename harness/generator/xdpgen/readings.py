@@ -15,7 +15,7 @@ PERIOD_NS = 500_000_000
 _SUB = 1024
 _ERROR_BUCKETS = 96
 #: Words of ``struct report_reply`` before its two histograms.
-_WORDS = 8
+_WORDS = 11
 _FINE_BUCKETS = 64
 _FINE_NS = 64
 _PAUSE_LOG = 1024
@@ -103,6 +103,7 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
     counts, log = _split(raw)
     before = _split(base)[0] if base else np.zeros_like(counts)
     calls, busy, flushes, pauses, paused_ns = (int(n) for n in counts[:5] - before[:5])
+    interruptions, interrupted_ns, interrupted_frames = (int(n) for n in counts[8:11] - before[8:11])
     histograms = counts[_WORDS:] - before[_WORDS:]
     total = int(counts[3])
     kept = [log[i % _PAUSE_LOG] for i in range(total - min(pauses, _PAUSE_LOG), total)]
@@ -113,6 +114,9 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
         longest_pause_ns=int(counts[5]),
         first_departure_ns=int(counts[6]),
         last_departure_ns=int(counts[7]),
+        interruptions=interruptions,
+        interrupted_ns=interrupted_ns,
+        interrupted_frames=interrupted_frames,
         utilisation=busy / calls if calls else 0.0,
         flushes=flushes,
         departure_error=_histogram(histograms[:_ERROR_BUCKETS]),

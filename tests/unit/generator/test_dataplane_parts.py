@@ -176,13 +176,15 @@ def test_a_period_that_ended_without_a_frame_after_it_counts() -> None:
 def _raw_report(calls: int, busy: int, pauses: int) -> bytes:
     log = [(1000 + i, 50_000 + i) for i in range(1024)]
     counts = [calls, busy, busy // 2, pauses, pauses * 60_000, 99_000, 5_000, 6_000]
-    return struct.pack(f"={8 + 192 + 2048}q", *counts, *[busy] + [0] * 95, *[0] * 95 + [busy], *sum(log, ()))
+    counts += [2 * pauses, 5000 * pauses, 3 * pauses]
+    return struct.pack(f"={11 + 192 + 2048}q", *counts, *[busy] + [0] * 95, *[0] * 95 + [busy], *sum(log, ()))
 
 
 def test_reports_count_from_their_base() -> None:
     report = readings.core_report(4, _raw_report(1000, 400, 5), _raw_report(500, 100, 3))
     assert (report.core, report.pauses, report.paused_ns, report.longest_pause_ns) == (4, 2, 120_000, 99_000)
     assert (report.first_departure_ns, report.last_departure_ns) == (5_000, 6_000)
+    assert (report.interruptions, report.interrupted_ns, report.interrupted_frames) == (4, 10_000, 6)
     assert report.utilisation == 300 / 500
     assert report.flushes == 150
     assert report.departure_error == {64: 300}
@@ -236,7 +238,7 @@ def test_the_benchmark_judges_medians() -> None:
     rounds = [bench.Round(name, 2 * rate, rate, rate, 0.0) for name, values in rates.items() for rate in values]
     rows = bench.summarise(rounds)
     assert [row["xdpgen_ratio"] for row in rows] == [2.6e6 / 0.5e6, 2.6, 1.0]
-    kept = PacingRow(1e4, 1, 10_000, 9_900, 0, 100, 0, 0.995, 64, 128, 1, 500, 900, 3, 10, 5, 0)
+    kept = PacingRow(1e4, 1, 10_000, 9_900, 0, 100, 0, 0.995, 64, 128, 1, 500, 900, 3, 10, 5, 8, 0.1, 7, 0)
     lost = replace(kept, rate_pps=1e6, skipped_stall=0, skipped_saturated=100)
     verdicts = bench.judge(rows, [kept, lost])
     assert verdicts == {">= 2.5 x testpmd": True, ">= 5.0 x trafgen": True, ">= 4 Mpps offered": True,

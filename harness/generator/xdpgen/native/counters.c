@@ -200,7 +200,9 @@ void report_read(struct dataplane *dp, __u32 index, struct report_reply *reply)
 		.paused_ns = core->paused_ns,
 		.longest_pause_ns = current ? core->longest_pause_ns : 0,
 		.first_departure = current ? core->first_departure : 0,
-		.last_departure = current ? core->last_departure : 0};
+		.last_departure = current ? core->last_departure : 0,
+		.interruptions = core->interruptions, .interrupted_ns = core->interrupted_ns,
+		.interrupted_frames = core->interrupted_frames};
 	memcpy(reply->departure_error, core->departure_error, sizeof(reply->departure_error));
 	memcpy(reply->flush_delay, core->flush_delay, sizeof(reply->flush_delay));
 }

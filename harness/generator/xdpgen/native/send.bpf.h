@@ -302,6 +302,27 @@ static __always_inline void advance(struct core *core, struct slot *slot, __u32 
 		schedule(core, i, slot->next);
 }
 
+/* The core was taken away while it only waited. */
+static __always_inline void interrupted(struct core *core, __u64 start, __u64 end)
+{
+	if (end - start >= PAUSE_NS) {
+		record_pause(core, start, end);
+		return;
+	}
+	core->interruptions++;
+	core->interrupted_ns += end - start;
+	core->interruption_end = end;
+}
+
+/* Departure errors are the schedule's own: what was due during an interruption is counted, not held against it. */
+static __always_inline void count_departure(struct core *core, __u64 now)
+{
+	if (core->due < core->interruption_end)
+		core->interrupted_frames++;
+	else
+		count_error(core->departure_error, now - core->due, 1);
+}
+
 /* Wait a little for the next departure, so that few frames are recycled for nothing. The core can be taken away here
  * as well as between two calls.
  */
@@ -314,8 +335,8 @@ static __always_inline __u64 wait(struct core *core, __u64 now)
 			break;
 		before = now;
 		now = bpf_ktime_get_ns();
-		if (now - before >= PAUSE_NS) {
-			record_pause(core, before, now);
+		if (now - before >= INTERRUPTION_NS) {
+			interrupted(core, before, now);
 			break;
 		}
 	}
@@ -410,7 +431,7 @@ int send(struct xdp_md *ctx)
 	if (!core->first_departure)
 		core->first_departure = now;
 	core->last_departure = now;
-	count_error(core->departure_error, now - core->due, 1);
+	count_departure(core, now);
 	if (!core->pending++)
 		core->pending_since = now;
 	core->hurry |= slot->trailer_magic == MAGIC_LATENCY;

@@ -39,6 +39,7 @@
 
 #define NEVER (~0ull)
 #define PAUSE_NS 50000ull /* a longer gap between two program calls is a pause */
+#define INTERRUPTION_NS 2000 /* so much between two clock reads with nothing in between: the core was elsewhere */
 #define DRAIN_SHIFT 8 /* a call that does nothing takes at most about 256 ns, */
 #define DRAIN_MOST 4  /* and after this many the clock is read again */
 #define PAUSE_LOG 1024
@@ -118,6 +119,8 @@ struct core {
 	__u64 busy_calls; /* calls that sent a frame */
 	__u64 flushes;	  /* batches that held at least one frame */
 	__u64 pauses, paused_ns, longest_pause_ns;
+	__u64 interruptions, interrupted_ns, interrupted_frames; /* shorter than a pause; frames due meanwhile */
+	__u64 interruption_end;
 	__u64 first_departure, last_departure; /* since the report began; 0: none */
 	__u64 departure_error[ERROR_BUCKETS];
 	__u64 flush_delay[ERROR_BUCKETS];
