@@ -21,7 +21,8 @@ ON_TIME_NS = 2000
 @dataclass(frozen=True)
 class PacingRow:
     """One rate. Departure errors are from the scheduled time to the time written into the frame, for the frames that
-    were due outside recorded pauses and interruptions (2 to 50 us in which the core was taken away); the flush delay from the first such time of a flush until the flush is over."""
+    were due outside recorded pauses and interruptions (2 to 50 us in which the core was taken away); the flush delay
+    is from the first such time of a flush until the flush is over."""
 
     rate_pps: float
     seconds: float
