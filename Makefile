@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup demo test unit lab browser check bench-generator bench-search wheel clean
+.PHONY: help setup demo test unit lab browser check bench-generator bench-reflector bench-search wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
@@ -15,6 +15,7 @@ help:
 	@echo "make check            ruff, mypy --strict"
 	@echo "make setup            only install what is missing (Debian packages, .venv, native programs)"
 	@echo "make bench-generator  xdpgen beside trafgen and testpmd on one veth pair"
+	@echo "make bench-reflector  50 kpps for a minute: does every lost frame coincide with a recorded pause?"
 	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
 	@echo "make wheel            build dist/*.whl through the sdist"
 
@@ -45,6 +46,9 @@ check: setup
 
 bench-generator: setup
 	$(SUDO) $(BIN)/python -m benchmarks.generator --json results/bench-generator.json
+
+bench-reflector: setup
+	$(SUDO) $(BIN)/python -m benchmarks.reflector --json results/bench-reflector.json
 
 bench-search: setup
 	$(SUDO) $(BIN)/python -m benchmarks.search --json results/bench-search.json

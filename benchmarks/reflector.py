@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""50 kpps through the xdp reflector for a minute: does every lost frame coincide with a recorded pause?
+
+    python -m benchmarks.reflector --json results/bench-reflector.json
+
+All frames carry sequence numbers (one latency stream). Every 100 ms the generator's count of missing numbers is read; a
+window in which it rose is compared with the pauses of both sides: the generator's gaps between program calls, the DUT's
+timer probe. Only a pause long enough to half fill a ring at this rate counts (harness.measure.pauses).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harness import stacks
+from harness.errors import HarnessError
+from harness.generator import stl
+from harness.generator.embedded import on_cores
+from harness.generator.frames import flow_frame
+from harness.machines import Machines, machines_of
+from harness.measure.pauses import Interval, PauseLog, within
+from harness.options import RunOptions
+from harness.stack import StackContext
+
+SCENARIO = Path(__file__).with_suffix(".yaml")
+GROUP, WINDOW_S = 1, 0.1
+#: Loss may show up to a window after the pause that caused it, and a frame's way takes a little.
+_SLACK_NS = round(WINDOW_S * 1e9)
+
+
+def send_and_watch(arguments: argparse.Namespace) -> dict[str, Any]:
+    """In the generator's namespace: send, read the counters every window. Times in ns, CLOCK_MONOTONIC."""
+    client = stl.STLClient(server="127.0.0.1", sync_port=4501, async_port=4500)
+    client.connect()
+    client.reset(ports=[0])
+    builder = stl.STLPktBuilder(pkt_buffer=base64.b64decode(arguments.frame))
+    stream = stl.STLStream(packet=builder, mode=stl.STLTXCont(pps=arguments.rate), mac_src_override_by_pkt=1,
+                           mac_dst_override_mode=1, flow_stats=stl.STLFlowLatencyStats(pg_id=GROUP))
+    client.add_streams([stream], ports=[0])
+    client.rpc("x_reset_reports", {})
+    client.start(ports=[0], duration=arguments.seconds, force=True)
+    windows, pauses, last = [], dict[int, int](), time.monotonic_ns()
+    while client.is_traffic_active(ports=[0]):
+        time.sleep(WINDOW_S)
+        windows.append({"start": last, **_counts(client)})
+        last = time.monotonic_ns()
+        for report_of_core in client.rpc("x_get_reports", {}):
+            pauses.update((int(start), int(length)) for start, length in report_of_core["pause_log"])
+    time.sleep(WINDOW_S)
+    windows.append({"start": last, **_counts(client)})
+    client.disconnect()
+    return {"windows": windows, "pauses": sorted(pauses.items())}
+
+
+def _counts(client: stl.STLClient) -> dict[str, int]:
+    answer = client.rpc("get_pgid_stats", {"pgids": [GROUP]})
+    flow, errors = answer["flow_stats"][str(GROUP)], answer["latency"][str(GROUP)].get("er", {})
+    return {"end": time.monotonic_ns(), "sent": sum(flow["tp"].values()), "received": sum(flow["rp"].values()),
+            "missing": errors.get("drp", 0)}
+
+
+def measure(machines: Machines, seconds: float, rate: float) -> dict[str, Any]:
+    """Deploy the reflector, send through it, collect both sides' pauses."""
+    with ExitStack() as owned:
+        dut = machines.connect_dut("dut", owned)
+        embedded = machines.site.embedded()
+        assert embedded is not None
+        owned.enter_context(embedded.run(machines.site.spawn))
+        machines.after_generator()
+        point = machines.plan.points[0]
+        owned.enter_context(stacks.create(point.stack, {}).deploy(StackContext(dut, point, stacks.source(point.stack))))
+        machines.pin(point)
+        frame = base64.b64encode(flow_frame(point.directions[0], point.frame_bytes)).decode()
+        inside = [sys.executable, "-m", "benchmarks.reflector", "--inside", "--frame", frame, "--rate", str(rate),
+                  "--seconds", str(seconds)]
+        dut.start_sampling(1.0, point.cores)
+        child = machines.site.spawn(on_cores(machines.plan.generator.cores, inside), stdout=subprocess.PIPE)
+        output, _ = child.communicate(timeout=seconds * 2 + 60)
+        sampling = dut.stop_sampling()
+    watched: dict[str, Any] = json.loads(output)
+    watched["dut_pauses"] = [(start, length) for start, length, _ in sampling.pauses]
+    return watched
+
+
+def judge(watched: dict[str, Any], rate: float) -> dict[str, Any]:
+    """Windows in which frames went missing, and whether a pause explains each."""
+    pauses: list[Interval] = [*map(tuple, watched["pauses"]), *map(tuple, watched["dut_pauses"])]
+    rows, before = [], 0
+    for window in watched["windows"]:
+        lost, before = window["missing"] - before, window["missing"]
+        if lost > 0:
+            found = within(pauses, window["start"] - _SLACK_NS, window["end"])
+            rows.append({"lost": lost, "longest_pause_ms": max((n for _, n in found), default=0) / 1e6,
+                         "coincides": PauseLog(found, []).could_lose(rate)})
+    final = watched["windows"][-1]
+    return {"rate_pps": rate, "sent": final["sent"], "received": final["received"],
+            "lost": final["sent"] - final["received"], "windows": len(watched["windows"]), "windows_with_loss": rows,
+            "lost_without_pause": sum(r["lost"] for r in rows if not r["coincides"]),
+            "pauses_generator": len(watched["pauses"]), "pauses_dut": len(watched["dut_pauses"])}
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text."""
+    lines = [f"{figures['rate_pps']:,.0f} pps: sent {figures['sent']:,}, lost {figures['lost']:,}; pauses: generator "
+             f"{figures['pauses_generator']}, DUT {figures['pauses_dut']}"]
+    for row in figures["windows_with_loss"]:
+        how = f"a pause of {row['longest_pause_ms']:.2f} ms" if row["coincides"] else "NO RECORDED PAUSE"
+        lines.append(f"  {row['lost']:6d} frames lost in a window with {how}")
+    lines.append(f"lost without a recorded pause: {figures['lost_without_pause']}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print, or (``--inside``) send and watch."""
+    parser = argparse.ArgumentParser(prog="bench-reflector", description=__doc__)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=50_000.0)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--frame", default="", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.inside:
+        print(json.dumps(send_and_watch(arguments)))
+        return 0
+    try:
+        with machines_of(RunOptions(scenario=SCENARIO, testbed="lab"), print) as machines:
+            figures = judge(measure(machines, arguments.seconds, arguments.rate), arguments.rate)
+    except HarnessError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(report(figures))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0 if not figures["lost_without_pause"] else 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())
