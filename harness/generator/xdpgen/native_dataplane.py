@@ -122,7 +122,7 @@ class NativeDataplane:
     def start(self, streams: Sequence[TxStream], at: float, until: float | None) -> None:
         """Begin sending at ``at``, or as soon as the cores are ready; ``until`` moves by as much as ``at`` had to.
 
-        Give ``at`` about 20 ms ahead, so that it need not move.
+        Give ``at`` about 50 ms ahead, so that it need not move: an idle core takes 10 to 40 ms to begin.
         """
         with self._lock:
             planned = [(stream, share) for stream in streams for share in shares_of(stream, len(self.cores))]
