@@ -15,7 +15,6 @@ from typing import IO
 
 from harness.errors import GeneratorError
 from harness.host.channel import Spawn
-from harness.lab.napi import LAB_NICE
 
 _READY_S = 20.0
 _STOP_S = 10.0
@@ -35,7 +34,7 @@ class EmbeddedServer:
     speed_gbps: float
 
     def argv(self) -> list[str]:
-        """The whole command, on the generator's cores and ahead of what else runs there."""
+        """The whole command, pinned to the generator's cores."""
         options = [f"--interface={name}" for name in self.ifnames]
         options.append("--cores=" + ",".join(str(core) for core in self.cores))
         options += [f"--dst-mac={port}={mac}" for port, mac in enumerate(self.dst_macs)]
@@ -55,8 +54,8 @@ class EmbeddedServer:
 
 
 def on_cores(cores: Sequence[int], argv: Sequence[str]) -> list[str]:
-    """The argv that runs a program of the generator's side on the generator's cores, ahead of ordinary programs."""
-    return ["nice", "-n", str(LAB_NICE), "taskset", "-c", ",".join(str(core) for core in cores), *argv]
+    """The argv that runs a program of the generator's side on the generator's cores."""
+    return ["taskset", "-c", ",".join(str(core) for core in cores), *argv]
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:

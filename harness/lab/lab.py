@@ -147,8 +147,7 @@ class Lab:
             path.write_text(shadow, encoding="utf-8")
             options = ["--shadow", str(path)]
         log = self.directory / "sshd.log"
-        nice = [wires.tool("nice"), "-n", str(napi.LAB_NICE)]  # inherited by the DUT's agent and the stacks
-        argv = [*nice, wires.tool("sshd"), "-D", "-e", "-f", str(self.directory / "sshd_config")]
+        argv = [wires.tool("sshd"), "-D", "-e", "-f", str(self.directory / "sshd_config")]
         with log.open("wb") as output:
             process = self._start("dut", _enter_argv(self.dut_netns, argv, options), _SSHD,
                                   {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output})

@@ -13,9 +13,6 @@ from harness.lab.process import all_pids, comm_of
 
 #: Real-time priority of the generator's receiving threads: they must run while the sender spins on the same core.
 TG_FIFO_PRIORITY = 10
-#: Niceness of everything that the lab measures with, equal on both sides: what else runs on this machine then takes a
-#: small share of the measured cores, while stack, NAPI and generator share them as they would at 0.
-LAB_NICE = -15
 _APPEAR_S = 2.0
 _POLL_S = 0.005
 
@@ -33,8 +30,8 @@ def napi_threads(ifname: str) -> dict[int, int]:
 
 def pin_napi(ifname: str, queues: int, core_of_queue: Callable[[int], int], *, fifo: int = 0) -> dict[int, int]:
     """Pin the thread of queue i to ``core_of_queue(i)``; with ``fifo`` > 0 make it SCHED_FIFO at that priority,
-    otherwise an ordinary thread at the lab's niceness. Returns queue -> pid. May be called again: threads are made anew
-    when the channel count, GRO or (without GRO) an XDP program changes.
+    otherwise an ordinary thread. Returns queue -> pid. May be called again: threads are made anew when the channel
+    count, GRO or (without GRO) an XDP program changes.
 
     Raises LabError when ``queues`` threads do not appear within two seconds.
     """
@@ -44,8 +41,6 @@ def pin_napi(ifname: str, queues: int, core_of_queue: Callable[[int], int], *, f
     for queue, pid in enumerate(threads.values()):
         os.sched_setaffinity(pid, {core_of_queue(queue)})
         os.sched_setscheduler(pid, policy, os.sched_param(priority))
-        if not fifo:
-            os.setpriority(os.PRIO_PROCESS, pid, LAB_NICE)
         pinned[queue] = pid
     return pinned
 
