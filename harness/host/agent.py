@@ -7,7 +7,7 @@ It is started in a session of its own (``agent.py serve``), speaks one JSON obje
 * writes every change into a journal on disk before making it, and confirms it after;
 * keeps the lease: when the controller is silent for too long, or its channel closes, everything in the journal is
   undone, newest first and past failures, and the agent ends. A journal left over by a killed agent is undone by the
-  next one; after a reboot only what outlives a reboot is;
+  next one, which also tries again what could not be undone; after a reboot only what outlives a reboot is;
 * is the parent of the programs it starts and keeps the end of their output;
 * samples CPU use and watches cores for pauses, so that no message is needed while a trial runs.
 
@@ -132,8 +132,8 @@ def start_time(pid: int) -> Optional[int]:
 class Journal:
     """Changes to this host that are still to be undone, in a file: an intent before each, a confirmation after it.
 
-    A line is an intent ``{"seq", "boot", "netns", "kind", ...}``, a confirmation ``{"seq", "confirm": {...}}`` or
-    ``{"seq", "undone": true}``. The file is emptied when nothing is left.
+    A line is an intent ``{"seq", "boot", "netns", "kind", ...}``, a confirmation ``{"seq", "confirm": {...}}``,
+    ``{"seq", "failed": why}`` (its undoing) or ``{"seq", "undone": true}``. The file is emptied when nothing is left.
     """
 
     def __init__(self, path: str) -> None:
@@ -160,6 +160,8 @@ class Journal:
         seq = int(entry["seq"])
         if "confirm" in entry:
             self.live[seq].update(entry["confirm"], confirmed=True)
+        elif "failed" in entry:
+            self.live[seq]["failed"] = entry["failed"]
         elif "undone" in entry:
             self.live.pop(seq, None)
         else:
@@ -184,6 +186,12 @@ class Journal:
         """The change was made; ``known`` is what only its making could tell (a pid)."""
         entry = {"seq": seq, "confirm": known}
         self._append(entry, bool(known))
+        self._apply(entry)
+
+    def fail(self, seq: int, why: str) -> None:
+        """The change could not be undone: it stays, for the next agent to try again."""
+        entry = {"seq": seq, "failed": why}
+        self._append(entry, True)
         self._apply(entry)
 
     def drop(self, seq: int) -> None:
@@ -243,17 +251,22 @@ class Undo:
         self.journal = journal
         self.processes = processes
 
-    def back_to(self, mark: int) -> List[str]:
-        """Undo all entries after ``mark``, newest first, past failures; returns what failed, in words."""
+    def back_to(self, mark: int, retry: bool = False) -> List[str]:
+        """Undo all entries after ``mark``, newest first, past failures; returns what failed, in words. What failed
+        before was reported then, and is tried again only with ``retry``."""
         failures = []  # type: List[str]
         for seq in sorted((seq for seq in self.journal.live if seq > mark), reverse=True):
             entry = self.journal.live[seq]
+            if "failed" in entry and not retry:
+                continue
             try:
                 if self._still_there(entry):
                     getattr(self, "_undo_" + str(entry["kind"]))(entry)
             except (AgentError, OSError, subprocess.SubprocessError, KeyError, ValueError, AttributeError) as error:
                 failures.append("%s: %s" % (describe(entry), error))
-            self.journal.drop(seq)
+                self.journal.fail(seq, str(error))
+            else:
+                self.journal.drop(seq)
         return failures
 
     @staticmethod
@@ -1551,9 +1564,16 @@ class Host:
         return self.journal.last
 
     def op_undo_to(self, mark: int) -> List[str]:
+        return self._undo_to(mark, False)
+
+    def undo_left_over(self) -> List[str]:
+        """Undo what earlier agents left, and try again what they could not undo; returns what failed, in words."""
+        return self._undo_to(0, True)
+
+    def _undo_to(self, mark: int, retry: bool) -> List[str]:
         with self.changing:
             with self._off_home():
-                failures = self.undo.back_to(mark)
+                failures = self.undo.back_to(mark, retry)
             for failure in failures:
                 self.places.log("not undone: " + failure)
             return failures
@@ -1626,7 +1646,7 @@ class Host:
         self.closing = True
         self.cancelled.set()
         with self.changing:
-            left = len(self.journal.live)
+            left = sum("failed" not in entry for entry in self.journal.live.values())
             failures = self.op_undo_to(0)
         if self._sampler is not None:
             self._sampler.close()
@@ -1709,7 +1729,7 @@ class Server:
             journal = Journal(self.places.journal)
             host = Host(self.places, journal, args["home_cores"])
             left = len(journal.live)
-            replayed = host.op_undo_to(0)
+            replayed = host.undo_left_over()
         except (AgentError, OSError) as error:
             self._reply({"id": number, "error": {"kind": getattr(error, "kind", "failed"), "message": str(error)}})
             return 1
@@ -1822,7 +1842,7 @@ def undo_main(places: Places) -> int:
         sys.stderr.write("the host is in use by %s\n" % error)
         return 1
     host = Host(places, Journal(places.journal), ())
-    failures = host.op_undo_to(0)
+    failures = host.undo_left_over()
     lock.release()
     for failure in failures:
         sys.stderr.write(failure + "\n")

@@ -330,6 +330,24 @@ def test_undo_to_goes_newest_first_and_past_failures(agent, tmp_path):
     assert other.read_text() == "old b"
 
 
+def test_the_next_contact_says_what_is_still_not_undone(start_agent, tmp_path):
+    obstacle = tmp_path / "obstacle"
+    obstacle.touch()
+    first = start_agent(sys.executable)
+    first.ok("apply", do=["true"], undo=["test", "!", "-e", str(obstacle)], timeout_s=5)
+    assert len(first.ok("bye")) == 1
+    first.process.wait(10)
+    second = start_agent(sys.executable, greet=False)
+    greeting = second.hello()
+    assert (greeting["left_over"], len(greeting["not_undone"])) == (1, 1)
+    assert f"test ! -e {obstacle}: exit status 1" in greeting["not_undone"][0]
+    assert second.ok("bye") == []
+    second.process.wait(10)
+    obstacle.unlink()
+    greeting = start_agent(sys.executable, greet=False).hello()
+    assert (greeting["left_over"], greeting["not_undone"]) == (1, [])
+
+
 def test_apply_that_fails_is_still_undone(agent, tmp_path):
     undone = tmp_path / "undone"
     done = agent.ok("apply", do=["sh", "-c", "exit 4"], undo=["touch", str(undone)], timeout_s=5)

@@ -65,7 +65,14 @@ def test_every_change_has_its_intent_synced_first(host, tmp_path, monkeypatch, o
 def test_a_change_that_fails_is_taken_back_at_once(host, tmp_path, monkeypatch):
     target = tmp_path / "value"
     target.write_text("old")
-    monkeypatch.setattr(agent, "expect_value", lambda path, value: (_ for _ in ()).throw(agent.AgentError("other")))
+    reads_back = agent.expect_value
+
+    def differs(path, value):
+        if value == "new":
+            raise agent.AgentError("other")
+        reads_back(path, value)
+
+    monkeypatch.setattr(agent, "expect_value", differs)
     with pytest.raises(agent.AgentError, match="cannot be set to 'new': other"):
         host.op_set_file(str(target), "new", True)
     monkeypatch.undo()
@@ -161,6 +168,25 @@ def test_an_unknown_entry_fails_alone(host, tmp_path):
     assert "sorcery" in failures[0]
     assert target.read_text() == "old"
     assert "not undone" in (tmp_path / "state" / "agent.log").read_text()
+
+
+def test_what_could_not_be_undone_is_kept_and_tried_again_by_the_next(host, tmp_path):
+    obstacle, undone = tmp_path / "obstacle", tmp_path / "undone"
+    obstacle.touch()
+    undo = ["sh", "-c", f"echo once more >> {undone}; test ! -e {obstacle}"]
+    host.op_apply(["true"], undo, 5.0)
+    host.op_apply(["true"], ["true"], 5.0)
+    assert len(host.op_undo_to(0)) == 1
+    assert [line.get("failed", "").split(":")[0] for line in on_disk(host)][-1] == "exit status 1"
+    assert host.op_undo_to(0) == []  # said once; this agent does not try again
+    again = agent.Host(host.places, agent.Journal(host.journal.path), ())
+    assert list(again.journal.live) == [1]
+    assert len(again.undo_left_over()) == 1
+    obstacle.unlink()
+    last = agent.Host(host.places, agent.Journal(host.journal.path), ())
+    assert last.undo_left_over() == []
+    assert undone.read_text() == 3 * "once more\n"
+    assert on_disk(last) == []
 
 
 def test_a_folder_that_others_can_read_is_refused(tmp_path):
