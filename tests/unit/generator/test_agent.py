@@ -14,9 +14,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import GeneratorDied, GeneratorError
+from harness.generator.agent import Session
 from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficSpec
 from harness.generator.trex import Server, TrexGenerator
+from harness.generator.trex import _latency as latency_result
+from harness.generator.xdpgen.contract import LatencyCounters
+from harness.generator.xdpgen.rpc.latency import latency_entry
 from harness.host.channel import PipeChannel
 from harness.plan import DirectionPlan, FlowPlan
 
@@ -73,6 +77,17 @@ def test_latency_comes_with_its_histogram(agent: AgentClient) -> None:
     assert (latency.sent, latency.received, latency.lost) == (100, 99, 1)
     assert latency.histogram == [(3000, 98), (9000, 1)]
     assert (latency.min_ns, latency.max_ns, latency.resolution_ns) == (3000, 9000, 1)
+
+
+def test_exact_times_go_from_the_server_through_the_agent_to_the_result() -> None:
+    counters = LatencyCounters(received=4, min_ns=1234, max_ns=9876, sum_ns=20_002, jitter_ns=321.5,
+                               average_ns=77_000.0, histogram=[(1234, 3), (9872, 1)])
+    session = Session.__new__(Session)
+    session.latency = {1000: {"tx_port": 0, "rx_port": 1}}
+    answer = {"flow_stats": {"1000": {"tp": {"0": 4}, "rp": {"1": 4}}}, "latency": {"1000": latency_entry(counters)}}
+    result = latency_result(session.raw_latency(1000, json.loads(json.dumps(answer))))
+    assert (result.min_ns, result.max_ns, result.mean_ns, result.jitter_ns) == (1234, 9876, 5000.5, 321.5)
+    assert (result.histogram, result.resolution_ns) == ([(1234, 3), (9872, 1)], 1)
 
 
 def test_frames_pushed_come_back_from_the_capture(agent: AgentClient) -> None:

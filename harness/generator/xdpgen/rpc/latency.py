@@ -49,7 +49,7 @@ def _errors(counters: LatencyCounters) -> dict[str, int]:
 
 
 def latency_entry(counters: LatencyCounters) -> dict[str, Any]:
-    """One group's entry under ``latency``; times in microseconds, ``x_hist_ns`` in nanoseconds."""
+    """One group's entry under ``latency``; times in microseconds, in members that end in ``_ns`` nanoseconds."""
     lat: dict[str, Any] = {
         "average": round(counters.average_ns / 1000, 3),
         "last_max": counters.last_max_ns // 1000,
@@ -58,6 +58,12 @@ def latency_entry(counters: LatencyCounters) -> dict[str, Any]:
         "jit": int(counters.jitter_ns / 1000),
         "hdrh": encoded_hdr(counters.histogram),
         "x_hist_ns": [list(bucket) for bucket in counters.histogram],
+        "x_exact_ns": {
+            "min": counters.min_ns,
+            "max": counters.max_ns,
+            "mean": counters.sum_ns / counters.received if counters.received else 0.0,
+            "jitter": counters.jitter_ns,
+        },
     }
     bins = _bins(counters.histogram)
     if bins:
