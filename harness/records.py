@@ -26,6 +26,9 @@ class Verdict(StrEnum):
     LAB_RSS = "lab-rss"
     EXTRA_CORE = "extra-core"
     DEGRADED = "degraded"
+    OTHER_LOAD = "other-load"
+    INCONCLUSIVE = "inconclusive"
+    CUT_SHORT = "cut-short"
     SKIPPED = "skipped"
     FAILED = "failed"
 
@@ -46,7 +49,7 @@ class _Record(BaseModel):
 
 
 class Direction(_Record):
-    """One direction of a trial. ``received`` is None for role drop (``discarded`` counts instead, by the stack).
+    """One direction of a trial. ``received`` is None for role drop (the stack's discard counter counts instead).
 
     ``sent`` includes frames the DUT's ring refused on a virtual wire (``refused``): on hardware those are sent and
     lost in the DUT's ring. ``skipped``: departures the generator left out, by reason; asked = sent + skipped +- 1.
@@ -120,6 +123,8 @@ class Cpu(_Record):
     empty_polls: int | None = None
     polls_source: str = ""
     extra: list[str] = Field(default_factory=list)
+    #: Work of programs that are not the test's on the given cores, named; taken out of ``busy_cores``.
+    other: list[str] = Field(default_factory=list)
     sampling_cost: float | None = None
 
 
@@ -142,6 +147,8 @@ class Trial(_Record):
     repeat: int
     phase: Phase
     attempt: int = 0
+    #: Lost frames, every one of which recorded pauses account for.
+    spoilt: bool = False
     #: Superseded by a repetition (pause rule): stored and counted, left out of results "without paused trials".
     superseded: bool = False
     started_at: str
@@ -158,6 +165,7 @@ class Trial(_Record):
     latency: Percentiles | None = None
     latency_note: str = ""
     cpu: Cpu | None = None
+    cpu_note: str = ""
     pauses: Pauses | None = None
     losses: dict[str, int] = Field(default_factory=dict)
     unexplained: int = 0
@@ -179,6 +187,8 @@ class Bound(_Record):
     loss_ratio: float | None = None
     reason: str = ""
     verdicts: list[Verdict] = Field(default_factory=list)
+    #: Trials made at this load because the earlier ones lost frames in a pause.
+    attempts: int = 1
 
 
 class LatencyAt(_Record):
@@ -211,7 +221,7 @@ class PointOutcome(_Record):
     mrr: Bound | None = None
     ndr: Bound | None = None
     pdr: Bound | None = None
-    #: The same, had no trial been repeated for a pause.
+    #: The highest load whose first attempt met the goal, below the lowest whose first attempt did not.
     ndr_raw: Bound | None = None
     pdr_raw: Bound | None = None
     latency: list[LatencyAt] = Field(default_factory=list)
@@ -226,7 +236,8 @@ class PointOutcome(_Record):
 
 
 class Ceiling(_Record):
-    """The most the generator sent and received on this wire, with the cheapest responder (``stack``)."""
+    """The most the generator sent and received on this wire, with the cheapest responder (``stack``), best of several
+    trials; ``sent_min_pps``: the least."""
 
     frame_bytes: int
     host: str
@@ -234,6 +245,7 @@ class Ceiling(_Record):
     sent_pps: float | None
     received_pps: float | None
     trial: int
+    sent_min_pps: float | None = None
     reason: str = ""
 
 

@@ -11,6 +11,7 @@ others go on. Ctrl-C unwinds too and leaves a run that can be reported.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 import harness
 from harness import stacks
-from harness.errors import EXIT_INTERRUPTED, GeneratorError, HarnessError, HostError, MeasurementError, StackError
+from harness.errors import EXIT_INTERRUPTED, HarnessError, MeasurementError
 from harness.generator.contract import TrafficSpec
 from harness.machines import Machines, machines_of
 from harness.measure.point import PointMeasurement, Watcher
@@ -31,18 +32,21 @@ from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, Verdic
 from harness.stack import RunningStack, Stack, StackContext
 from harness.store import RunWriter, Store, new_run_id, now
 
-#: Readings that mean "measured, but not everything".
+#: Exit code of a run in which something was skipped or failed.
 _INCOMPLETE = 4
+_CEILING_TRIALS = 3
+#: Spread of NDR over the repeats of a point, relative to their median, beyond which it is ``noisy``.
+_NOISY = 0.05
 
 
 def run(options: RunOptions, progress: Progress) -> int:
     """Run a scenario; returns the exit code. Raises HarnessError when nothing could be measured at all."""
+    started = time.monotonic()
     with ExitStack() as owned:
         machines = owned.enter_context(machines_of(options, progress.message))
         plan = machines.plan
         writer = owned.enter_context(Store(options.results).create(_run_info(options, machines)))
         progress.run_started(plan, writer.path)
-        started = time.monotonic()
         session = _Session(machines, plan, writer, progress)
         try:
             session.connect(owned)
@@ -89,6 +93,7 @@ class _Session:
     trials_s: float = 0.0
     _number: int = 0
     _ceiling: dict[tuple[str, int], float] = field(default_factory=dict)
+    _found: dict[str, list[float]] = field(default_factory=dict)
 
     def connect(self, owned: ExitStack) -> None:
         """Hosts first (their locks say who else is there), then the generator."""
@@ -134,18 +139,28 @@ class _Session:
         duration = self.plan.measure.search.trial_s if self.plan.measure.search else 1.0
         try:
             with self._deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
-                bench.generator.configure(TrafficSpec(point.directions, point.frame_bytes))
-                self.progress.trial_started(Phase.CEILING, point.line_rate_pps, duration)
-                trial = make_trial(bench, number=self.next_number(), repeat=0, phase=Phase.CEILING, attempt=0,
-                                   rate_pps=point.line_rate_pps, duration_s=duration)
+                trials = self._ceiling_trials(bench, duration)
         except MeasurementError as error:
             return self._no_ceiling(like, responder.name, str(error))
-        self.record(trial)
+        best = max(trials, key=lambda t: t.offered_pps)
         self.writer.info.ceilings.append(Ceiling(
-            frame_bytes=like.frame_bytes, host=like.host, stack=responder.name, sent_pps=trial.offered_pps,
-            received_pps=trial.forwarding_pps, trial=trial.number,
+            frame_bytes=like.frame_bytes, host=like.host, stack=responder.name, sent_pps=best.offered_pps,
+            received_pps=max(t.forwarding_pps for t in trials), trial=best.number,
+            sent_min_pps=min(t.offered_pps for t in trials),
         ))
-        return min(like.line_rate_pps, trial.offered_pps)
+        return min(like.line_rate_pps, best.offered_pps)
+
+    def _ceiling_trials(self, bench: Bench, duration_s: float) -> list[Trial]:
+        """Trials at line rate; the first one only warms the path up and is not among them."""
+        point, trials = bench.point, []
+        bench.generator.configure(TrafficSpec(point.directions, point.frame_bytes))
+        for attempt in range(_CEILING_TRIALS + 1):
+            phase = Phase.CEILING if attempt else Phase.WARMUP
+            self.progress.trial_started(phase, point.line_rate_pps, duration_s)
+            trials.append(make_trial(bench, number=self.next_number(), repeat=0, phase=phase, attempt=0,
+                                     rate_pps=point.line_rate_pps, duration_s=duration_s))
+            self.record(trials[-1])
+        return trials[1:]
 
     def _no_ceiling(self, like: PointPlan, stack: str, reason: str) -> float:
         self.progress.message(f"the generator's ceiling is unknown: {reason}; searching up to line rate")
@@ -166,26 +181,27 @@ class _Session:
             self._one_point(point, repeat, outcome)
             if outcome.status != "ok":
                 self.incomplete = True
+            self._judge_spread(outcome)
             self.writer.add_outcome(outcome)
             self.progress.point_done(outcome)
 
     def _one_point(self, point: PointPlan, repeat: int, outcome: PointOutcome) -> None:
         """Deploy and measure; a failure is recorded in the outcome and does not end the run."""
         stack = stacks.create(point.stack, point.params)
-        missing = stack.requirements(self.machines.dut(point.host), point)
-        if missing:
-            outcome.status, outcome.verdicts = "skipped", [Verdict.SKIPPED]
-            outcome.reason = "; ".join(f"{m.what} ({m.remedy})" for m in missing)
-            return
         try:
+            missing = stack.requirements(self.machines.dut(point.host), point)
+            if missing:
+                outcome.status, outcome.verdicts = "skipped", [Verdict.SKIPPED]
+                outcome.reason = "; ".join(f"{m.what} ({m.remedy})" for m in missing)
+                return
+            self._need_generator()
             with self._deployed(point, outcome) as bench:
                 self._measure(bench, repeat, outcome)
-        except (StackError, GeneratorError, HostError, MeasurementError) as error:
+        except MeasurementError as error:
             outcome.status, outcome.reason = "failed", str(error)
             outcome.verdicts = [*outcome.verdicts, Verdict.FAILED]
             outcome.log_tail = outcome.log_tail or getattr(error, "log_tail", "")
             self.writer.log(f"{point.id}-{repeat}.log", f"{error}\n\n{outcome.log_tail}\n")
-            self._revive()
 
     def _measure(self, bench: Bench, repeat: int, outcome: PointOutcome) -> None:
         ceiling = self._ceiling[bench.point.host, bench.point.frame_bytes]
@@ -194,10 +210,20 @@ class _Session:
         )
         measurement.run()
 
-    def _revive(self) -> None:
-        """After a failed point the generator may be dead; the next point needs one."""
+    def _need_generator(self) -> None:
+        """A point before may have left the generator dead."""
         if not self.machines.generator_alive():
             self.machines.restart_generator()
+
+    def _judge_spread(self, outcome: PointOutcome) -> None:
+        """``noisy``: this point's NDR (or PDR) differs between repeats by more than 5 %."""
+        bound = outcome.ndr or outcome.pdr
+        if bound is None or bound.load_pps is None:
+            return
+        rates = self._found.setdefault(outcome.point, [])
+        rates.append(bound.load_pps)
+        if (max(rates) - min(rates)) / statistics.median(rates) > _NOISY:
+            outcome.verdicts = [v for v in Verdict if v in {*outcome.verdicts, Verdict.NOISY}]
 
     @contextmanager
     def _deployed(self, point: PointPlan, outcome: PointOutcome) -> Iterator[Bench]:

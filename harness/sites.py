@@ -71,7 +71,7 @@ class LabSite:
         return PipeChannel(on_cores(self._lab.tg_cores, [sys.executable, str(AGENT)]), self.spawn)
 
     def server(self) -> Server:
-        return Server("stl", _LOOPBACK, self._lab.sync_port, self._lab.async_port, stl_path=str(STL))
+        return Server("stl", _LOOPBACK, self._lab.sync_port, self._lab.async_port, stl_path=str(STL), here=True)
 
 
 class HostSite:
@@ -144,7 +144,8 @@ class HostSite:
         stl = str(STL)
         if self._generator is not None:
             stl = self._generator.deploy(STL.read_bytes(), CACHE_DIR, STL.name)
-        return Server("stl", _LOOPBACK, generator.sync_port, generator.async_port, stl_path=stl)
+        return Server("stl", _LOOPBACK, generator.sync_port, generator.async_port, stl_path=stl,
+                      here=self._generator is None)
 
 
 def target_of(ssh: Ssh) -> SshTarget:

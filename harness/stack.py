@@ -70,6 +70,8 @@ class RunningStack(ABC):
 
     #: Said with every number of the point: a slower mode than asked ("AF_XDP copy mode"). Verdict ``degraded``.
     degraded: str = ""
+    #: Beginnings of the names (comm) of the stack's own threads: their work is the stack's, on whatever core.
+    thread_names: tuple[str, ...] = ()
 
     @abstractmethod
     def check_alive(self) -> None:

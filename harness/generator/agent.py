@@ -165,7 +165,8 @@ class Session:
         after = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
-        return {"asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
+        return {"now_ns": int(time.monotonic() * 1e9),
+                "asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
                 "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
                 "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
                 "reports": reports,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -36,6 +37,8 @@ class Server:
     async_port: int
     stl_path: str = ""
     trex_dir: str = ""
+    #: The agent runs on this machine and so reads our clock.
+    here: bool = False
 
 
 class TrexGenerator:
@@ -44,6 +47,7 @@ class TrexGenerator:
     def __init__(self, agent: AgentClient, server: Server, ports: Sequence[int]) -> None:
         self._agent = agent
         self._traffic: TrafficSpec | None = None
+        self._here = server.here
         self._about: Mapping[str, Any] = agent.call(
             "connect",
             {
@@ -74,10 +78,11 @@ class TrexGenerator:
             raise GeneratorError("configure the traffic before a trial")
         deadline = _CALL_S + 20 * duration_s
         raw = self._call("trial", {"rate_pps": rate_pps, "duration_s": duration_s}, deadline)
+        clock = 0 if self._here else int(raw["now_ns"]) - time.monotonic_ns()
         asked = round(rate_pps * duration_s)
         directions = [_direction(d, raw["ports"], asked) for d in self._traffic.directions]
         latency = [_latency(entry) for entry in raw["latency"]]
-        return TrafficResult(directions, latency, _self_report(raw))
+        return TrafficResult(directions, latency, _self_report(raw, clock))
 
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
         params = {
@@ -169,14 +174,16 @@ def _latency(entry: Mapping[str, Any]) -> LatencyResult:
     )
 
 
-def _self_report(raw: Mapping[str, Any]) -> SelfReport:
+def _self_report(raw: Mapping[str, Any], clock_ns: int) -> SelfReport:
+    """``clock_ns``: how far the generator host's CLOCK_MONOTONIC is ahead of ours; taken off every time."""
     reports = raw["reports"]
-    pauses = [(int(start), int(length)) for r in reports for start, length in r.get("pause_log", [])]
+    pauses = [(int(start) - clock_ns, int(length)) for r in reports for start, length in r.get("pause_log", [])]
     utilisation = raw["utilisation"]
     if utilisation is None:
         utilisation = max((float(r["utilisation"]) for r in reports), default=0.0)
     return SelfReport(
-        asked_s=float(raw["asked_s"]), real_s=float(raw["real_s"]), started_ns=int(raw["started_ns"]),
-        ended_ns=int(raw["ended_ns"]), utilisation=utilisation, queue_full=int(raw["queue_full"]), pauses=pauses,
+        asked_s=float(raw["asked_s"]), real_s=float(raw["real_s"]), started_ns=int(raw["started_ns"]) - clock_ns,
+        ended_ns=int(raw["ended_ns"]) - clock_ns, utilisation=utilisation, queue_full=int(raw["queue_full"]),
+        pauses=pauses,
         extra={"cores": reports, "receive_drops": {port: int(c.get("ierrors", 0)) for port, c in raw["ports"].items()}},
     )

@@ -62,7 +62,7 @@ def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult) -
     system = rise(before.system, after.system)
     places[BACKLOG] = sum(v for k, v in system.items() if re.fullmatch(r"softnet\.\d+\.dropped", k))
     stack = rise(before.stack, after.stack)
-    if SOCKET not in stack:
+    if SOCKET not in after.stack:
         places[SOCKET] = system.get("udp.RcvbufErrors", 0)
     places[NO_SOCKET] = system.get("udp.NoPorts", 0)
     for place, count in stack.items():

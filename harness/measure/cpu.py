@@ -13,15 +13,20 @@ FULL_FIGURE_S = 2.0
 #: Work on a core the stack was not given, as a share of that core, that makes the verdict ``extra-core``.
 EXTRA_SHARE = 0.02
 
+#: Samples have to cover this share of a trial for its CPU to be told.
+COVERAGE = 0.5
+#: Threads that are everybody's and nobody's: the kernel's own.
+_KERNEL = ("ksoftirqd/", "kworker/", "migration/", "rcu", "napi/", "swapper", "idle_inject", "cpuhp/")
+
 _STATES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
 def cpu_of_trial(
     sampling: Sampling, start_ns: int, end_ns: int, given: Sequence[int], duration_s: float
 ) -> Cpu | None:
-    """Loads between the first and the last sample inside [start, end]; None when fewer than two lie inside."""
+    """Loads between the first and the last sample inside [start, end]; None when they cover less than half of it."""
     inside = [s for s in sampling.samples if start_ns <= s.ns <= end_ns]
-    if len(inside) < 2:
+    if not inside or inside[-1].ns - inside[0].ns < COVERAGE * (end_ns - start_ns):
         return None
     first, last = inside[0], inside[-1]
     seconds = (last.ns - first.ns) / 1e9
@@ -55,6 +60,17 @@ def add_cycles(cpu: Cpu, frames: int, nominal_hz: float | None, trial_s: float) 
     rate = frames / trial_s
     cpu.cycles_per_packet = cpu.busy_cores * nominal_hz / rate
     cpu.cycles_source = "time x nominal frequency"
+
+
+def take_out_others(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str]) -> None:
+    """Name programs that are not the test's on the given cores, and take their time out of ``busy_cores``."""
+    given = {c.core for c in cpu.cores if c.given}
+    span = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
+    for (core, comm), seconds in sorted(sampling.threads.items()):
+        share = seconds / span if span else 0.0
+        if core in given and share > EXTRA_SHARE and not comm.startswith((*own_threads, *_KERNEL)):
+            cpu.other.append(f"core {core}: {comm} {100 * share:.1f} %")
+            cpu.busy_cores = max(0.0, cpu.busy_cores - share)
 
 
 def extra_work(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str], shared_cores: bool) -> list[str]:

@@ -2,17 +2,21 @@
 """Pauses: times in which a core stood still, and what they excuse (design.md, "Pauses").
 
 A pause matters to a trial only when frames could pile up beyond what the shortest queue on the path holds. A veth ring
-holds 256 frames (lab-facts.md); half of that is taken as the limit, since a pause seldom finds the ring empty.
+holds 256 frames (lab-facts.md); half of that is taken as the limit, since a pause seldom finds the ring empty. It
+excuses at most the frames that arrived while it lasted, and only at its own side: the DUT's pauses what was lost on the
+way through the DUT, the generator's what was lost on the way back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.measure.accounting import RETURN, TG_RECEIVE
 from harness.records import Pauses
 
 RING_FRAMES = 256
+RETURN_PLACES = frozenset({RETURN, TG_RECEIVE})
 
 #: (start ns, length ns) on one clock.
 Interval = tuple[int, int]
@@ -33,12 +37,17 @@ class PauseLog:
             probe=probe,
         )
 
-    def could_lose(self, rate_pps: float) -> bool:
-        """Whether any pause was long enough for frames at this rate to overflow the shortest ring."""
-        if rate_pps <= 0:
-            return False
-        limit_ns = RING_FRAMES / 2 / rate_pps * 1e9
-        return any(length >= limit_ns for _, length in (*self.generator, *self.dut))
+    def excuses(self, losses: Mapping[str, int], rate_pps: float) -> bool:
+        """Whether pauses account for all of these losses (frames by place) at this rate."""
+        back = sum(count for place, count in losses.items() if place in RETURN_PLACES)
+        there = sum(losses.values()) - back
+        return there <= at_risk(self.dut, rate_pps) and back <= at_risk(self.generator, rate_pps)
+
+
+def at_risk(pauses: Iterable[Interval], rate_pps: float) -> float:
+    """Frames that arrived during the pauses long enough to half fill a ring: the most that they can have lost."""
+    frames = [length * rate_pps / 1e9 for _, length in pauses]
+    return sum(count for count in frames if count >= RING_FRAMES / 2)
 
 
 def within(intervals: Iterable[Interval], start_ns: int, end_ns: int) -> list[Interval]:

@@ -16,6 +16,7 @@ from harness.measure.search import raw_bound, search
 from harness.measure.trial import Bench, make_trial
 from harness.plan import MeasureSettings
 from harness.records import Bound, LatencyAt, LoadPoint, Phase, PointOutcome, Trial, Verdict
+from harness.store import now
 
 #: A load must exceed the latency stream's own rate by this factor to carry one.
 _LATENCY_SHARE = 2.0
@@ -65,24 +66,32 @@ class PointMeasurement:
             self._traffic = traffic
 
     def _once(self, phase: Phase, rate_pps: float, duration_s: float, attempt: int) -> Trial:
-        """A trial; after a restart once more when the generator died in it."""
-        arguments = {"number": self.watcher.next_number(), "repeat": self.repeat, "attempt": attempt}
+        """A trial; once more, after a restart, when the generator died in it. The lost one is recorded as failed."""
+        started_at, number = now(), self.watcher.next_number()
         self.watcher.starting(phase, rate_pps, duration_s)
         try:
-            return make_trial(self.bench, phase=phase, rate_pps=rate_pps, duration_s=duration_s, **arguments)
-        except GeneratorDied:
+            return make_trial(self.bench, number=number, repeat=self.repeat, phase=phase, attempt=attempt,
+                              rate_pps=rate_pps, duration_s=duration_s)
+        except GeneratorDied as error:
+            self.watcher.record(Trial(
+                number=number, point=self.bench.point.id, repeat=self.repeat, phase=phase, attempt=attempt,
+                started_at=started_at, asked_pps=rate_pps, duration_s=duration_s, real_s=0.0, superseded=True,
+                status="failed", reason=str(error),
+            ))
             self.bench.generator = self.restart()
             if self._traffic is not None:
                 self.bench.generator.configure(self._traffic)
-            return make_trial(self.bench, phase=phase, rate_pps=rate_pps, duration_s=duration_s, **arguments)
+            return make_trial(self.bench, number=self.watcher.next_number(), repeat=self.repeat, phase=phase,
+                              attempt=attempt, rate_pps=rate_pps, duration_s=duration_s)
 
-    def _trial(self, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
-        """A recorded trial; search trials that lost frames in a pause are repeated."""
+    def _trial(self, phase: Phase, rate_pps: float, duration_s: float, note: str = "") -> Trial:
+        """A recorded trial; a search trial all of whose losses are pauses' is repeated. ``note``: why it carries no
+        latency stream."""
         retries = self.settings.pause_retries if phase is Phase.SEARCH else 0
         for attempt in range(retries + 1):
             trial = self._once(phase, rate_pps, duration_s, attempt)
-            spoilt = trial.lost > 0 and Verdict.PAUSED in trial.verdicts
-            trial.superseded = spoilt and attempt < retries
+            trial.superseded = trial.spoilt and attempt < retries
+            trial.latency_note = trial.latency_note or note
             self.watcher.record(trial)
             self.outcome.trials += 1
             if attempt == 0 and phase is Phase.SEARCH:
@@ -144,11 +153,11 @@ class PointMeasurement:
 
     def _loaded(self, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
         """A trial with a latency stream, where the load leaves room for one."""
-        wanted = self.settings.latency_pps
-        self._configure(wanted if rate_pps >= wanted * _LATENCY_SHARE and not self.bench.discard_counter else 0.0)
-        trial = self._trial(phase, rate_pps, duration_s)
-        if self._traffic is not None and not self._traffic.latency_pps and not trial.latency_note:
-            trial.latency_note = f"the load leaves no room for a latency stream of {wanted:,.0f} pps"
+        wanted, note = self.settings.latency_pps, ""
+        if rate_pps < wanted * _LATENCY_SHARE and not self.bench.discard_counter:
+            note = f"the load leaves no room for a latency stream of {wanted:,.0f} pps"
+        self._configure(0.0 if note or self.bench.discard_counter else wanted)
+        trial = self._trial(phase, rate_pps, duration_s, note)
         self._note(trial.verdicts)
         return trial
 
@@ -156,9 +165,11 @@ class PointMeasurement:
         """Useful and empty polls in a pass of their own, where recording them costs something."""
         if not self.bench.stack.record_polls(True):
             return
-        for rate in self.settings.load_rates_pps:
-            self._trial(Phase.POLLS, rate, self.settings.load_trial_s)
-        self.bench.stack.record_polls(False)
+        try:
+            for rate in self.settings.load_rates_pps:
+                self._trial(Phase.POLLS, rate, self.settings.load_trial_s)
+        finally:
+            self.bench.stack.record_polls(False)
 
     def _note(self, verdicts: list[Verdict]) -> None:
         self.outcome.verdicts.extend(v for v in verdicts if v not in self.outcome.verdicts)

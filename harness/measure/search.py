@@ -25,6 +25,14 @@ Measure = Callable[[float, float], Trial]
 Watch = Callable[[str, float | None, float | None], None]
 
 
+#: Verdicts of a trial that belong beside the rate it decided.
+_BESIDE = (Verdict.GENERATOR_LIMITED, Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS, Verdict.EXTRA_CORE, Verdict.OTHER_LOAD)
+#: A load that passed only after more attempts than this may not pass next time.
+_BELIEVABLE_ATTEMPTS = 2
+#: Share of the highest load that has to have been offered for a maximum receive rate to be one without a word.
+_FULL_LOAD = 0.95
+
+
 @dataclass
 class SearchResult:
     """``bounds`` by goal name ("mrr", "ndr", "pdr"); ``trials`` as given to the search, in order."""
@@ -82,7 +90,7 @@ def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watc
                 result.bounds[name] = _cut_short(goal, result.trials, settings)
         else:
             for name, goal in goals.items():
-                result.bounds[name] = _bound(found[goal], result.trials, settings, max_load_pps)
+                result.bounds[name] = _bound(found[goal], goal, result.trials, settings, max_load_pps)
     if "mrr" in settings.goals:
         result.bounds["mrr"] = _mrr(measure, settings.trial_s, max_load_pps, result)
     return result
@@ -110,35 +118,49 @@ def _config(settings: SearchSettings, goals: dict[str, SearchGoal], max_load_pps
     return config
 
 
-def _bound(found: GoalResult, trials: Sequence[Trial], settings: SearchSettings, max_load_pps: float) -> Bound:
+def _bound(found: GoalResult, goal: SearchGoal, trials: Sequence[Trial], settings: SearchSettings, max_load_pps: float,
+           ) -> Bound:
     """The relevant bounds as rates that were measured: offered and forwarded by the trials that decided them."""
     lower, upper = found.relevant_lower_bound, found.relevant_upper_bound
     upper_pps = None if upper is None else float(upper)
     if lower is None:
         reason = f"losses above the goal at every load down to {settings.min_load_pps:,.0f} pps"
         return Bound(pps=None, load_pps=None, upper_pps=upper_pps, reason=reason)
-    at = [t for t in trials if abs(t.asked_pps - float(lower)) < 1e-3 and t.duration_s >= settings.trial_s * 0.999]
     verdicts, reason = [], ""
-    if upper is None:
-        verdicts.append(Verdict.GENERATOR_LIMITED)
+    if upper_pps is None:
         reason = f"no upper bound up to {max_load_pps:,.0f} pps, the most the generator or the wire can carry"
-    return _measured(at, upper_pps, reason, verdicts)
+    elif not any(worst_loss(t) > goal.loss_ratio * t.sent for t in _at(trials, upper_pps, settings.trial_s)):
+        reason = f"at {upper_pps:,.0f} pps the generator fell short, not the stack"
+        upper_pps = None
+    if upper_pps is None:
+        verdicts.append(Verdict.GENERATOR_LIMITED)
+    return _measured(_at(trials, float(lower), settings.trial_s), upper_pps, reason, verdicts)
+
+
+def _at(trials: Sequence[Trial], load_pps: float, trial_s: float) -> list[Trial]:
+    """Trials of full length at a load."""
+    return [t for t in trials if abs(t.asked_pps - load_pps) < 1e-3 and t.duration_s >= trial_s * 0.999]
 
 
 def _cut_short(goal: SearchGoal, trials: Sequence[Trial], settings: SearchSettings) -> Bound:
     """What is known when the time is up: the bracket so far, said to be one."""
     bound = raw_bound(trials, goal.loss_ratio, settings.trial_s)
-    bound.reason = f"the search was cut short after {settings.max_search_s:g} s: at least this, and less than the upper"
-    bound.verdicts.append(Verdict.NOISY)
+    known = "no load met the goal so far" if bound.pps is None else "it is at least this"
+    bound.reason = f"the search was cut short after {settings.max_search_s:g} s: {known}"
+    bound.verdicts.append(Verdict.CUT_SHORT)
     return bound
 
 
 def _measured(at: Sequence[Trial], upper_pps: float | None, reason: str = "", verdicts: Sequence[Verdict] = (),
               ) -> Bound:
-    """Of several trials at the load the least favourable: what was forwarded, what was sent, the loss."""
+    """Of several trials at the load the least favourable: what was forwarded, what was sent, the loss, the verdicts."""
     worst = max(at, key=lambda t: t.loss_ratio or 0.0)
-    return Bound(pps=worst.forwarding_pps, load_pps=worst.offered_pps, upper_pps=upper_pps,
-                 loss_ratio=worst.loss_ratio, reason=reason, verdicts=list(verdicts))
+    attempts = worst.attempt + 1
+    said = {*verdicts, *(v for v in worst.verdicts if v in _BESIDE)}
+    if attempts > _BELIEVABLE_ATTEMPTS:
+        said.add(Verdict.INCONCLUSIVE)
+    return Bound(pps=worst.forwarding_pps, load_pps=worst.offered_pps, upper_pps=upper_pps, attempts=attempts,
+                 loss_ratio=worst.loss_ratio, reason=reason, verdicts=[v for v in Verdict if v in said])
 
 
 def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchResult) -> Bound:
@@ -147,10 +169,13 @@ def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchRe
     if not at_max:
         at_max = [measure(trial_s, max_load_pps)]
         result.trials.append(at_max[0])
-    trial = at_max[-1]
+    trial = max(at_max, key=lambda t: t.offered_pps)
+    reason = ""
+    if trial.offered_pps < _FULL_LOAD * max_load_pps:
+        reason = f"only {trial.offered_pps:,.0f} of {max_load_pps:,.0f} pps were offered"
     return Bound(
         pps=trial.forwarding_pps, load_pps=trial.offered_pps, upper_pps=None, loss_ratio=trial.loss_ratio,
-        verdicts=list(trial.verdicts),
+        reason=reason, verdicts=[v for v in trial.verdicts if v in _BESIDE],
     )
 
 
@@ -176,8 +201,7 @@ def raw_bound(first_attempts: Sequence[Trial], loss_ratio: float, trial_s: float
     lower, upper = bounds_so_far(first_attempts, loss_ratio, trial_s)
     if lower is None:
         return Bound(pps=None, load_pps=None, upper_pps=upper, reason="no first attempt of full length met the goal")
-    at = [t for t in first_attempts if t.asked_pps == lower and t.duration_s >= trial_s * 0.999]
-    return _measured(at, upper)
+    return _measured(_at(first_attempts, lower, trial_s), upper)
 
 
 def _tell(watch: Watch, goals: dict[str, SearchGoal], trials: Sequence[Trial]) -> None:

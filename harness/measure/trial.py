@@ -16,10 +16,10 @@ from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
 from harness.measure.accounting import Readings, losses_by_place, rise
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, take_out_others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
-from harness.measure.verdicts import judge
+from harness.measure.verdicts import judge, lost_in_pauses
 from harness.plan import PointPlan, Role
 from harness.records import Cpu, Direction, Phase, Trial
 from harness.stack import PollUsage, RunningStack, StackCounters
@@ -91,6 +91,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     started_at = now()
     before = _snapshot(bench, drop)
     bench.dut.start_sampling(min(SAMPLE_PERIOD_S, duration_s / _SAMPLES), bench.point.cores)
+    sampling_ns = time.monotonic_ns()
     try:
         traffic = bench.generator.trial(rate_pps, duration_s)
     finally:
@@ -103,8 +104,21 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     )
     _count(trial, traffic, before, after)
     _explain(trial, traffic, before, after)
+    if not bench.lab:
+        _on_our_clock(sampling, sampling_ns)
     _add_evidence(trial, bench, traffic, sampling, before, after)
     return trial
+
+
+def _on_our_clock(sampling: Sampling, began_ns: int) -> None:
+    """Turn the DUT's CLOCK_MONOTONIC into ours, by its first sample, which was taken just before ``began_ns``: the
+    error is the way of that answer, some milliseconds."""
+    if not sampling.samples:
+        return
+    offset = sampling.samples[0].ns - began_ns
+    for sample in sampling.samples:
+        sample.ns -= offset
+    sampling.pauses = [(start - offset, length, core) for start, length, core in sampling.pauses]
 
 
 def _count(trial: Trial, traffic: TrafficResult, before: _Snapshot, after: _Snapshot) -> None:
@@ -145,9 +159,12 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     if bench.point.role is Role.DROP:
         trial.latency_note = "not defined for role drop"
     trial.cpu = cpu_of_trial(sampling, start, end, bench.point.cores, trial.duration_s)
-    if trial.cpu is not None:
+    if trial.cpu is None:
+        trial.cpu_note = "the samples cover less than half of the trial"
+    else:
+        take_out_others(trial.cpu, sampling, (*bench.own_threads, *bench.stack.thread_names))
         add_cycles(trial.cpu, trial.received, bench.nominal_hz, trial.real_s)
-        trial.cpu.extra = extra_work(trial.cpu, sampling, bench.own_threads, bench.lab)
+        trial.cpu.extra = extra_work(trial.cpu, sampling, (*bench.own_threads, *bench.stack.thread_names), bench.lab)
         _add_polls(trial.cpu, before.polls, after.polls)
     dut_pauses = [(begin, length) for begin, length, _ in sampling.pauses]
     log = PauseLog(*(within(found, start - _FLIGHT_NS, end + _FLIGHT_NS) for found in (report.pauses, dut_pauses)))
@@ -155,6 +172,7 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     trial.generator_utilisation = report.utilisation
     trial.counters = _changes(before, after)
     trial.verdicts = judge(trial, traffic, log, lab=bench.lab, live_queues=bench.live_queues)
+    trial.spoilt = lost_in_pauses(trial, log)
 
 
 def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> None:

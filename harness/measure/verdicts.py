@@ -13,8 +13,8 @@ SHORTFALL = 0.001
 STRETCH, STRETCH_S = 0.01, 0.05
 #: Loss without a place above this share of what was sent.
 UNEXPLAINED = 0.01
-#: Program calls that sent a frame; above this a sending core has no time left.
-SATURATED = 0.995
+#: Share of its time that the busiest sending core may be at work.
+SATURATED = 0.95
 
 
 def stalled(traffic: TrafficResult) -> int:
@@ -35,14 +35,19 @@ def stretched(traffic: TrafficResult) -> bool:
     return report.real_s > report.asked_s * (1 + STRETCH) + STRETCH_S
 
 
+def lost_in_pauses(trial: Trial, pauses: PauseLog) -> bool:
+    """Whether the trial lost frames and recorded pauses account for every one of them."""
+    losses = trial.losses | ({"unexplained": trial.unexplained} if trial.unexplained > 0 else {})
+    return trial.lost > 0 and pauses.excuses(losses, trial.offered_pps)
+
+
 def judge(trial: Trial, traffic: TrafficResult, pauses: PauseLog, *, lab: bool, live_queues: int) -> list[Verdict]:
     """Every verdict that this trial's figures call for, in a fixed order."""
     asked = sum(d.asked for d in traffic.directions)
     found = []
     if short_of(traffic) > SHORTFALL * asked or stretched(traffic) or traffic.report.utilisation > SATURATED:
         found.append(Verdict.GENERATOR_LIMITED)
-    lossy_pause = trial.lost > 0 and pauses.could_lose(trial.offered_pps)
-    if stalled(traffic) > SHORTFALL * asked or lossy_pause:
+    if stalled(traffic) > SHORTFALL * asked or lost_in_pauses(trial, pauses):
         found.append(Verdict.PAUSED)
     if trial.unexplained > UNEXPLAINED * max(trial.sent, 1):
         found.append(Verdict.UNEXPLAINED_LOSS)
@@ -52,4 +57,6 @@ def judge(trial: Trial, traffic: TrafficResult, pauses: PauseLog, *, lab: bool, 
             found.append(Verdict.LAB_RSS)
     if trial.cpu is not None and trial.cpu.extra:
         found.append(Verdict.EXTRA_CORE)
+    if trial.cpu is not None and trial.cpu.other:
+        found.append(Verdict.OTHER_LOAD)
     return found

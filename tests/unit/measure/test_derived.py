@@ -9,10 +9,10 @@ from harness.generator.contract import DirectionResult, LatencyResult, SelfRepor
 from harness.generator.histogram import merge, percentile, thin
 from harness.host.contract import CpuSample, Sampling
 from harness.measure.accounting import Readings, losses_by_place
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, take_out_others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
-from harness.measure.verdicts import judge, short_of, stretched
+from harness.measure.verdicts import judge, lost_in_pauses, short_of, stretched
 from harness.records import Phase, Trial, Verdict
 
 S = 1_000_000_000
@@ -51,12 +51,28 @@ def test_duration_stretching_is_seen() -> None:
     assert not stretched(traffic(1000, 1000, 1000, real=1.03))
 
 
-def test_loss_is_a_pauses_only_when_the_pause_could_fill_a_ring() -> None:
-    lost = trial(100_000, 50)
-    short, long = PauseLog([], [(0, 100_000)]), PauseLog([(5, 2_000_000)], [])
-    assert Verdict.PAUSED not in verdicts(lost, traffic(100_000, 100_000, 99_950), short)
-    assert Verdict.PAUSED in verdicts(lost, traffic(100_000, 100_000, 99_950), long)
-    assert Verdict.PAUSED not in verdicts(trial(100_000, 0), traffic(100_000, 100_000, 100_000), long)
+def test_a_pause_excuses_only_what_arrived_while_it_lasted_and_only_on_its_side() -> None:
+    def spoilt(losses: dict[str, int], pauses: PauseLog) -> bool:
+        lost = trial(100_000, sum(losses.values()))
+        lost.losses = losses
+        return lost_in_pauses(lost, pauses)
+
+    dut, generator = PauseLog([], [(0, 2_000_000)]), PauseLog([(0, 2_000_000)], [])
+    assert spoilt({"DUT ring": 200}, dut)
+    assert not spoilt({"DUT ring": 201}, dut)
+    assert not spoilt({"DUT ring": 50}, generator)
+    assert spoilt({"return path": 200}, generator)
+    assert not spoilt({"return path": 50}, dut)
+    assert not spoilt({"DUT ring": 50}, PauseLog([], [(0, 1_000_000)]))
+    assert not spoilt({}, dut)
+
+
+def test_a_generator_that_skips_does_not_excuse_loss() -> None:
+    lost = trial(90_000, 50)
+    lost.losses = {"DUT ring": 50}
+    skipping = traffic(100_000, 90_000, 89_950, stall=10_000)
+    assert Verdict.PAUSED in verdicts(lost, skipping, QUIET)
+    assert not lost_in_pauses(lost, QUIET)
 
 
 def test_unexplained_loss_and_lab_verdicts() -> None:
@@ -93,6 +109,18 @@ def test_cpu_uses_only_samples_inside_the_trial() -> None:
     add_cycles(cpu, 300_000, 2.5e9, 3.0)
     assert cpu.cycles_per_packet == pytest.approx(0.45 * 2.5e9 / 100_000)
     assert cpu_of_trial(sampling, 4 * S, 8 * S, [0], 3.0) is None
+    assert cpu_of_trial(sampling, 0, 20 * S, [0], 20.0) is None
+
+
+def test_other_programs_on_the_given_core_are_named_and_taken_out() -> None:
+    sampling = Sampling([sample(0, 0, 0, 0), sample(2, 2.0, 0.0, 2.0)], [], 0.0,
+                        {(0, "compiler"): 1.0, (0, "linux-udp"): 0.6, (0, "napi/d0-6"): 0.4, (1, "compiler"): 2.0})
+    cpu = cpu_of_trial(sampling, 0, 2 * S, [0], 2.0)
+    assert cpu is not None
+    assert cpu.busy_cores == pytest.approx(1.0)
+    take_out_others(cpu, sampling, ["linux-udp"])
+    assert cpu.other == ["core 0: compiler 50.0 %"]
+    assert cpu.busy_cores == pytest.approx(0.5)
 
 
 def test_work_on_other_cores_is_named() -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from harness.measure.search import bounds_so_far, raw_bound, search, worst_loss
@@ -68,6 +70,27 @@ def test_a_load_beyond_what_the_generator_sends_is_never_an_ndr() -> None:
     found = search(SETTINGS, 2_000_000.0, SimulatedDut(9e9, ceiling=700_000.0).measure, lambda *_: None)
     assert found.bounds["ndr"].load_pps is not None
     assert found.bounds["ndr"].load_pps <= 700_000.0
+    assert found.bounds["ndr"].upper_pps is None
+    assert found.bounds["ndr"].verdicts == [Verdict.GENERATOR_LIMITED]
+    assert "the generator fell short" in found.bounds["ndr"].reason
+
+
+def test_a_bound_carries_the_words_of_the_trial_that_decided_it() -> None:
+    def paused(duration: float, load: float) -> Trial:
+        trial = simulated_trial(load, duration, min(load, 400_000.0))
+        trial.verdicts, trial.attempt = [Verdict.PAUSED, Verdict.LAB], 2
+        return trial
+
+    ndr = search(SETTINGS, 1_000_000.0, paused, lambda *_: None).bounds["ndr"]
+    assert ndr.verdicts == [Verdict.PAUSED, Verdict.INCONCLUSIVE]
+    assert ndr.attempts == 3
+
+
+def test_a_search_out_of_time_keeps_its_bracket_and_says_so() -> None:
+    hurried = dataclasses.replace(SETTINGS, max_search_s=1e-9)
+    ndr = search(hurried, 1_000_000.0, SimulatedDut(400_000.0).measure, lambda *_: None).bounds["ndr"]
+    assert Verdict.CUT_SHORT in ndr.verdicts
+    assert "cut short" in ndr.reason
 
 
 def test_loss_at_every_load_gives_no_bound_and_a_reason() -> None:
