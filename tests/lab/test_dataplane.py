@@ -319,6 +319,30 @@ def test_sequence_errors_follow_the_reference(plane: NativeDataplane) -> None:
     assert plane.port_counters(1).rx_marked == marked
 
 
+def test_a_late_frame_is_not_marked_in_the_next_trial(plane: NativeDataplane) -> None:
+    def marked_after_copy() -> int:
+        plane.send(0, [frame[:-8] + struct.pack("<Q", time.monotonic_ns())])
+        _wait(lambda: plane.port_counters(1).rx_packets == plane.port_counters(0).tx_packets)
+        return plane.port_counters(1).rx_marked
+
+    stream = replace(_stream(plane, flows=1), trailer="mark", total=1)
+    plane.capture(1, True, 1, everything=True)
+    _send_all(plane, stream)
+    frame = plane.captured(1)[0][2]
+    assert marked_after_copy() == 2
+    plane.reset_reports()
+    assert marked_after_copy() == 2
+    _send_all(plane, replace(stream, key=2))
+    assert plane.port_counters(1).rx_marked == 3
+    endless = replace(stream, key=3, total=None, pps=1000.0)
+    plane.start([endless], plane.now() + 0.02, None)
+    _wait(lambda: plane.port_counters(1).rx_marked > 3)
+    plane.reset_reports()
+    before = plane.port_counters(1).rx_marked
+    _wait(lambda: plane.port_counters(1).rx_marked > before + 10)
+    plane.stop([3])
+
+
 def test_groups_by_ip_id_and_flow_label(plane: NativeDataplane) -> None:
     """IPv4 and IPv6, without and behind one and two VLAN tags; the id counts only while its group is open."""
     ether = Ether(dst=plane.ports[1].mac, src=plane.ports[0].mac)

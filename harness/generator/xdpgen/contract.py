@@ -181,7 +181,8 @@ class Dataplane(Protocol):
         """One report per sending core since ``reset_reports``."""
 
     def reset_reports(self) -> None:
-        """Forget pauses, utilisation and departure errors."""
+        """Forget pauses, utilisation and departure errors. Unless marked streams are active, marked frames that are
+        still under way no longer count as marked."""
 
     def send(self, port: int, frames: Sequence[bytes]) -> None:
         """Send these few frames now, once each, outside any stream (push_pkts)."""

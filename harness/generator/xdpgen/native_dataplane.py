@@ -260,7 +260,7 @@ class NativeDataplane:
             ]
 
     def reset_reports(self) -> None:
-        """Forget pauses, utilisation and departure errors."""
+        """Forget pauses, utilisation and departure errors; late marked frames no longer count as marked."""
         with self._lock:
             self._process.ask(Op.RESET_REPORTS)
             self._base = [self._process.ask(Op.REPORT, i) for i in range(len(self.cores))]

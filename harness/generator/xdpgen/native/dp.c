@@ -134,6 +134,7 @@ static void reset_reports(struct dataplane *dp)
 {
 	for (__u32 core = 0; core < dp->cores_used; core++)
 		dp->shared->cores[core].report_epoch++;
+	streams_renew_marks(dp);
 }
 
 static void reply_hello(struct dataplane *dp)

@@ -97,6 +97,7 @@ int streams_rate(struct dataplane *dp, const struct rate_record *records, size_t
 int streams_stop(struct dataplane *dp, const __u32 *keys, size_t count);
 bool streams_active(struct dataplane *dp, const __u32 *keys, size_t count);
 void streams_reap(struct dataplane *dp);
+void streams_renew_marks(struct dataplane *dp);
 int streams_next_event_ms(struct dataplane *dp);
 
 /* tables.c: room in the map of header cells. */

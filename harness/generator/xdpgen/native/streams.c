@@ -132,6 +132,19 @@ void streams_reap(struct dataplane *dp)
 	}
 }
 
+/* Late frames of what was sent so far are not taken for those of the next streams. Marked streams that are still
+ * active keep theirs.
+ */
+void streams_renew_marks(struct dataplane *dp)
+{
+	streams_reap(dp);
+	for (__u32 core = 0; core < dp->cores_used; core++)
+		for (__u32 i = 0; i < MAX_SLOTS; i++)
+			if (dp->senders[core].shares[i].used && slot_of(dp, core, i)->trailer_magic == MAGIC_MARK)
+				return;
+	dp->shared->rx.nonce++;
+}
+
 /* Whether this share's frames may leave the payload as it is from call to call, next to those of another. */
 static bool may_share_payload(struct dataplane *dp, __u32 core, __u32 a, __u32 b)
 {

@@ -145,7 +145,7 @@ struct rx_config {
 	__u32 stats_open; /* number of open stats groups: 0 saves looking for the IP id */
 	__u32 capture[MAX_PORTS];	    /* 0 off, 1 frames without our trailer, 2 all */
 	__s32 capture_left[MAX_PORTS];	    /* frames until the capture is full */
-	__u8 nonce;			    /* generation of marked frames, drawn at start */
+	__u8 nonce;			    /* generation of marked frames: drawn at start, renewed with the reports */
 	__u16 slot_of_ip_id[1024];	    /* group slot + 1 */
 };
 
