@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import signal
 import string
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from harness.host.bootstrap import AGENT_FILE
 from harness.lab import napi, netns, sshd, wires
 from harness.lab.addresses import MAX_WIRES, check_name, device_name, netns_name, plan_wires
 from harness.lab.cores import CoreSplit, physical_cores, split_cores, usable_cores, watch_pauses
@@ -37,6 +39,8 @@ _NAME_LETTERS = string.ascii_lowercase + string.digits
 _NAME_LENGTH = 3
 _SSHD = "sshd"
 _REAP_S = 5.0
+_UNDO_S = 60.0
+_DUT_STATE = "dut"
 _PROCESS_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
 
 
@@ -95,7 +99,7 @@ class Lab:
     def dut_state_dir(self) -> Path:
         """Directory (0700) for the DUT agent's journal, lock and files: the namespaces share this machine's disk, so
         two labs need two. Removed with the lab."""
-        return self.directory / "dut"
+        return self.directory / _DUT_STATE
 
     # -- making and finding ------------------------------------------------------------------------------------------
 
@@ -322,9 +326,10 @@ def _remove_stale(store: LabStore) -> list[str]:
 
 
 def _remove(store: LabStore, name: str) -> None:
-    """End every process, delete devices and namespaces, wait until they are gone, forget. Works from any state; hold
-    the lock. Processes first: the names that lead to them stay until none is left. Of the later steps each is done
-    although another fails; then LabError says so, and the record stays for another try."""
+    """End every process, put back what a killed agent changed, delete devices and namespaces, wait until they are
+    gone, forget. Works from any state; hold the lock. Processes first: the names that lead to them stay until none is
+    left. Of the later steps each is done although another fails; then LabError says so, and the record stays for
+    another try. What the agent's own undo cannot put back is only reported: no further try would."""
     namespaces = [netns_name(name, side) for side in wires.SIDES]
     devices = tuple(device_name(name, side, wire) for side in wires.SIDES for wire in range(MAX_WIRES))
     keys = {key for namespace in namespaces if (key := netns.key_of(namespace)) is not None}
@@ -333,6 +338,7 @@ def _remove(store: LabStore, name: str) -> None:
         return netns.processes_in(keys) | set(store.processes(name).values())
 
     stop_all(find)
+    _undo_left_over(store, name)
     steps: tuple[Callable[[], None], ...] = (
         lambda: wires.remove_wires(name, devices[:MAX_WIRES]),
         *(partial(netns.delete, namespace) for namespace in namespaces),
@@ -350,6 +356,30 @@ def _remove(store: LabStore, name: str) -> None:
     store.forget(name)
     if not store.names():
         _remove_shared(store)
+
+
+def _undo_left_over(store: LabStore, name: str) -> None:
+    """Replay the journal that a killed agent of the DUT left: a lab's DUT shares hugepages, sysctls and files with
+    this machine, and they outlive its namespace. Bounded in time; what fails is said on standard error."""
+    state = store.directory(name) / _DUT_STATE
+    journal = state / "journal.jsonl"
+    if not journal.exists() or journal.stat().st_size == 0:
+        return
+    argv = [sys.executable, "-I", str(AGENT_FILE), "undo", *[str(state)] * 3]
+    namespace = netns_name(name, "dut")
+    if netns.key_of(namespace) is not None:
+        argv = _enter_argv(namespace, argv, [])
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               text=True, start_new_session=True)
+    try:
+        problem = process.communicate(timeout=_UNDO_S)[1].strip()
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        problem = f"not done within {_UNDO_S:g} s"
+    if process.returncode != 0:
+        print(f"lab {name!r}: changes to this machine that a killed run left could not all be undone: "
+              f"{problem or f'exit status {process.returncode}'}", file=sys.stderr)
 
 
 def _remove_shared(store: LabStore) -> None:

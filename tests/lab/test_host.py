@@ -22,12 +22,13 @@ from harness.host.dut import SshDut
 from harness.host.local import local_dut
 from harness.host.ssh import SshConnection, SshTarget
 from harness.host.tuning import pin_napi
-from harness.lab import sshd
+from harness.lab import netns, sshd
 from harness.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 
 TTL = "/proc/sys/net/ipv4/ip_default_ttl"
+HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 #: A controller that changes things and then waits to be ended from outside.
 CONTROLLER = """
@@ -280,3 +281,42 @@ def test_a_local_dut_lives_in_a_namespace(lab: Lab) -> None:
         assert inside(lab, "cat", TTL) == "33"
         assert list(dut.interface_counters(lab.ifnames("dut"))) == list(lab.ifnames("dut"))
     assert inside(lab, "cat", TTL) == "64"
+
+
+def test_what_a_killed_agent_changed_on_the_machine_is_put_back_with_the_lab(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Hugepages and files are the machine's, not the namespace's: its end does not bring them back."""
+    pages, runtime, obstacle = Path(HUGEPAGES), tmp_path / "runtime", tmp_path / "obstacle"
+    before = pages.read_text(encoding="ascii")
+    runtime.mkdir()
+    obstacle.touch()
+    with Lab.up(wires=1, pause_s=0.1) as lab:
+        dut = connect(lab)
+        dut.set_file(HUGEPAGES, str(int(before) + 1))
+        dut.apply(["true"], ["rmdir", str(runtime)])
+        dut.apply(["true"], ["test", "!", "-e", str(obstacle)])
+        os.kill(int(dut.agent["pid"]), signal.SIGKILL)
+        wait_until(lambda: start_time(int(dut.agent["pid"])) is None, 5)
+        assert int(pages.read_text(encoding="ascii")) == int(before) + 1
+        dut.abandon()
+    assert pages.read_text(encoding="ascii") == before
+    assert not runtime.exists()
+    said = capfd.readouterr().err
+    assert f"lab {lab.name!r}: changes to this machine that a killed run left could not all be undone" in said
+    assert f"run test ! -e {obstacle}: exit status 1" in said
+    assert not lab.directory.exists()
+
+
+def test_it_is_put_back_although_the_namespace_is_gone(tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    changed.write_text("old", encoding="ascii")
+    with Lab.up(wires=1, pause_s=0.1) as lab:
+        dut = connect(lab)
+        dut.set_file(str(changed), "new")
+        os.kill(int(dut.agent["pid"]), signal.SIGKILL)
+        wait_until(lambda: start_time(int(dut.agent["pid"])) is None, 5)
+        dut.abandon()
+        netns.delete(lab.dut_netns)
+        assert changed.read_text(encoding="ascii") == "new"
+    assert changed.read_text(encoding="ascii") == "old"
