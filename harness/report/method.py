@@ -63,7 +63,7 @@ def _run(run: RunData, points: Sequence[PointSummary]) -> Iterable[tuple[str, st
     yield "Began", one_line(info.started_at, 40)
     yield "Ended", one_line(info.ended_at, 40) if info.ended_at else "not recorded"
     yield "State", one_line(info.state, 40) + ("" if info.exit_code is None else f", exit code {info.exit_code}")
-    yield "Order", f"points shuffled within each repeat, seed {info.seed}"
+    yield "Order", _order(run)
     yield "Repeats", str(plan.measure.repeat)
     wall, inside = finite(info.wall_s), finite(info.trials_s)
     if wall and inside is not None:
@@ -73,6 +73,16 @@ def _run(run: RunData, points: Sequence[PointSummary]) -> Iterable[tuple[str, st
     if times:
         yield "Deploy, undeploy", (f"median {seconds(median(t[0] for t in times))} and "
                                    f"{seconds(median(t[1] for t in times))} a point")
+
+
+def _order(run: RunData) -> str:
+    """What the plan did, not what it could have: a shuffle of one point is none."""
+    plan = run.plan
+    given = [(repeat, point.id) for repeat in range(plan.measure.repeat) for point in plan.points]
+    asked = run.info.scenario.get("order", "interleaved") == "interleaved"
+    if asked and [tuple(entry) for entry in plan.sequence] != given:
+        return f"points shuffled within each repeat, seed {run.info.seed}"
+    return "points as listed, one repeat after the other"
 
 
 def _traffic(plan: Plan) -> Iterable[tuple[str, str]]:

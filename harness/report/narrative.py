@@ -12,7 +12,7 @@ from harness.records import Verdict
 from harness.report.identity import Look, stack_key, stack_name
 from harness.report.load import RunData
 from harness.report.numbers import Spread, count, percent, plural, rate, seconds, significant
-from harness.report.summarise import PointSummary
+from harness.report.summarise import Limits, PointSummary, RateSummary, repeated_trials
 from harness.report.words import VERDICTS, verb
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -43,7 +43,7 @@ class _Ranked:
 
     point: PointSummary
     spread: Spread
-    verdicts: tuple[Verdict, ...]
+    at_least: bool
 
 
 def cores_text(number: int) -> str:
@@ -68,7 +68,7 @@ def _ranked(points: Sequence[PointSummary]) -> tuple[list[_Ranked], str]:
     name = ""
     for group in groups.values():
         for index, metric in enumerate(("NDR", "PDR", "MRR")):
-            have = [_Ranked(p, spread, p.rates()[index].verdicts) for p in group
+            have = [_Ranked(p, spread, p.rates()[index].at_least) for p in group
                     if (spread := p.rates()[index].rate) is not None]
             if len(have) > len(best):
                 best, name = have, metric
@@ -80,18 +80,22 @@ def _headline(run: RunData, ranked: Sequence[_Ranked], metric: str, looks: dict[
         return "Nothing was measured: every point failed, was skipped, or was not reached"
     best = ranked[0]
     plan = best.point.plan
-    how = {"NDR": "without loss", "PDR": f"at {percent(_pdr_loss(run), 1)} loss", "MRR": "at full load"}[metric]
-    least = "at least " if Verdict.GENERATOR_LIMITED in best.verdicts else ""
+    limits = Limits.of(run.plan)
+    how = {"NDR": "without loss", "PDR": f"at {percent(limits.pdr_loss, 1)} loss", "MRR": "at full load"}[metric]
+    least = "at least " if best.at_least else ""
     said = (f"{_name(best.point, looks)} {verb(plan.role)} {least}{rate(best.spread.median)} of "
             f"{plan.frame_bytes}-byte frames {how} on {cores_text(len(plan.cores))}")
-    others = [_against(best.spread, other.spread, _name(other.point, looks)) for other in ranked[1:4]]
+    others = [_against(best.spread, other, _name(other.point, looks), limits.width) for other in ranked[1:4]]
     if not others:
         return said
     return f"{said}: {_listing(others)}"
 
 
-def _against(best: Spread, other: Spread, name: str) -> str:
-    if best.overlaps(other) or other.median >= 0.99 * best.median:
+def _against(best: Spread, ranked: _Ranked, name: str, width: float) -> str:
+    """How the best compares: level within the search's width or where the repeats of both overlap."""
+    other = ranked.spread
+    name += f" (at least {rate(other.median)})" if ranked.at_least else ""
+    if best.overlaps(other) or other.median >= (1 - width) * best.median:
         return f"level with {name}"
     if other.median <= 0:
         return f"{name} none"
@@ -107,11 +111,6 @@ def _listing(parts: Sequence[str]) -> str:
 
 def _name(point: PointSummary, looks: dict[str, Look]) -> str:
     return looks[stack_key(point.plan)].name
-
-
-def _pdr_loss(run: RunData) -> float:
-    search = run.plan.measure.search
-    return search.pdr_loss if search is not None else 0.005
 
 
 def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
@@ -130,6 +129,15 @@ def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
     yield (f"{plural(len(points), 'point')} × {plural(plan.measure.repeat, 'repeat')}, "
            f"{plural(len(run.trials), 'trial')}"
            + (f", {seconds(run.info.wall_s)}." if run.info.wall_s is not None else "."))
+    yield from _stood_still(points)
+
+
+def _stood_still(points: Sequence[PointSummary]) -> Iterable[str]:
+    """Said once where it concerns every point that was measured."""
+    measured = [point for point in points if point.repeats]
+    if measured and all(Verdict.PAUSED in point.verdicts for point in measured):
+        repeated, trials = repeated_trials(points)
+        yield f"This machine stood still often: {count(repeated)} of {count(trials)} search trials were repeated."
 
 
 def caveats(run: RunData, points: Sequence[PointSummary]) -> tuple[Caveat, ...]:
@@ -180,14 +188,25 @@ def _detail(point: PointSummary, verdict: Verdict) -> str:
 
 
 def _pause_rule(points: Sequence[PointSummary]) -> Iterable[Caveat]:
-    repeated = sum(point.paused_repeats for point in points)
+    repeated, trials = repeated_trials(points)
     if not repeated:
         return
-    changed = tuple(
-        f"{_title(point)}: " + ", ".join(f"{r.name} {rate(r.rate.median) if r.rate else 'n/a'}, raw "
-                                         f"{rate(r.raw.median)}" for r in (point.ndr, point.pdr) if r.raw)
-        for point in points if point.ndr.raw or point.pdr.raw)
+    changed = tuple(_first_attempts(point) for point in points
+                    if any(r.raw or r.raw_none for r in (point.ndr, point.pdr)))
+    told = ("First attempts: highest load whose first attempt met the goal." if changed else
+            "First attempts alone give the same rates.")
     yield Caveat("", "info", "Trials repeated for a pause",
-                 f"{count(repeated)} search {'trial' if repeated == 1 else 'trials'} lost frames while a core stood "
-                 "still and were repeated. " + ("“Raw” is what the search would have found had they counted."
-                                                if changed else "It changed no rate that was found."), changed)
+                 f"{count(repeated)} of {count(trials)} search trials lost frames while a core stood still and were "
+                 f"repeated. {told}", changed)
+
+
+def _first_attempts(point: PointSummary) -> str:
+    """Found rates against those of first attempts, and how many trials of the point were repeated."""
+    rates = ", ".join(f"{r.name} {rate(r.rate.median) if r.rate else 'n/a'}, first attempts {_first(r)}"
+                      for r in (point.ndr, point.pdr) if r.raw or r.raw_none)
+    repeated, trials = repeated_trials([point])
+    return f"{_title(point)}: {rates} ({count(repeated)} of {count(trials)} trials repeated)"
+
+
+def _first(summary: RateSummary) -> str:
+    return rate(summary.raw.median) if summary.raw is not None else "none passed"

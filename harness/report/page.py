@@ -24,7 +24,7 @@ from harness.report.load import RunData
 from harness.report.method import Method, method
 from harness.report.narrative import Answer, Caveat, answer, caveats
 from harness.report.numbers import percent
-from harness.report.summarise import PointSummary, summarise
+from harness.report.summarise import Limits, PointSummary, summarise
 from harness.report.tables import (
     LossTable,
     PlainTable,
@@ -40,7 +40,6 @@ from harness.report.tables import (
 from harness.report.trialrows import TrialTable, trial_table
 from harness.resources import resource
 
-DEFAULT_PDR_LOSS = 0.005
 MAX_FRAMES = 8
 
 
@@ -113,8 +112,7 @@ def _finalize(value: object) -> object:
 
 
 def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look], prefix: str) -> RunView:
-    search = run.plan.measure.search
-    pdr_loss = search.pdr_loss if search is not None else DEFAULT_PDR_LOSS
+    pdr_loss = Limits.of(run.plan).pdr_loss
     names = name_points(points, colours, f"{prefix}point-")
     frames = _by_frame(points)
     trials = trial_table(run, points)
@@ -154,7 +152,8 @@ def _head(run: RunData) -> Iterable[tuple[str, str]]:
         if isinstance(facts, dict):
             yield from ((name, one_line(value, 80)) for name, value in headline_facts(facts).items())
     kind = info.generator.get("kind", plan.generator.kind)
-    version = info.generator.get("version", "")
+    server = info.generator.get("server")
+    version = (server.get("version") if isinstance(server, dict) else None) or info.generator.get("version", "")
     yield "Generator", one_line(f"{kind} {version}", 80)
     yield "Date", one_line(info.started_at[:16].replace("T", " "), 20)
 

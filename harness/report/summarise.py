@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Cpu, LatencyAt, Percentiles, Phase, PointOutcome, Trial, Verdict
@@ -18,12 +18,16 @@ PERCENTILES = ((0.5, "p50_ns", "p50"), (0.9, "p90_ns", "p90"), (0.99, "p99_ns", 
 POLLING_SHARE = 0.97
 ALWAYS_BUSY_BELOW = 0.5
 SAME = 0.001
+DEFAULT_PDR_LOSS = 0.005
+DEFAULT_WIDTH = 0.005
 
 
 @dataclass(frozen=True)
 class RateSummary:
-    """MRR, NDR or PDR of one point over its repeats, pps. ``raw``: the same had no paused trial been repeated, None
-    when it does not differ. ``rate`` None has its ``reason``. ``missing``: repeats that found none."""
+    """MRR, NDR or PDR of one point over its repeats, pps. ``raw``: the highest load whose first attempt met the goal,
+    None when it does not differ or there is none; ``raw_none``: there is a rate and no first attempt met its goal.
+    ``rate`` None has its ``reason``. ``missing``: repeats that found none. ``at_least``: the generator was the limit,
+    not the stack. ``attempts``: the most that the load of the bound took to pass."""
 
     name: str
     rate: Spread | None
@@ -31,6 +35,9 @@ class RateSummary:
     reason: str
     missing: int
     verdicts: tuple[Verdict, ...]
+    at_least: bool = False
+    raw_none: bool = False
+    attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class LatencySummary:
 @dataclass(frozen=True)
 class LoadSummary:
     """CPU of one point at one offered load, medians over repeats. Shares 0..1 by core. ``useful``: share of polls that
-    found frames. ``cycles``: cycles per packet with ``cycles_source``."""
+    found frames. ``cycles``: cycles per packet with ``cycles_source``. ``note``: why there is no CPU figure."""
 
     load_pps: float
     forwarding: Spread | None
@@ -64,6 +71,7 @@ class LoadSummary:
     polls_source: str
     indicative: bool
     phase: Phase
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,29 @@ class PointSummary:
         return self.ndr, self.pdr, self.mrr
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What numbers are judged by: PDR's loss ratio, the search's relative width, repeats asked for."""
+
+    pdr_loss: float
+    width: float
+    repeat: int
+
+    @staticmethod
+    def of(plan: Plan) -> Limits:
+        """Of the plan's search; defaults without one."""
+        search = plan.measure.search
+        if search is None:
+            return Limits(DEFAULT_PDR_LOSS, DEFAULT_WIDTH, plan.measure.repeat)
+        return Limits(search.pdr_loss, search.width, plan.measure.repeat)
+
+
+def repeated_trials(points: Iterable[PointSummary]) -> tuple[int, int]:
+    """(search trials that were repeated for a pause, search trials), each counted once however often it was made."""
+    first = [t for p in points for t in p.trials if t.phase is Phase.SEARCH and t.attempt == 0]
+    return sum(trial.superseded for trial in first), len(first)
+
+
 def summarise(run: RunData) -> tuple[PointSummary, ...]:
     """One summary a point, in the order of the plan."""
     trials: dict[str, list[Trial]] = defaultdict(list)
@@ -112,17 +143,19 @@ def _point(plan: Plan, point: PointPlan, outcomes: list[PointOutcome], trials: l
     status, reason = _status(outcomes, measured, plan.measure.repeat)
     loads = _loads(trials)
     bad = [outcome for outcome in outcomes if outcome.status != "ok"]
-    return PointSummary(
+    limits = Limits.of(plan)
+    summary = PointSummary(
         plan=point, status=status, reason=reason, log_tail=next((o.log_tail for o in bad if o.log_tail), ""),
         repeats=len(measured),
-        mrr=_rate("MRR", measured, [o.mrr for o in measured], (), reason),
-        ndr=_rate("NDR", measured, [o.ndr for o in measured], [o.ndr_raw for o in measured], reason),
-        pdr=_rate("PDR", measured, [o.pdr for o in measured], [o.pdr_raw for o in measured], reason),
+        mrr=_rate("MRR", measured, [o.mrr for o in measured], (), reason, limits),
+        ndr=_rate("NDR", measured, [o.ndr for o in measured], [o.ndr_raw for o in measured], reason, limits),
+        pdr=_rate("PDR", measured, [o.pdr for o in measured], [o.pdr_raw for o in measured], reason, limits),
         latency=_latencies(measured, by_number), loads=loads, polls=_polls(trials, loads, point),
-        verdicts=_verdicts(outcomes, status),
+        verdicts=(),
         semantics=next((o.semantics for o in outcomes if o.semantics), ""),
         degraded=next((o.degraded for o in outcomes if o.degraded), ""),
         paused_repeats=sum(o.paused_repeats for o in outcomes), outcomes=tuple(outcomes), trials=tuple(trials))
+    return replace(summary, verdicts=_verdicts(summary))
 
 
 def _status(outcomes: Sequence[PointOutcome], measured: Sequence[PointOutcome], repeat: int) -> tuple[str, str]:
@@ -139,29 +172,55 @@ def _status(outcomes: Sequence[PointOutcome], measured: Sequence[PointOutcome], 
     return "ok", ""
 
 
-def _verdicts(outcomes: Iterable[PointOutcome], status: str) -> tuple[Verdict, ...]:
-    """Every verdict on the point or one of its rates, in the order in which Verdict lists them."""
-    found = {Verdict.FAILED} if status == "failed" else {Verdict.SKIPPED} if status == "skipped" else set()
-    for outcome in outcomes:
-        found.update(outcome.verdicts)
-        for bound in (outcome.mrr, outcome.ndr, outcome.pdr):
-            found.update(bound.verdicts if bound is not None else ())
-        if outcome.degraded:
-            found.add(Verdict.DEGRADED)
+def _verdicts(point: PointSummary) -> tuple[Verdict, ...]:
+    """Every verdict on the point or one of its rates, in the order in which Verdict lists them.
+
+    A generator that fell short only while the stack lost most frames anyway (MRR) limited nothing and is not named;
+    ``noisy`` is a word about repeats, so only about rates that have some."""
+    found = {verdict for outcome in point.outcomes for verdict in outcome.verdicts}
+    found -= {Verdict.NOISY, Verdict.GENERATOR_LIMITED}
+    for rate in point.rates():
+        found.update(rate.verdicts)
+    if any(Verdict.GENERATOR_LIMITED in t.verdicts for t in point.trials
+           if t.phase in (Phase.LATENCY, Phase.LOAD) and not t.superseded):
+        found.add(Verdict.GENERATOR_LIMITED)
+    if point.status in ("failed", "skipped"):
+        found.add(Verdict(point.status))
+    if any(outcome.degraded for outcome in point.outcomes):
+        found.add(Verdict.DEGRADED)
     return tuple(verdict for verdict in Verdict if verdict in found)
 
 
 def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | None],
-          raw: Sequence[Bound | None], point_reason: str) -> RateSummary:
+          raw: Sequence[Bound | None], point_reason: str, limits: Limits) -> RateSummary:
     known = [bound for bound in bounds if bound is not None]
+    first = [bound for bound in raw if bound is not None]
     spread = Spread.of(bound.pps for bound in known)
-    raw_spread = Spread.of(bound.pps for bound in raw if bound is not None)
+    raw_spread = Spread.of(bound.pps for bound in first)
     reason = next((b.reason for b in known if finite(b.pps) is None and b.reason), "")
     if not reason and spread is None:
         reason = point_reason or "this goal was not asked for"
-    verdicts = {verdict for bound in known for verdict in bound.verdicts}
+    verdicts = _rate_verdicts(name, known, spread, limits)
     return RateSummary(name, spread, raw_spread if _differs(spread, raw_spread) else None, reason,
-                       len(outcomes) - (spread.count if spread else 0), tuple(v for v in Verdict if v in verdicts))
+                       len(outcomes) - (spread.count if spread else 0), tuple(v for v in Verdict if v in verdicts),
+                       at_least=Verdict.GENERATOR_LIMITED in verdicts,
+                       raw_none=spread is not None and bool(first) and raw_spread is None,
+                       attempts=max((bound.attempts for bound in known), default=0))
+
+
+def _rate_verdicts(name: str, bounds: Sequence[Bound], spread: Spread | None, limits: Limits) -> set[Verdict]:
+    """Verdicts on one rate. Generator-limited only where the loss was within PDR's limit: with more, the stack itself
+    was the limit and the figure stands."""
+    verdicts = {verdict for bound in bounds for verdict in bound.verdicts}
+    limited = [bound for bound in bounds if Verdict.GENERATOR_LIMITED in bound.verdicts]
+    if not any((loss := finite(bound.loss_ratio)) is not None and loss <= limits.pdr_loss for bound in limited):
+        verdicts.discard(Verdict.GENERATOR_LIMITED)
+    if Verdict.NOISY in verdicts and limits.repeat == 1:
+        # Before there was a word of its own, this is what a search that ran out of time was marked with.
+        verdicts = (verdicts - {Verdict.NOISY}) | {Verdict.CUT_SHORT}
+    if name != "MRR" and spread is not None and spread.high - spread.low > limits.width * spread.median:
+        verdicts.add(Verdict.NOISY)
+    return verdicts
 
 
 def _differs(one: Spread | None, other: Spread | None) -> bool:
@@ -213,7 +272,7 @@ def _loads(trials: Iterable[Trial]) -> tuple[LoadSummary, ...]:
     groups: dict[tuple[Phase, float], list[Trial]] = defaultdict(list)
     for trial in trials:
         asked = finite(trial.asked_pps)
-        usable = trial.cpu is not None and trial.status == "ok" and not trial.superseded
+        usable = trial.status == "ok" and not trial.superseded
         if trial.phase is Phase.LOAD and usable and asked is not None:
             groups[trial.phase, asked].append(trial)
     return tuple(_load(phase, load, groups[phase, load], polls) for phase, load in sorted(groups))
@@ -231,7 +290,8 @@ def _load(phase: Phase, load: float, trials: Sequence[Trial], polls: Sequence[Tr
     return LoadSummary(load, Spread.of(t.forwarding_pps for t in trials), loss.median if loss else None, cores,
                        Spread.of(cpu.busy_cores for cpu in cpus), Spread.of(cpu.cycles_per_packet for cpu in cpus),
                        next((cpu.cycles_source for cpu in cpus if cpu.cycles_source), ""), useful, source,
-                       any(cpu.indicative for cpu in cpus), phase)
+                       any(cpu.indicative for cpu in cpus), phase,
+                       "" if cpus else next((trial.cpu_note for trial in trials if trial.cpu_note), ""))
 
 
 def _useful(cpus: Iterable[Cpu], load: float, polls: Iterable[Trial]) -> tuple[float | None, str]:

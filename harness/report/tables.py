@@ -25,19 +25,14 @@ from harness.report.numbers import (
     significant,
     time_unit,
 )
-from harness.report.summarise import LatencySummary, LoadSummary, PointSummary, RateSummary
+from harness.report.summarise import LatencySummary, LoadSummary, PointSummary, RateSummary, repeated_trials
 from harness.report.words import VERDICTS
 
 SUMMARY_FRACTION = 0.5
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure: ``main`` in the heading's unit, ``subs`` below it in small type, ``why`` it is missing."""
-
-    main: str
-    subs: tuple[str, ...] = ()
-    why: str = ""
+#: Verdicts that can concern one rate of a point and not another.
+RATE_VERDICTS = (Verdict.GENERATOR_LIMITED, Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS, Verdict.NOISY,
+                 Verdict.INCONCLUSIVE, Verdict.CUT_SHORT)
+NO_SAMPLE = "no CPU sample lies inside the trial"
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,17 @@ class Badge:
     name: str
     tone: str
     text: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure: ``main`` in the heading's unit, ``subs`` below it in small type, ``why`` it is missing,
+    ``marks``: verdicts on this very number."""
+
+    main: str
+    subs: tuple[str, ...] = ()
+    why: str = ""
+    marks: tuple[Badge, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,8 +195,9 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
     repeats = max((p.repeats for p in points), default=0)
     if repeats > 1:
         notes.append(f"Large figures are medians of up to {repeats} repeats; below them, lowest – highest.")
-    if any(r.raw for p in points for r in p.rates()):
-        notes.append("“raw”: the rate had trials with a pause counted instead of being repeated.")
+    if any(r.raw or r.raw_none for p in points for r in p.rates()):
+        notes.append("“first attempts”: highest load whose first attempt met the goal; {:,} of {:,} search trials were "
+                     "repeated for a pause.".format(*repeated_trials(points)))
     loads = [at for p in points if (at := _load_at(p, load)) is not None]
     if any(at.cycles is not None for at in loads):
         sources = sorted({one_line(at.cycles_source, 60) or "source not recorded"
@@ -215,18 +222,32 @@ def _load_at(point: PointSummary, load: float | None) -> LoadSummary | None:
 
 
 def rate_cell(summary: RateSummary, unit: Unit) -> Cell:
-    """A rate with its range, its raw value where that differs, and "≥" where the generator was the limit."""
+    """A rate with its range, what first attempts came to where that differs, its verdicts, and "≥" where the generator
+    was the limit."""
     subs = []
     if summary.raw is not None:
-        subs.append(f"raw {unit.text(summary.raw.median)}")
+        subs.append(f"first attempts {unit.text(summary.raw.median)}")
+    elif summary.raw_none:
+        subs.append("first attempts: none passed")
     if summary.rate is None:
         return Cell(MISSING, tuple(subs), summary.reason)
-    least = "≥ " if Verdict.GENERATOR_LIMITED in summary.verdicts else ""
+    least = "≥ " if summary.at_least else ""
     if span := unit.span(summary.rate):
         subs.insert(0, span)
     if summary.missing:
         subs.append(f"{MISSING} in {plural(summary.missing, 'repeat')}")
-    return Cell(least + unit.text(summary.rate.median), tuple(subs), summary.reason)
+    return Cell(least + unit.text(summary.rate.median), tuple(subs), summary.reason, rate_marks(summary))
+
+
+def rate_marks(summary: RateSummary) -> tuple[Badge, ...]:
+    """Verdicts on this very rate; those on the whole point stand beside its name."""
+    found = []
+    for badge in badges([verdict for verdict in RATE_VERDICTS if verdict in summary.verdicts]):
+        if badge.name == Verdict.INCONCLUSIVE and summary.attempts > 1:
+            badge = Badge(badge.name, badge.tone, f"The load passed only after {summary.attempts} attempts; between "
+                          "runs it may not.")
+        found.append(badge)
+    return tuple(found)
 
 
 def _latency_cell(entry: LatencySummary | None, name: str, unit: Unit, point: PointSummary) -> Cell:
@@ -247,8 +268,10 @@ def time_cell(spread: Spread | None, unit: Unit, entry: LatencySummary, name: st
 
 
 def has_cycles(loads: Sequence[LoadSummary]) -> bool:
-    """Whether every one of these has cycles per packet; otherwise one column would mix two kinds of cost."""
-    return bool(loads) and all(load.cycles is not None for load in loads)
+    """Whether every one of these with CPU figures has cycles per packet; otherwise one column would mix two
+    kinds of cost."""
+    known = [load for load in loads if load.busy_cores is not None]
+    return bool(known) and all(load.cycles is not None for load in known)
 
 
 def _cpu_cells(point: PointSummary, at: LoadSummary | None, load: float | None,
@@ -264,7 +287,7 @@ def _busiest_cell(point: PointSummary, at: LoadSummary) -> Cell:
     """The busiest of the given cores; what other cores did is the verdict extra-core and the chart."""
     given = {core: spread for core, spread in at.cores.items() if core in point.plan.cores}
     if not given:
-        return Cell(MISSING, (), "no CPU sample lies inside the trial")
+        return Cell(MISSING, (), clean(at.note, 200) or NO_SAMPLE)
     core, spread = max(given.items(), key=lambda item: item[1].median)
     marks = [f"core {core}"]
     if at.indicative:
@@ -280,7 +303,7 @@ def _split(at: LoadSummary) -> str:
 
 def _busy_cell(point: PointSummary, at: LoadSummary) -> Cell:
     if at.busy_cores is None:
-        return Cell(MISSING, (), "no CPU sample lies inside the trial")
+        return Cell(MISSING, (), clean(at.note, 200) or NO_SAMPLE)
     of = f"of {len(point.plan.cores) * 100}"
     return Cell(f"{at.busy_cores.median * 100:.0f}", (of, "polls included") if point.polls else (of,))
 
@@ -290,7 +313,9 @@ def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
     if cycles and at.cycles is not None:
         return Cell(rounded(at.cycles.median), ("cycles", *polls))
     forwarding = at.forwarding.median if at.forwarding else 0.0
-    if at.busy_cores is None or forwarding <= 0:
+    if at.busy_cores is None:
+        return Cell(MISSING, (), clean(at.note, 200) or NO_SAMPLE)
+    if forwarding <= 0:
         return Cell(MISSING, (), "no frame was forwarded at this load")
     cost = at.busy_cores.median * 100 / (forwarding / 1000)
     also = (f"{rounded(at.cycles.median)} cycles",) if at.cycles is not None else ()

@@ -77,7 +77,7 @@ def _columns(unit: Unit) -> tuple[Column, ...]:
         Column("seconds", "Time", "s", "number", 2, whole),
         Column("p50", "p50", "µs", "number", 1, "latency is measured in latency trials only, or was not available"),
         Column("p99", "p99", "µs", "number", 1, "not a latency trial, or too few samples for p99"),
-        Column("cpu", "Busiest core", "core-%", "cpu", 0, "no CPU sample lies inside the trial"),
+        Column("cpu", "Busiest core", "core-%", "cpu", 0, "CPU was not measured, or no sample lies inside"),
         Column("pause", "Longest pause", "ms", "number", 2, "pauses were not recorded"),
         Column("generator", "Generator’s core", "%", "number", 0, "the generator did not say"),
         Column("marks", "Verdicts and status", "", "text", 0, ""),

@@ -38,8 +38,15 @@ VERDICTS: dict[Verdict, VerdictText] = {
         "Frames were lost that no counter on either machine accounts for.",
         "A counter for the missing place. Until then the loss itself stands, its cause does not.", "warn"),
     Verdict.NOISY: VerdictText(
-        "The repeats differ by more than the search is wide, so differences of this size between stacks mean nothing.",
+        "The spread over repeats is wider than the search’s final bracket, so differences of this size between stacks "
+        "mean nothing.",
         "More repeats, a quieter machine.", "warn"),
+    Verdict.INCONCLUSIVE: VerdictText(
+        "The load passed only after several attempts; between runs it may not.",
+        "A quiet machine, isolated cores, or bare metal.", "warn"),
+    Verdict.CUT_SHORT: VerdictText(
+        "The search ran out of time; the bracket is as far as it got.",
+        "More time for the search (measure.throughput.timeout).", "warn"),
     Verdict.EXTRA_CORE: VerdictText(
         "More than 2 % of the work was found on cores that the stack was not given: it used more than the row says.",
         "Pin the work named in the trial, or count that core as the stack's.", "warn"),

@@ -33,7 +33,7 @@ _LINES = ("-", "--", "-.", ":")
 
 def cpu_chart(key: str, points: Sequence[PointSummary], names: dict[str, PointName], plan: Plan) -> Chart | None:
     """The chart of one frame size; None without a load curve."""
-    measured = [point for point in points if point.loads]
+    measured = [point for point in points if any(load.cores for load in point.loads)]
     shown = measured[:MAX_PANELS]
     if not shown:
         return None

@@ -37,14 +37,26 @@ def latency_chart(key: str, points: Sequence[PointSummary], looks: dict[str, Loo
     of = panels[0][0][1].upper()[:8]
     title = f"Round-trip latency by percentile, {frame} B frames"
     caption = (f"One panel a load, as a share of each stack’s own {of}; all repeats together. The axis stretches the "
-               "tail: each step to the right is ten times rarer. A line ends where fewer than ten slower frames "
-               "stand behind it. Lower is better.")
+               "tail: each step to the right is ten times rarer. Where fewer than ten slower frames stand "
+               "behind a percentile, the line goes straight to the highest latency seen. Bucket edges are lower "
+               "bounds. Lower is better.")
     return make_chart(key, title, caption, _describe(title, panels), lambda narrow: _draw(panels, looks, narrow))
 
 
 def curve(entry: LatencySummary) -> list[tuple[float, float]]:
-    """(percentile 0..1, ns): from the histogram, up to the percentile that ten slower samples stand behind; from the
-    stored percentiles where no histogram was kept."""
+    """(percentile 0..1, ns): :func:`_known`, and at its end the largest latency of all, which merged buckets, each put
+    at its lowest edge, end below."""
+    found = _known(entry)
+    largest = entry.at["max"]
+    total = sum(frames for _, frames in entry.curve) or entry.samples
+    if found and largest is not None and total > 0:
+        found.append((max(found[-1][0], 1 - 1 / total), max(found[-1][1], largest.high)))
+    return found
+
+
+def _known(entry: LatencySummary) -> list[tuple[float, float]]:
+    """From the histogram, up to the percentile that ten slower samples stand behind; from the stored percentiles where
+    no histogram was kept."""
     if not entry.curve:
         stored = [(p, spread.median) for p, _, name in PERCENTILES if (spread := entry.at[name]) is not None]
         return [(p, max(ns, _SMALLEST_NS)) for p, ns in stored]

@@ -10,7 +10,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.records import Ceiling, Verdict
+from harness.records import Ceiling
 from harness.report.charts.svg import (
     MUTED,
     NARROW,
@@ -26,7 +26,7 @@ from harness.report.charts.svg import (
 from harness.report.identity import one_line
 from harness.report.numbers import MISSING, Spread, Unit, finite, plural, rate, rate_unit
 from harness.report.summarise import PointSummary, RateSummary
-from harness.report.tables import PointName
+from harness.report.tables import PointName, rate_marks
 
 MAX_POINTS = 40
 #: A limit is drawn as a line when it is at most this many times the largest bar; beyond, it is named in words.
@@ -54,6 +54,7 @@ def throughput_chart(key: str, points: Sequence[PointSummary], names: dict[str, 
     caption = ("Three bars a stack: NDR (no loss), PDR and MRR (forwarded at full load), lighter in that order. "
                + ("Bars are medians, thin lines span lowest to highest repeat. " if _repeats(shown) else "")
                + "≥: the generator was the limit."
+               + (" First attempts: highest load whose first attempt met the goal." if _raws(shown) else "")
                + (f" The first {MAX_POINTS} of {len(points)} points." if len(points) > len(shown) else ""))
     return make_chart(key, title, caption, _describe(title, shown, names, limits),
                       lambda narrow: _draw(shown, names, limits, unit, narrow))
@@ -61,6 +62,10 @@ def throughput_chart(key: str, points: Sequence[PointSummary], names: dict[str, 
 
 def _repeats(points: Sequence[PointSummary]) -> bool:
     return any(p.repeats > 1 for p in points)
+
+
+def _raws(points: Sequence[PointSummary]) -> bool:
+    return any(r.raw is not None for p in points for r in p.rates())
 
 
 def _limits(points: Sequence[PointSummary], ceilings: Sequence[Ceiling]) -> list[Limit]:
@@ -76,10 +81,19 @@ def _describe(title: str, points: Sequence[PointSummary], names: dict[str, Point
               limits: Sequence[Limit]) -> str:
     parts = []
     for point in points:
-        rates = ", ".join(f"{r.name} {rate(r.rate.median) if r.rate else MISSING}" for r in point.rates())
+        rates = ", ".join(f"{r.name} {_said(r)}" for r in point.rates())
         parts.append(f"{names[point.plan.id].label}, {names[point.plan.id].cores}: {rates}.")
     parts += [f"The {limit.name} is {rate(limit.pps)}." for limit in limits]
     return f"{title}. " + " ".join(parts)
+
+
+def _said(summary: RateSummary) -> str:
+    """A rate with its verdicts, for those who hear the chart."""
+    if summary.rate is None:
+        return MISSING
+    marks = [mark.name for mark in rate_marks(summary)]
+    return ("at least " if summary.at_least else "") + rate(summary.rate.median) + (
+        f" ({', '.join(marks)})" if marks else "")
 
 
 def _draw(points: Sequence[PointSummary], names: dict[str, PointName], limits: Sequence[Limit], unit: Unit,
@@ -95,7 +109,8 @@ def _draw(points: Sequence[PointSummary], names: dict[str, PointName], limits: S
     left = 42 if narrow else 250
     axes = figure.add_axes((left / width, 44 / height, (width - left - 12) / width, (height - top - 46) / height))
     axes.set_ylim(block * len(points), 0)
-    axes.set_xlim(0, max([largest * (1.3 if narrow else 1.18), *(limit.pps * 1.03 for limit in drawn)]))
+    room = 1.3 if narrow or _raws(points) else 1.18
+    axes.set_xlim(0, max([largest * room, *(limit.pps * 1.03 for limit in drawn)]))
     for index, point in enumerate(points):
         _point(axes, point, names[point.plan.id], unit, index * block + head, narrow)
     _limit_lines(axes, drawn, beyond, narrow)
@@ -155,8 +170,8 @@ def _bar(axes: Axes, summary: RateSummary, unit: Unit, colour: str, y: float, na
 
 
 def _label(summary: RateSummary, spread: Spread, unit: Unit, narrow: bool) -> str:
-    least = "≥ " if Verdict.GENERATOR_LIMITED in summary.verdicts else ""
-    raw = f"  (raw {unit.text(summary.raw.median)})" if summary.raw is not None and not narrow else ""
+    least = "≥ " if summary.at_least else ""
+    raw = f"  (first attempts {unit.text(summary.raw.median)})" if summary.raw is not None and not narrow else ""
     return f"{least}{unit.text(spread.median)}{raw}"
 
 

@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 
 from harness.records import Verdict
+from harness.report.charts.latency import curve
 from harness.report.identity import looks
 from harness.report.load import RunData
+from harness.report.method import method
 from harness.report.narrative import answer, caveats
 from harness.report.numbers import Spread
 from harness.report.page import embedded_json
-from harness.report.summarise import PointSummary
+from harness.report.summarise import PointSummary, summarise
 from harness.report.tables import (
     PointName,
     SummaryTable,
@@ -54,8 +56,60 @@ def test_a_rate_has_median_range_and_raw(summary: SummaryTable, points: Points) 
     assert rate is not None
     assert row.cells[0].main == f"{rate.median / 1000:,.1f}"
     assert row.cells[0].subs[0] == f"{rate.low / 1000:,.1f}\u00a0–\u00a0{rate.high / 1000:,.1f}"
-    assert row.cells[0].subs[1].startswith("raw ")
-    assert row.cells[2].main.startswith("≥ ")
+    assert row.cells[0].subs[1].startswith("first attempts ")
+
+
+def test_at_least_only_where_the_generator_was_the_limit(run: RunData) -> None:
+    assert all(not p.mrr.at_least and Verdict.GENERATOR_LIMITED not in p.verdicts for p in summarise(run))
+    outcomes = [o.model_copy(deep=True) for o in run.outcomes]
+    for outcome in outcomes:
+        if outcome.mrr is not None:
+            outcome.mrr.loss_ratio = 0.005
+    points = summarise(replace(run, outcomes=tuple(outcomes)))
+    table = summary_table(points, name_points(points, looks(p.plan for p in points), ""), 0.005)
+    cell = next(row for row in table.rows if row.name.label == "xdp").cells[2]
+    assert cell.main.startswith("≥ ")
+    assert [mark.name for mark in cell.marks] == ["generator-limited"]
+
+
+def test_marks_stand_beside_the_number_they_belong_to(summary: SummaryTable) -> None:
+    row = next(row for row in summary.rows if row.name.label == "xdp")
+    marks = {mark.name: mark.text for mark in row.cells[0].marks}
+    assert list(marks) == ["paused", "noisy", "inconclusive"]
+    assert marks["inconclusive"] == "The load passed only after 4 attempts; between runs it may not."
+    assert row.cells[2].marks == ()
+
+
+def test_noisy_is_a_word_about_repeats(run: RunData) -> None:
+    once = replace(run, plan=replace(run.plan, measure=replace(run.plan.measure, repeat=1)),
+                   outcomes=tuple(o.model_copy(deep=True) for o in run.outcomes if o.repeat == 0))
+    for outcome in once.outcomes:
+        outcome.verdicts.append(Verdict.NOISY)
+        if outcome.pdr is not None:
+            outcome.pdr.verdicts.append(Verdict.NOISY)
+    points = summarise(once)
+    assert all(Verdict.NOISY not in point.verdicts for point in points)
+    assert points[0].pdr.verdicts == (Verdict.CUT_SHORT,)
+
+
+def test_first_attempts_that_all_failed_are_said(run: RunData) -> None:
+    outcomes = [o.model_copy(deep=True) for o in run.outcomes]
+    for outcome in outcomes:
+        if outcome.pdr_raw is not None:
+            outcome.pdr_raw.pps = None
+    points = summarise(replace(run, outcomes=tuple(outcomes)))
+    table = summary_table(points, name_points(points, looks(p.plan for p in points), ""), 0.005)
+    assert "first attempts: none passed" in table.rows[0].cells[1].subs
+    assert any("of" in note and "search trials were repeated" in note for note in table.notes)
+
+
+def test_cpu_without_a_figure_has_its_note(run: RunData) -> None:
+    trials = [t.model_copy(deep=True) for t in run.trials]
+    for trial in trials:
+        trial.cpu, trial.cpu_note = None, "the sampler stopped"
+    points = summarise(replace(run, trials=tuple(trials)))
+    table = summary_table(points, name_points(points, looks(p.plan for p in points), ""), 0.005)
+    assert {(c.main, c.why) for c in table.rows[0].cells[5:]} == {("n/a", "the sampler stopped")}
 
 
 def test_missing_is_na_with_its_reason_never_a_zero(summary: SummaryTable) -> None:
@@ -155,8 +209,42 @@ def test_ranges_that_overlap_are_level(run: RunData, points: Points) -> None:
 
 
 def test_a_limited_best_is_at_least(run: RunData, points: Points) -> None:
-    limited = [replace(p, ndr=replace(p.ndr, verdicts=(Verdict.GENERATOR_LIMITED,))) for p in points]
+    limited = [replace(p, ndr=replace(p.ndr, at_least=True)) for p in points]
     assert "echoes at least" in answer(run, limited, looks(p.plan for p in points)).headline
+
+
+def test_a_difference_within_the_search_width_is_level(run: RunData, points: Points) -> None:
+    first, *others = points[:2]
+    assert first.ndr.rate is not None
+    for share, word in ((0.996, "level with"), (0.99, "1.0 % more than")):
+        at = first.ndr.rate.median * share
+        other = replace(others[0], ndr=replace(others[0].ndr, rate=Spread(at, at, at, 1)))
+        top = replace(first, ndr=replace(first.ndr, rate=Spread(*[first.ndr.rate.median] * 3, 1)))
+        assert word in answer(run, (top, other), looks(p.plan for p in points)).headline
+
+
+def test_a_machine_that_stood_still_is_said_once(run: RunData, points: Points) -> None:
+    paused = [replace(p, verdicts=(Verdict.PAUSED,)) for p in points]
+    styles = looks(p.plan for p in points)
+    assert answer(run, paused, styles).deck[-1].startswith("This machine stood still often: 10 of ")
+    assert not any("stood still" in line for line in answer(run, points, styles).deck)
+
+
+def test_the_order_is_what_the_plan_did(run: RunData, points: Points) -> None:
+    def order(changed: RunData) -> str:
+        return dict(method(changed, points).settings[0].pairs)["Order"]
+
+    assert order(run) == f"points shuffled within each repeat, seed {run.info.seed}"
+    given = tuple((r, p.id) for r in range(run.plan.measure.repeat) for p in run.plan.points)
+    assert order(replace(run, plan=replace(run.plan, sequence=given))).startswith("points as listed")
+
+
+def test_the_percentile_curve_ends_at_the_largest_latency(points: Points) -> None:
+    entry = points[3].latency[0]
+    largest = entry.at["max"]
+    assert largest is not None
+    assert curve(entry)[-1] == (1 - 1 / entry.samples, largest.high)
+    assert largest.high > entry.curve[-1][0]
 
 
 def test_nothing_measured_is_said(run: RunData, points: Points) -> None:
@@ -167,7 +255,10 @@ def test_nothing_measured_is_said(run: RunData, points: Points) -> None:
 def test_caveats_name_the_points(run: RunData, points: Points) -> None:
     found = {caveat.verdict or caveat.title: caveat for caveat in caveats(run, points)}
     assert found["degraded"].points == ("dpdk, 1 core, 64 B (AF_XDP copy mode)",)
-    assert "raw" in found["Trials repeated for a pause"].points[0]
+    repeated = found["Trials repeated for a pause"]
+    assert "10 of " in repeated.text
+    assert "first attempts" in repeated.points[0]
+    assert "trials repeated)" in repeated.points[0]
     assert next(iter(found)) == "failed"
     assert "lab" not in found
 
