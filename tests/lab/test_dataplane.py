@@ -126,6 +126,7 @@ def test_every_departure_is_sent_refused_or_skipped(plane: NativeDataplane, pps:
     assert counters.tx_bytes == counters.tx_packets * 64
     received = plane.port_counters(1)
     assert (received.rx_packets, received.rx_bytes) == (counters.tx_packets, counters.tx_bytes)
+    assert received.rx_dropped == 0
     report = plane.reports()[0]
     assert counters.tx_skipped["stall"] == 0 or report.pauses > 0
     timed = sum(report.departure_error.values()) + report.interrupted_frames

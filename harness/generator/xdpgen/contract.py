@@ -75,6 +75,8 @@ class PortCounters:
     rx_bytes: int = 0
     #: Received frames that carry this server's trailer (mark or latency).
     rx_marked: int = 0
+    #: Frames that this port's driver lost while receiving, where it counts them.
+    rx_dropped: int = 0
     #: Frames that the wire refused (the peer's ring was full): handed to the driver and not sent.
     tx_refused: int = 0
     #: Departures left out because their time had passed, by reason ("stall", "saturated").

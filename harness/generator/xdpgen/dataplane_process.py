@@ -20,7 +20,7 @@ import numpy.typing as npt
 from harness.errors import GeneratorDied, GeneratorError, TestbedError
 from harness.generator.xdpgen.build import native_programs
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 #: Buckets of one latency histogram (native/xdpgen.h): 1024 exact ones, then 1024 an octave up to 2^34 ns.
 HIST_BUCKETS = 25 * 1024
 _LATENCY_GROUPS = 128
@@ -31,7 +31,7 @@ _REPLY = struct.Struct("=iI")
 _HELLO_REPLY = struct.Struct("=IIIIII")
 START_RECORD = struct.Struct("=QQQQQdIIIHHHHHHHBBI")
 RATE_RECORD = struct.Struct("=dII")
-PORT_REPLY = struct.Struct("=13QII")
+PORT_REPLY = struct.Struct("=14QII")
 GROUP_REPLY = struct.Struct("=4Q")
 LATENCY_STATE = struct.Struct("=IIBBHI18Q")
 CAPTURE_RECORD = struct.Struct("=QII")

@@ -190,7 +190,7 @@ class NativeDataplane:
         with self._lock:
             reply = PORT_REPLY.unpack(self._process.ask(Op.PORT, self._port(port)))
             handed, handed_bytes, wire, refused, stall, saturated, rx, rx_bytes, marked = reply[:9]
-            exact, idle = reply[13:]
+            dropped, exact, idle = reply[13:]
             if exact and idle:  # whatever was handed over and is not on the wire was refused, counted or not
                 refused = max(refused, handed - wire)
             refused = self._refused[port] = max(refused, self._refused.get(port, 0))
@@ -203,6 +203,7 @@ class NativeDataplane:
             rx_packets=rx,
             rx_bytes=rx_bytes,
             rx_marked=marked,
+            rx_dropped=dropped,
             tx_refused=refused,
             tx_skipped={"stall": stall, "saturated": saturated},
         )

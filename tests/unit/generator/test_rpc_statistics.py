@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hdrh.histogram import HdrHistogram
 
@@ -114,6 +116,12 @@ def test_rates_at_both_ends_of_the_wire(server: Direct) -> None:
     assert sink["m_total_rx_pps"] == pytest.approx(1000, rel=0.01)
     assert sink["m_total_tx_pps"] == 0.0
     assert server.call("get_global_stats")["m_rx_drop_bps"] == 0.0
+
+
+def test_what_the_receiving_driver_lost_is_ierrors(server: Direct) -> None:
+    counters = replace(server.dataplane.port_counters(1), rx_dropped=7)
+    server.dataplane.port_counters = lambda port: counters  # type: ignore[method-assign]
+    assert server.call("get_port_stats", port_id=1)["ierrors"] == 7
 
 
 def test_members_of_port_stats_can_be_added_up(server: Direct) -> None:

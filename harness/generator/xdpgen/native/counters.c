@@ -55,6 +55,27 @@ static bool add_active(struct dataplane *dp, __u32 port, struct port_reply *repl
 	return any;
 }
 
+/* The driver's own counts since the start. */
+static int read_wire(struct port *port, struct port_reply *reply)
+{
+	struct wire wire;
+	__u32 missed;
+	int err = wire_missed(port->name, &missed);
+
+	if (err)
+		return err;
+	reply->rx_dropped = missed - port->base_missed;
+	if (!port->exact)
+		return 0;
+	err = wire_counters(port->name, &wire);
+	if (err)
+		return err;
+	reply->wire_packets = wire.sent - port->base.sent;
+	reply->wire_refused = wire.refused - port->base.refused;
+	reply->rx_dropped += wire.dropped - port->base.dropped;
+	return 0;
+}
+
 int port_read(struct dataplane *dp, __u32 index, struct port_reply *reply)
 {
 	struct port *port = &dp->ports[index];
@@ -66,13 +87,9 @@ int port_read(struct dataplane *dp, __u32 index, struct port_reply *reply)
 				     .skipped_stall = port->skipped_stall,
 				     .skipped_saturated = port->skipped_saturated, .exact = port->exact};
 	reply->idle = !add_active(dp, index, reply);
-	if (port->exact) {
-		err = wire_counters(port->name, &reply->wire_packets, &reply->wire_refused);
-		if (err)
-			return fail(dp, err, "cannot read the counters of %s: %s", port->name, strerror(-err));
-		reply->wire_packets -= port->base_sent;
-		reply->wire_refused -= port->base_refused;
-	}
+	err = read_wire(port, reply);
+	if (err)
+		return fail(dp, err, "cannot read the counters of %s: %s", port->name, strerror(-err));
 	err = sum_cpus(dp, dp->port_fd, index, (__u64 *)&rx, sizeof(rx) / sizeof(__u64));
 	if (err)
 		return err;

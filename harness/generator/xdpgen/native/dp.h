@@ -22,12 +22,18 @@ struct bpf_spin_lock;
 #define HOLD_MOST_NS 28000
 #define SPIN_READS 48 /* clock reads a call may wait for a departure: about 1.5 us */
 
+/* What a driver counts. */
+struct wire {
+	__u64 sent, refused, dropped; /* dropped: while receiving, before the program saw them */
+};
+
 struct port {
 	char name[16];
 	unsigned int ifindex;
 	int link_fd; /* closing it detaches the receiving program */
 	bool exact; /* its driver counts what ndo_xdp_xmit refused */
-	__u64 base_sent, base_refused;
+	struct wire base;
+	__u32 base_missed;
 	__u64 handed_packets, handed_bytes; /* of streams that ended; likewise below */
 	__u64 skipped_stall, skipped_saturated;
 };
@@ -105,7 +111,8 @@ int table_take(struct dataplane *dp, __u32 cells, __u32 *first);
 void table_give(struct dataplane *dp, __u32 first, __u32 cells);
 
 /* wire.c */
-int wire_counters(const char *ifname, __u64 *sent, __u64 *refused);
+int wire_counters(const char *ifname, struct wire *wire);
+int wire_missed(const char *ifname, __u32 *missed);
 
 /* counters.c */
 int port_read(struct dataplane *dp, __u32 port, struct port_reply *reply);

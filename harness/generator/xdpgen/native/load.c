@@ -138,8 +138,9 @@ static int open_port(struct dataplane *dp, __u32 index)
 	err = attach(dp, index);
 	if (err)
 		return err;
-	port->exact = !wire_counters(port->name, &port->base_sent, &port->base_refused);
-	return 0;
+	port->exact = !wire_counters(port->name, &port->base);
+	err = wire_missed(port->name, &port->base_missed);
+	return err ? fail(dp, err, "cannot read the counters of %s: %s", port->name, strerror(-err)) : 0;
 }
 
 int load(struct dataplane *dp, const char *object)

@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 #define MESSAGE_MAX 65536
 
 enum op {
@@ -64,6 +64,7 @@ struct port_reply {
 	__u64 wire_packets, wire_refused;   /* the driver's own counts since the start */
 	__u64 skipped_stall, skipped_saturated;
 	__u64 rx_packets, rx_bytes, rx_marked, rx_passed, rx_bad_header, rx_old_flow, rx_capture_lost;
+	__u64 rx_dropped; /* by the driver, before the receiving program saw them */
 	__u32 exact, idle; /* the driver counts refusals; nothing is being sent on this port */
 };
 

@@ -83,7 +83,7 @@ def _get_port_stats(state: ServerState, p: Params) -> Any:
         "obytes": counters.tx_bytes,
         "ipackets": counters.rx_packets,
         "ibytes": counters.rx_bytes,
-        "ierrors": 0,
+        "ierrors": counters.rx_dropped,
         "oerrors": counters.tx_refused,
         "m_total_tx_bps": rates["tx_bytes"] * 8,
         "m_total_tx_pps": rates["tx_packets"],
