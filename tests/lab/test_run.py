@@ -109,6 +109,31 @@ def test_frames_are_counted_and_accounted_for(tmp_path: Path) -> None:
     assert machine() == before
 
 
+def test_search_and_latency_find_what_the_trials_show(tmp_path: Path) -> None:
+    watching = Watching()
+    latency = """throughput: {goals: [mrr, ndr, pdr], trial: 300ms, initial_trial: 200ms, width: 20%, timeout: 60s}
+  latency: {at: [50%], of: pdr, trial: 2s, rate: 1k}"""
+    scenario = write_scenario(tmp_path, "xdp", latency=latency)
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0
+    (outcome,), trials = watching.outcomes, trials_of(watching.path)
+    assert outcome.mrr is not None
+    assert outcome.mrr.pps is not None
+    assert outcome.pdr is not None
+    assert [t.phase for t in trials].count(Phase.CEILING) == 3
+    measured = {t.offered_pps for t in trials if t.phase is Phase.SEARCH and not t.superseded}
+    assert outcome.mrr.load_pps in measured
+    assert outcome.pdr.load_pps is None or outcome.pdr.load_pps in measured
+    if outcome.pdr.load_pps is not None:
+        (at,) = outcome.latency
+        assert at.percentiles is not None, at.reason
+        assert at.percentiles.p50_ns is not None
+        assert at.percentiles.min_ns <= at.percentiles.p50_ns <= at.percentiles.max_ns
+        assert at.percentiles.min_ns <= at.percentiles.mean_ns <= at.percentiles.max_ns
+    ceiling = RunReader(watching.path).info.ceilings[0]
+    assert ceiling.sent_pps is not None
+    assert max(measured) <= ceiling.sent_pps * 1.1
+
+
 def test_drop_counts_by_the_stacks_own_counter(tmp_path: Path) -> None:
     watching = Watching()
     scenario = write_scenario(tmp_path, "xdp", "linux-udp", role="drop")

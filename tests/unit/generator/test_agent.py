@@ -51,7 +51,7 @@ def agent(request: pytest.FixtureRequest) -> Iterator[AgentClient]:
 
 
 def connected(agent: AgentClient) -> TrexGenerator:
-    return TrexGenerator(agent, Server("stl", "127.0.0.1", 4501, 4500, stl_path=str(CLIENT)), [0])
+    return TrexGenerator(agent, Server("stl", "127.0.0.1", 4501, 4500, stl_path=str(CLIENT), here=True), [0])
 
 
 def test_a_trial_through_agent_and_driver(agent: AgentClient) -> None:

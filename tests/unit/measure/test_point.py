@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order within a point and its two rules on repeating, with a simulated generator, DUT and stack."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from harness.errors import GeneratorDied, StackError
+from harness.generator.contract import DirectionResult, SelfReport, TrafficResult, TrafficSpec
+from harness.host.contract import CpuSample, Sampling
+from harness.measure.point import PointMeasurement, Watcher
+from harness.measure.trial import Bench
+from harness.plan import DirectionPlan, FlowPlan, MeasureSettings, PointPlan, Role, SearchSettings
+from harness.records import Phase, PointOutcome, Trial, Verdict
+from harness.stack import RunningStack, StackCounters
+
+S = 1_000_000_000
+CAPACITY = 300_000.0
+SEARCH = SearchSettings(("mrr", "ndr", "pdr"), 1.0, 0.5, 0.05, 0.005, 1000.0, 60.0)
+SETTINGS = MeasureSettings(SEARCH, (0.5,), "pdr", 1.0, 1000.0, (500.0, 50_000.0), 2.0, 0.5, 1)
+DIRECTION = DirectionPlan(0, 0, "02:00:00:00:02:00", "02:00:00:00:01:00", FlowPlan(1, "198.19.0.1", 1, 1024, 1, "x", 9))
+POINT = PointPlan("p", "p", "s", {}, Role.ECHO, "dut", 64, (1,), (), (DIRECTION,), 1e7)
+
+
+class SimulatedDut:
+    """Loses what is beyond its capacity at its ring; ``pauses`` (start, length, core) are handed out once each."""
+
+    def __init__(self) -> None:
+        self.lost, self.pauses = 0, list[tuple[int, int, int]]()
+
+    def interface_counters(self, ifnames: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        return {"d0": {"rx_queue_0_drops": self.lost}}
+
+    def system_counters(self) -> Mapping[str, int]:
+        return {}
+
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int]) -> None:
+        pass
+
+    def stop_sampling(self) -> Sampling:
+        found, self.pauses = self.pauses, []
+        samples = [CpuSample(n * S // 4, {1: {"user": n / 8, "idle": n / 8}}, None) for n in range(9)]
+        return Sampling(samples, found, 0.0)
+
+
+class SimulatedGenerator:
+    """Sends what it is asked; may die, and may have the DUT pause in a trial."""
+
+    def __init__(self, dut: SimulatedDut) -> None:
+        self.dut, self.configured, self.die_at, self.trials = dut, list[TrafficSpec](), -1, 0
+        self.pause_in: set[int] = set()
+
+    def configure(self, traffic: TrafficSpec) -> None:
+        self.configured.append(traffic)
+
+    def trial(self, rate_pps: float, duration_s: float) -> TrafficResult:
+        self.trials += 1
+        if self.trials == self.die_at:
+            raise GeneratorDied("simulated death")
+        sent = round(rate_pps * duration_s)
+        lost = max(0, sent - round(CAPACITY * duration_s))
+        if self.trials in self.pause_in:
+            lost += 100
+            self.dut.pauses = [(S // 10, S // 2, 1)]
+        self.dut.lost += lost
+        result = DirectionResult(tx_port=0, rx_port=0, asked=sent, sent=sent, received=sent - lost)
+        return TrafficResult([result], [], SelfReport(duration_s, duration_s, 0, round(duration_s * S), 0.5, 0))
+
+
+class SimulatedStack(RunningStack):
+    def __init__(self) -> None:
+        self.recording, self.switched = False, list[bool]()
+
+    def check_alive(self) -> None:
+        pass
+
+    def counters(self) -> StackCounters:
+        return StackCounters({})
+
+    def record_polls(self, on: bool) -> bool:
+        self.switched.append(on)
+        return True
+
+
+class Run:
+    """A measurement ready to run, and all that it told."""
+
+    def __init__(self, settings: MeasureSettings = SETTINGS) -> None:
+        self.dut = SimulatedDut()
+        self.generator = SimulatedGenerator(self.dut)
+        self.stack, self.trials, self.restarts = SimulatedStack(), list[Trial](), 0
+        bench: Any = Bench(self.generator, self.dut, POINT, self.stack, "", 2e9, True, 2, (), ["d0"])  # type: ignore[arg-type]
+        numbers = iter(range(10_000))
+        watcher = Watcher(self.trials.append, lambda *_: None, lambda *_: None, lambda: next(numbers))
+        self.outcome = PointOutcome(point="p", repeat=0)
+        self.point = PointMeasurement(bench, settings, 0, 1e6, watcher, self.restart, self.outcome)
+
+    def restart(self) -> Any:
+        self.restarts += 1
+        return self.generator
+
+
+def test_everything_is_measured_in_order_and_polls_in_a_pass_of_their_own() -> None:
+    run = Run()
+    run.point.run()
+    phases = list(dict.fromkeys(t.phase for t in run.trials))
+    assert phases == [Phase.WARMUP, Phase.SEARCH, Phase.LATENCY, Phase.LOAD, Phase.POLLS]
+    assert run.outcome.ndr is not None
+    assert run.outcome.ndr.load_pps == pytest.approx(CAPACITY, rel=0.06)
+    assert run.stack.switched == [True, False]
+    assert run.outcome.trials == len(run.trials)
+
+
+def test_a_load_too_small_for_latency_frames_says_so_in_the_record() -> None:
+    run = Run()
+    run.point.run()
+    small, large = [t for t in run.trials if t.phase is Phase.LOAD]
+    assert "no room for a latency stream" in small.latency_note
+    assert large.latency_note == ""
+    assert [c.latency_pps for c in run.generator.configured] == [0.0, 1000.0, 0.0, 1000.0, 0.0, 1000.0][
+        : len(run.generator.configured)]
+
+
+def test_a_search_trial_whose_losses_are_a_pauses_is_repeated_and_both_are_kept() -> None:
+    run = Run()
+    run.generator.pause_in = {4}
+    run.point.run()
+    spoilt = [t for t in run.trials if t.superseded]
+    assert [(t.attempt, t.phase) for t in spoilt] == [(0, Phase.SEARCH)]
+    again = run.trials[run.trials.index(spoilt[0]) + 1]
+    assert (again.attempt, again.asked_pps, again.superseded) == (1, spoilt[0].asked_pps, False)
+    assert run.outcome.paused_repeats == 1
+
+
+def test_repeating_ends_after_three_and_the_last_attempt_counts() -> None:
+    run = Run()
+    run.generator.pause_in = set(range(2, 1000))
+    run.point.run()
+    assert max(t.attempt for t in run.trials) == 3
+    assert not [t for t in run.trials if t.attempt == 3 and t.superseded]
+    assert run.outcome.ndr is not None
+    assert run.outcome.ndr.pps is None
+
+
+def test_a_generator_that_dies_is_restarted_once_and_the_lost_trial_recorded() -> None:
+    run = Run()
+    run.generator.die_at = 3
+    run.point.run()
+    assert run.restarts == 1
+    (failed,) = [t for t in run.trials if t.status == "failed"]
+    assert failed.superseded
+    assert "simulated death" in failed.reason
+
+
+def test_polls_are_switched_off_when_the_pass_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(dataclasses.replace(SETTINGS, search=None, latency_fractions=(), warmup_s=0.0))
+
+    def dead() -> None:
+        raise StackError("simulated")
+
+    trial = run.generator.trial
+
+    def trial_then_dead(rate: float, duration: float) -> TrafficResult:
+        if run.stack.switched:
+            monkeypatch.setattr(run.stack, "check_alive", dead)
+        return trial(rate, duration)
+
+    monkeypatch.setattr(run.generator, "trial", trial_then_dead)
+    with pytest.raises(StackError, match="simulated"):
+        run.point.run()
+    assert run.stack.switched == [True, False]
+
+
+def test_verdicts_of_the_point_are_in_a_fixed_order() -> None:
+    run = Run()
+    run.generator.pause_in = set(range(2, 1000))
+    run.point.run()
+    assert run.outcome.verdicts == [v for v in Verdict if v in run.outcome.verdicts]
