@@ -52,6 +52,14 @@ def set_up_ports(dut: Dut, point: PointPlan) -> None:
         _route(dut, wire)
 
 
+def keep_neighbours(dut: Dut, ifname: str) -> None:
+    """Journal the permanent neighbours of an interface whose MAC a stack's program is going to set, if only to what it
+    was: the kernel forgets all neighbours then, the permanent ones too."""
+    for row in _ip(dut, "neigh", "show", "dev", ifname, "nud", "permanent"):
+        if "dst" in row and "lladdr" in row:
+            dut.apply(["true"], _permanent(str(row["dst"]), str(row["lladdr"]), ifname))
+
+
 def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
     """Put the interrupts of every port on the point's cores, queue after queue; journalled. Ports without any (virtual
     ones) are passed over, interrupts that are in place are left alone."""

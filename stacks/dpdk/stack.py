@@ -20,7 +20,7 @@ from harness.host.contract import Dut, RemoteProcess
 from harness.host.tuning import hugepages
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports, undone
 
 from .command import Layout, af_packet_devices, af_xdp_devices, command, memory_mib, pci_devices
 from .session import RunningTestpmd
@@ -191,6 +191,7 @@ def _prepare(dut: Dut, point: PointPlan, params: DpdkParams) -> tuple[Layout, st
         set_up_ports(dut, point)
         interrupts_on_cores(dut, point)
         for port in ports:
+            keep_neighbours(dut, port.ifname)  # af_packet sets the interface's MAC as it starts
             _prepare_port(dut, port.ifname, params.coalesce_us)
         if driver == "af_xdp":
             devices, queues, degraded = _af_xdp(dut, ports, params)

@@ -33,14 +33,18 @@ def context(dut: Dut, point: PointPlan) -> StackContext:
     return StackContext(dut, point, stacks.source(point.stack))
 
 
-def state(lab: Lab) -> tuple[str, str, list[str]]:
-    """What a deployment may leave behind: flags and program of the port, hugepages, EAL's folders."""
+def state(lab: Lab) -> tuple[str, str, list[str], str]:
+    """What a deployment may leave behind: flags and program of the port, hugepages, EAL's folders; or take away:
+    permanent neighbours."""
     name = lab.ifnames("dut")[0]
     shown = subprocess.run(lab.exec_argv("dut", ["ip", "-d", "link", "show", "dev", name]), capture_output=True,
                            text=True, check=True).stdout
     flags = ("promisc" if "PROMISC" in shown else "") + (" xdp" if "prog/xdp" in shown else "")
     folders = [p.name for p in Path("/var/run/dpdk").glob("netstack-harness-*")]
-    return flags, NR_HUGEPAGES.read_text().strip(), folders
+    neighbours = subprocess.run(lab.exec_argv("dut", ["ip", "neigh", "show", "dev", name, "nud", "permanent"]),
+                                capture_output=True, text=True, check=True).stdout
+    assert lab.wires[0].tg.mac in neighbours
+    return flags, NR_HUGEPAGES.read_text().strip(), folders, neighbours
 
 
 def settled(running: Any, name: str) -> StackCounters:
