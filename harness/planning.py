@@ -153,7 +153,7 @@ def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan,
         directions=directions(spec.role, wires, spec.traffic.flows,
                               bidirectional=spec.traffic.direction == "bidirectional"),
         line_rate_pps=min(line_rate_pps(wire.speed_gbps, frame) for wire in wires),
-        polling=choice.stack.polling,
+        polling=stacks.create(choice.stack.name, choice.params).polls(),
     )
 
 

@@ -111,7 +111,7 @@ class Stack(ABC):
     summary: ClassVar[str]
     roles: ClassVar[Mapping[Role, RoleInfo]]
     Params: ClassVar[type[StackParams]] = StackParams
-    #: Workers poll: their cores are busy at any load.
+    #: Workers poll whatever the parameters: their cores are busy at any load.
     polling: ClassVar[bool] = False
     #: Roles for which this is the cheapest responder known: used to find the generator's ceiling.
     ceiling_for: ClassVar[frozenset[Role]] = frozenset()
@@ -120,6 +120,10 @@ class Stack(ABC):
 
     def __init__(self, params: StackParams) -> None:
         self.params = params
+
+    def polls(self) -> bool:
+        """Whether workers poll with these parameters, so that a core's being busy says nothing."""
+        return self.polling
 
     @abstractmethod
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:

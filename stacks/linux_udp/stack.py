@@ -153,6 +153,10 @@ class LinuxUdp(Stack):
         super().__init__(params)
         self.settings = params
 
+    def polls(self) -> bool:
+        """In mode busy the server does, and counts its polls; with busy_poll_us the kernel does, and counts none."""
+        return self.settings.mode == "busy" or self.settings.busy_poll_us > 0
+
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point)
         for program, package in (("make", "make"), ("cc", "gcc libc6-dev")):

@@ -23,5 +23,13 @@ def test_wrong_parameter_says_what_is_right(params: dict[str, object], message: 
         stacks.create("linux-udp", params)
 
 
+@pytest.mark.parametrize(("params", "polls"), [
+    ({}, False), ({"mode": "epoll"}, False), ({"mode": "busy"}, True), ({"busy_poll_us": 50}, True),
+    ({"mode": "epoll", "busy_poll_us": 1}, True),
+])
+def test_polls_where_the_parameters_say_so(params: dict[str, object], polls: bool) -> None:
+    assert stacks.create("linux-udp", params).polls() is polls
+
+
 def test_sizes_are_read_with_units() -> None:
     assert stacks.create("linux-udp", {"rcvbuf": "4M"}).params.model_dump()["rcvbuf"] == 4_000_000
