@@ -79,7 +79,8 @@ class PortCounters:
     rx_dropped: int = 0
     #: Frames that the wire refused (the peer's ring was full): handed to the driver and not sent.
     tx_refused: int = 0
-    #: Departures left out because their time had passed, by reason ("stall", "saturated").
+    #: Departures left out because their time had passed, by reason: "stall" (something else had the core),
+    #: "receive" (the core received frames meanwhile), "saturated" (no time left).
     tx_skipped: dict[str, int] = field(default_factory=dict)
 
 
@@ -117,7 +118,8 @@ class CoreReport:
     """The generator's verdict on one sending core, over the last (or current) activity."""
 
     core: int
-    #: Time in which the core could not call the program, from gaps between calls >= 50 us: count, sum, longest (ns).
+    #: Time in which the core could not call the program, from gaps between calls >= 50 us without what the receiving
+    #: program took of them: count, sum, longest (ns).
     pauses: int = 0
     paused_ns: int = 0
     longest_pause_ns: int = 0
@@ -128,6 +130,9 @@ class CoreReport:
     interruptions: int = 0
     interrupted_ns: int = 0
     interrupted_frames: int = 0
+    #: Gaps of 50 us and more in which the core received: count, and the receiving in them (ns). No pause.
+    receives: int = 0
+    receive_ns: int = 0
     #: Share of program calls that sent a frame: near 1.0 means that the core has no time left (saturated).
     utilisation: float = 0.0
     #: Flushes to the driver that held at least one frame.

@@ -189,8 +189,8 @@ class NativeDataplane:
         """Counters of one port. ``tx_packets`` is the driver's own count of frames on the wire where it has one."""
         with self._lock:
             reply = PORT_REPLY.unpack(self._process.ask(Op.PORT, self._port(port)))
-            handed, handed_bytes, wire, refused, stall, saturated, rx, rx_bytes, marked = reply[:9]
-            dropped, exact, idle = reply[13:]
+            handed, handed_bytes, wire, refused, stall, receive, saturated, rx, rx_bytes, marked = reply[:10]
+            dropped, exact, idle = reply[14:]
             if exact and idle:  # whatever was handed over and is not on the wire was refused, counted or not
                 refused = max(refused, handed - wire)
             refused = self._refused[port] = max(refused, self._refused.get(port, 0))
@@ -205,7 +205,7 @@ class NativeDataplane:
             rx_marked=marked,
             rx_dropped=dropped,
             tx_refused=refused,
-            tx_skipped={"stall": stall, "saturated": saturated},
+            tx_skipped={"stall": stall, "receive": receive, "saturated": saturated},
         )
 
     def _port(self, port: int) -> int:

@@ -15,7 +15,7 @@ PERIOD_NS = 500_000_000
 _SUB = 1024
 _ERROR_BUCKETS = 96
 #: Words of ``struct report_reply`` before its two histograms.
-_WORDS = 11
+_WORDS = 13
 _FINE_BUCKETS = 64
 _FINE_NS = 64
 _PAUSE_LOG = 1024
@@ -104,6 +104,7 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
     before = _split(base)[0] if base else np.zeros_like(counts)
     calls, busy, flushes, pauses, paused_ns = (int(n) for n in counts[:5] - before[:5])
     interruptions, interrupted_ns, interrupted_frames = (int(n) for n in counts[8:11] - before[8:11])
+    receives, receive_ns = (int(n) for n in counts[11:13] - before[11:13])
     histograms = counts[_WORDS:] - before[_WORDS:]
     total = int(counts[3])
     kept = [log[i % _PAUSE_LOG] for i in range(total - min(pauses, _PAUSE_LOG), total)]
@@ -117,6 +118,8 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
         interruptions=interruptions,
         interrupted_ns=interrupted_ns,
         interrupted_frames=interrupted_frames,
+        receives=receives,
+        receive_ns=receive_ns,
         utilisation=busy / calls if calls else 0.0,
         flushes=flushes,
         departure_error=_histogram(histograms[:_ERROR_BUCKETS]),

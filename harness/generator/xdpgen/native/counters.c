@@ -49,6 +49,7 @@ static bool add_active(struct dataplane *dp, __u32 port, struct port_reply *repl
 			reply->handed_packets += slot->sent;
 			reply->handed_bytes += slot->sent_bytes;
 			reply->skipped_stall += slot->skipped_stall;
+			reply->skipped_receive += slot->skipped_receive;
 			reply->skipped_saturated += slot->skipped_saturated;
 		}
 	}
@@ -84,7 +85,7 @@ int port_read(struct dataplane *dp, __u32 index, struct port_reply *reply)
 
 	streams_reap(dp);
 	*reply = (struct port_reply){.handed_packets = port->handed_packets, .handed_bytes = port->handed_bytes,
-				     .skipped_stall = port->skipped_stall,
+				     .skipped_stall = port->skipped_stall, .skipped_receive = port->skipped_receive,
 				     .skipped_saturated = port->skipped_saturated, .exact = port->exact};
 	reply->idle = !add_active(dp, index, reply);
 	err = read_wire(port, reply);
@@ -219,7 +220,8 @@ void report_read(struct dataplane *dp, __u32 index, struct report_reply *reply)
 		.first_departure = current ? core->first_departure : 0,
 		.last_departure = current ? core->last_departure : 0,
 		.interruptions = core->interruptions, .interrupted_ns = core->interrupted_ns,
-		.interrupted_frames = core->interrupted_frames};
+		.interrupted_frames = core->interrupted_frames, .receives = core->receives,
+		.receive_ns = core->receive_ns};
 	memcpy(reply->departure_error, core->departure_error, sizeof(reply->departure_error));
 	memcpy(reply->flush_delay, core->flush_delay, sizeof(reply->flush_delay));
 }

@@ -35,7 +35,7 @@ struct port {
 	struct wire base;
 	__u32 base_missed;
 	__u64 handed_packets, handed_bytes; /* of streams that ended; likewise below */
-	__u64 skipped_stall, skipped_saturated;
+	__u64 skipped_stall, skipped_receive, skipped_saturated;
 };
 
 struct group_tx {

@@ -62,7 +62,7 @@ struct rate_record {
 struct port_reply {
 	__u64 handed_packets, handed_bytes; /* given to the driver */
 	__u64 wire_packets, wire_refused;   /* the driver's own counts since the start */
-	__u64 skipped_stall, skipped_saturated;
+	__u64 skipped_stall, skipped_receive, skipped_saturated;
 	__u64 rx_packets, rx_bytes, rx_marked, rx_passed, rx_bad_header, rx_old_flow, rx_capture_lost;
 	__u64 rx_dropped; /* by the driver, before the receiving program saw them */
 	__u32 exact, idle; /* the driver counts refusals; nothing is being sent on this port */
@@ -75,6 +75,7 @@ struct group_reply {
 struct report_reply {
 	__u64 calls, busy_calls, flushes, pauses, paused_ns, longest_pause_ns, first_departure, last_departure;
 	__u64 interruptions, interrupted_ns, interrupted_frames;
+	__u64 receives, receive_ns;
 	__u64 departure_error[96], flush_delay[96];
 };
 

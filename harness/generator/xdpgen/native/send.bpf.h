@@ -60,23 +60,36 @@ static __always_inline void finish(struct core *core, struct slot *slot, __u32 i
 	schedule(core, i, NEVER);
 }
 
-/* Count the departures of [next, end) as skipped and move the schedule behind them. */
+/* Departures of [next, end), at most so many. */
+static __always_inline __u64 departures_before(struct slot *slot, __u64 step, __u64 end, __u64 most)
+{
+	__u64 count;
+
+	if (end <= slot->next)
+		return 0;
+	count = ((end - slot->next) << 12) / step + 1;
+	return count < most ? count : most;
+}
+
+/* Count the departures of [next, end) as skipped and move the schedule behind them. Those up to the end of a pause
+ * fell into it, those up to the end of this core's own receiving into that, and for the others there was no time.
+ */
 static __always_inline void count_missed(struct core *core, struct slot *slot, __u64 end)
 {
-	__u64 step = ((slot->interval << 12) | (slot->interval_frac >> 20)) + 1, missed, stalled = 0, frac;
+	__u64 step = ((slot->interval << 12) | (slot->interval_frac >> 20)) + 1, missed, stalled, taken, frac;
 
 	if (end > slot->until)
 		end = slot->until;
 	if (end <= slot->next)
 		return;
 	missed = ((end - 1 - slot->next) << 12) / step + 1;
-	if (core->pause_end > slot->next) {
-		stalled = ((core->pause_end - slot->next) << 12) / step + 1;
-		if (stalled > missed)
-			stalled = missed;
-	}
+	stalled = departures_before(slot, step, core->pause_end, missed);
+	taken = departures_before(slot, step, core->receive_end, missed);
+	if (taken < stalled)
+		taken = stalled;
 	slot->skipped_stall += stalled;
-	slot->skipped_saturated += missed - stalled;
+	slot->skipped_receive += taken - stalled;
+	slot->skipped_saturated += missed - taken;
 	slot->started = 1;
 	frac = slot->next_frac + missed * slot->interval_frac;
 	slot->next += missed * slot->interval + (frac >> 32);
@@ -162,7 +175,7 @@ static __always_inline void report_begins(struct core *core)
 	core->last_departure = 0;
 }
 
-/* A gap between two calls: the core was somewhere else. */
+/* The core was somewhere else for so long. */
 static __noinline int record_pause(struct core *core, __u64 start, __u64 end)
 {
 	struct pause *pause;
@@ -178,6 +191,25 @@ static __noinline int record_pause(struct core *core, __u64 start, __u64 end)
 	if (end - start > core->longest_pause_ns)
 		core->longest_pause_ns = end - start;
 	core->pause_end = end;
+	return 0;
+}
+
+/* A gap between two calls. What of it the receiving program took is the generator's own doing and no pause; where in
+ * the gap it was is not known, and it is put at the end.
+ */
+static __noinline int record_gap(struct core *core, __u64 start, __u64 end, __u64 receiving)
+{
+	if (!core)
+		return 0;
+	if (receiving > end - start)
+		receiving = end - start;
+	if (receiving) {
+		core->receives++;
+		core->receive_ns += receiving;
+		core->receive_end = end;
+	}
+	if (end - start - receiving >= PAUSE_NS)
+		record_pause(core, start, end - receiving);
 	return 0;
 }
 
@@ -378,12 +410,13 @@ static __always_inline void drain(struct core *core, __u64 now)
 	core->drain = calls < left ? calls : left;
 }
 
-static __always_inline __u64 enter(struct core *core)
+static __always_inline __u64 enter(struct core *core, __u32 cpu)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns(), busy = shared.receiving[cpu & (MAX_CPUS - 1)].busy;
 
 	if (core->last && now - core->last >= PAUSE_NS)
-		record_pause(core, core->last, now);
+		record_gap(core, core->last, now, busy - core->receive_seen);
+	core->receive_seen = busy;
 	if (!(core->calls & core->batch_mask))
 		batch_begins(core, now);
 	core->calls++;
@@ -405,7 +438,7 @@ int send(struct xdp_md *ctx)
 		core->calls++;
 		return XDP_DROP;
 	}
-	now = enter(core);
+	now = enter(core, cpu);
 	if (core->head != core->tail)
 		apply_command(core, now);
 	if (now < core->due && may_wait(core, now))

@@ -102,6 +102,7 @@ static void retire(struct dataplane *dp, __u32 core, __u32 i)
 	port->handed_packets += slot->sent;
 	port->handed_bytes += slot->sent_bytes;
 	port->skipped_stall += slot->skipped_stall;
+	port->skipped_receive += slot->skipped_receive;
 	port->skipped_saturated += slot->skipped_saturated;
 	if (share->group_slot != NO_GROUP) {
 		dp->group_tx[slot->port][share->group_slot].packets += slot->sent;

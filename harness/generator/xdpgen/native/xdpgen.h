@@ -39,6 +39,7 @@
 
 #define NEVER (~0ull)
 #define PAUSE_NS 50000ull /* a longer gap between two program calls is a pause */
+#define RECEIVE_GAP_NS 10000 /* frames received on one core in such a time are one receiving */
 #define INTERRUPTION_NS 2000 /* so much between two clock reads with nothing in between: the core was elsewhere */
 #define DRAIN_SHIFT 8 /* a call that does nothing takes at most about 256 ns, */
 #define DRAIN_MOST 4  /* and after this many the clock is read again */
@@ -85,7 +86,7 @@ struct slot {
 	__u8 pad;
 	/* What became of it; written by tx only. */
 	__u64 sent, sent_bytes; /* bytes with FCS */
-	__u64 skipped_stall, skipped_saturated;
+	__u64 skipped_stall, skipped_receive, skipped_saturated;
 	__u64 done_call; /* value of core.calls when it ended; 0: not yet */
 };
 
@@ -111,6 +112,8 @@ struct core {
 	__u64 calls;
 	__u64 last; /* clock at the end of the previous call; 0: first call of an activity */
 	__u64 pause_end;
+	__u64 receive_end; /* of the last time that the receiving program took this core */
+	__u64 receive_seen; /* receive_time.busy at the previous call */
 	__u32 pending; /* frames handed over, not flushed yet */
 	__u32 hurry; /* one of them measures latency */
 	__u32 drain; /* calls to let pass without a look at the clock, so that the batch ends and is flushed */
@@ -121,6 +124,7 @@ struct core {
 	__u64 pauses, paused_ns, longest_pause_ns;
 	__u64 interruptions, interrupted_ns, interrupted_frames; /* shorter than a pause; frames due meanwhile */
 	__u64 interruption_end;
+	__u64 receives, receive_ns; /* gaps as long as a pause in which this core received: count, the receiving alone */
 	__u64 first_departure, last_departure; /* since the report began; 0: none */
 	__u64 departure_error[ERROR_BUCKETS];
 	__u64 flush_delay[ERROR_BUCKETS];
@@ -139,6 +143,11 @@ static inline __u64 slack_of(__u64 interval)
 	return slack < PAUSE_NS ? slack : PAUSE_NS;
 }
 
+/* Time that one CPU has spent in receiving, from frame to frame; written by rx on that CPU. */
+struct receive_time {
+	__u64 last, busy;
+} __attribute__((aligned(64)));
+
 struct rx_config {
 	__u32 ports;
 	__u32 ifindex[MAX_PORTS];
@@ -153,6 +162,7 @@ struct rx_config {
 struct shared_state {
 	__u8 core_of_cpu[MAX_CPUS];
 	struct rx_config rx;
+	struct receive_time receiving[MAX_CPUS];
 	struct core cores[MAX_CORES];
 };
 
