@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import stacks
-from harness.errors import HarnessError
+from harness.errors import GeneratorError, HarnessError
 from harness.generator import stl
 from harness.generator.embedded import on_cores
 from harness.generator.frames import flow_frame
@@ -87,6 +87,8 @@ def measure(machines: Machines, seconds: float, rate: float) -> dict[str, Any]:
         child = machines.site.spawn(on_cores(machines.plan.generator.cores, inside), stdout=subprocess.PIPE)
         output, _ = child.communicate(timeout=seconds * 2 + 60)
         sampling = dut.stop_sampling()
+    if child.returncode:
+        raise GeneratorError(f"the sender ended with status {child.returncode}; what it said is above")
     watched: dict[str, Any] = json.loads(output)
     watched["dut_pauses"] = [(start, length) for start, length, _ in sampling.pauses]
     return watched
@@ -115,7 +117,7 @@ def report(figures: dict[str, Any]) -> str:
     lines = [f"{figures['rate_pps']:,.0f} pps: sent {figures['sent']:,}, lost {figures['lost']:,}; pauses: generator "
              f"{figures['pauses_generator']}, DUT {figures['pauses_dut']}"]
     for row in figures["windows_with_loss"]:
-        lines.append(f"  {row['lost']:6d} frames lost in a window whose longest pause is {row['longest_pause_ms']:.2f} ms: "
+        lines.append(f"  {row['lost']:6d} frames lost, longest pause {row['longest_pause_ms']:.2f} ms: "
                      f"{row['explained']} arrived during pauses long enough to half fill a ring")
     lines.append(f"lost without a recorded pause: {figures['lost_without_pause']}")
     return "\n".join(lines)

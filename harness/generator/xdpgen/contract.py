@@ -137,10 +137,15 @@ class CoreReport:
     utilisation: float = 0.0
     #: Flushes to the driver that held at least one frame.
     flushes: int = 0
-    #: Departure error histogram: upper edge in ns -> frames (outside pauses and interruptions).
+    #: Frames sent after a pause in which they were due.
+    paused_frames: int = 0
+    #: Departure error histogram: upper edge in ns -> frames (all but ``paused_frames``).
     departure_error: dict[int, int] = field(default_factory=dict)
     #: From the time stamp of the first frame of a flush until the flush is over: upper edge in ns -> frames.
     flush_delay: dict[int, int] = field(default_factory=dict)
+    #: From the time at which the first frame of a flush was due until the flush is over, without pauses: upper edge in
+    #: ns -> frames. Departure error and flush delay together; for the later frames of a flush an upper bound.
+    wire_error: dict[int, int] = field(default_factory=dict)
     #: Recorded pauses: (start ns CLOCK_MONOTONIC, length ns), the latest 1024.
     pause_log: list[tuple[int, int]] = field(default_factory=list)
 

@@ -14,8 +14,8 @@ from harness.generator.xdpgen.contract import CoreReport, LatencyCounters
 PERIOD_NS = 500_000_000
 _SUB = 1024
 _ERROR_BUCKETS = 96
-#: Words of ``struct report_reply`` before its two histograms.
-_WORDS = 13
+#: Words of ``struct report_reply`` before its three histograms.
+_WORDS = 14
 _FINE_BUCKETS = 64
 _FINE_NS = 64
 _PAUSE_LOG = 1024
@@ -104,7 +104,7 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
     before = _split(base)[0] if base else np.zeros_like(counts)
     calls, busy, flushes, pauses, paused_ns = (int(n) for n in counts[:5] - before[:5])
     interruptions, interrupted_ns, interrupted_frames = (int(n) for n in counts[8:11] - before[8:11])
-    receives, receive_ns = (int(n) for n in counts[11:13] - before[11:13])
+    receives, receive_ns, paused_frames = (int(n) for n in counts[11:14] - before[11:14])
     histograms = counts[_WORDS:] - before[_WORDS:]
     total = int(counts[3])
     kept = [log[i % _PAUSE_LOG] for i in range(total - min(pauses, _PAUSE_LOG), total)]
@@ -120,17 +120,19 @@ def core_report(core: int, raw: bytes, base: bytes) -> CoreReport:
         interrupted_frames=interrupted_frames,
         receives=receives,
         receive_ns=receive_ns,
+        paused_frames=paused_frames,
         utilisation=busy / calls if calls else 0.0,
         flushes=flushes,
         departure_error=_histogram(histograms[:_ERROR_BUCKETS]),
-        flush_delay=_histogram(histograms[_ERROR_BUCKETS:]),
+        flush_delay=_histogram(histograms[_ERROR_BUCKETS : 2 * _ERROR_BUCKETS]),
+        wire_error=_histogram(histograms[2 * _ERROR_BUCKETS :]),
         pause_log=[(int(start), int(length)) for start, length in kept],
     )
 
 
 def _split(raw: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     words = np.frombuffer(raw, np.int64)
-    fixed = _WORDS + 2 * _ERROR_BUCKETS
+    fixed = _WORDS + 3 * _ERROR_BUCKETS
     return words[:fixed], words[fixed:].reshape(_PAUSE_LOG, 2)
 
 

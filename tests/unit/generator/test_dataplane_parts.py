@@ -176,8 +176,8 @@ def test_a_period_that_ended_without_a_frame_after_it_counts() -> None:
 def _raw_report(calls: int, busy: int, pauses: int) -> bytes:
     log = [(1000 + i, 50_000 + i) for i in range(1024)]
     counts = [calls, busy, busy // 2, pauses, pauses * 60_000, 99_000, 5_000, 6_000]
-    counts += [2 * pauses, 5000 * pauses, 3 * pauses, 7 * pauses, 9000 * pauses]
-    return struct.pack(f"={13 + 192 + 2048}q", *counts, *[busy] + [0] * 95, *[0] * 95 + [busy], *sum(log, ()))
+    counts += [2 * pauses, 5000 * pauses, 3 * pauses, 7 * pauses, 9000 * pauses, 11 * pauses]
+    return struct.pack(f"={14 + 288 + 2048}q", *counts, *[busy] + [0] * 95, *[0] * 95 + [busy], *[busy] + [0] * 95, *sum(log, ()))
 
 
 def test_reports_count_from_their_base() -> None:
@@ -185,6 +185,7 @@ def test_reports_count_from_their_base() -> None:
     assert (report.core, report.pauses, report.paused_ns, report.longest_pause_ns) == (4, 2, 120_000, 99_000)
     assert (report.first_departure_ns, report.last_departure_ns) == (5_000, 6_000)
     assert (report.interruptions, report.interrupted_ns, report.interrupted_frames) == (4, 10_000, 6)
+    assert (report.paused_frames, report.wire_error) == (22, {64: 300})
     assert (report.receives, report.receive_ns) == (14, 18_000)
     assert report.utilisation == 300 / 500
     assert report.flushes == 150

@@ -221,7 +221,8 @@ void report_read(struct dataplane *dp, __u32 index, struct report_reply *reply)
 		.last_departure = current ? core->last_departure : 0,
 		.interruptions = core->interruptions, .interrupted_ns = core->interrupted_ns,
 		.interrupted_frames = core->interrupted_frames, .receives = core->receives,
-		.receive_ns = core->receive_ns};
+		.receive_ns = core->receive_ns, .paused_frames = core->paused_frames};
 	memcpy(reply->departure_error, core->departure_error, sizeof(reply->departure_error));
 	memcpy(reply->flush_delay, core->flush_delay, sizeof(reply->flush_delay));
+	memcpy(reply->wire_error, core->wire_error, sizeof(reply->wire_error));
 }

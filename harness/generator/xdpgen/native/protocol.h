@@ -75,8 +75,8 @@ struct group_reply {
 struct report_reply {
 	__u64 calls, busy_calls, flushes, pauses, paused_ns, longest_pause_ns, first_departure, last_departure;
 	__u64 interruptions, interrupted_ns, interrupted_frames;
-	__u64 receives, receive_ns;
-	__u64 departure_error[96], flush_delay[96];
+	__u64 receives, receive_ns, paused_frames;
+	__u64 departure_error[96], flush_delay[96], wire_error[96];
 };
 
 #endif

@@ -346,11 +346,13 @@ static __always_inline void interrupted(struct core *core, __u64 start, __u64 en
 	core->interruption_end = end;
 }
 
-/* Departure errors are the schedule's own: what was due during an interruption is counted, not held against it. */
+/* Only what was due in a pause is left out of the errors. */
 static __always_inline void count_departure(struct core *core, __u64 now)
 {
 	if (core->due < core->interruption_end)
 		core->interrupted_frames++;
+	if (core->due < core->pause_end)
+		core->paused_frames++;
 	else
 		count_error(core->departure_error, now - core->due, 1);
 }
@@ -390,8 +392,11 @@ static __always_inline void batch_begins(struct core *core, __u64 now)
 {
 	if (!core->pending)
 		return;
-	if (now - core->last < PAUSE_NS)
+	if (core->pause_end < core->pending_since) {
 		count_error(core->flush_delay, now - core->pending_since, core->pending);
+		if (core->pause_end <= core->pending_due)
+			count_error(core->wire_error, now - core->pending_due, core->pending);
+	}
 	core->flushes++;
 	core->pending = 0;
 	core->hurry = 0;
@@ -465,8 +470,10 @@ int send(struct xdp_md *ctx)
 		core->first_departure = now;
 	core->last_departure = now;
 	count_departure(core, now);
-	if (!core->pending++)
+	if (!core->pending++) {
 		core->pending_since = now;
+		core->pending_due = core->due;
+	}
 	core->hurry |= slot->trailer_magic == MAGIC_LATENCY;
 	core->busy_calls++;
 	advance(core, slot, i, length);

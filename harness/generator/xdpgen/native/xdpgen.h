@@ -119,15 +119,18 @@ struct core {
 	__u32 drain; /* calls to let pass without a look at the clock, so that the batch ends and is flushed */
 	__u32 epoch;
 	__u64 pending_since;
+	__u64 pending_due; /* of the first of them */
 	__u64 busy_calls; /* calls that sent a frame */
 	__u64 flushes;	  /* batches that held at least one frame */
 	__u64 pauses, paused_ns, longest_pause_ns;
 	__u64 interruptions, interrupted_ns, interrupted_frames; /* shorter than a pause; frames due meanwhile */
+	__u64 paused_frames; /* sent after a pause in which they were due */
 	__u64 interruption_end;
 	__u64 receives, receive_ns; /* gaps as long as a pause in which this core received: count, the receiving alone */
 	__u64 first_departure, last_departure; /* since the report began; 0: none */
 	__u64 departure_error[ERROR_BUCKETS];
 	__u64 flush_delay[ERROR_BUCKETS];
+	__u64 wire_error[ERROR_BUCKETS]; /* from the departure time of a flush's first frame until the flush is over */
 	__u64 next[MAX_SLOTS];
 	__u16 winner[MAX_SLOTS]; /* of the subtree at each inner node of a tournament over next[] */
 	struct slot slots[MAX_SLOTS];
