@@ -23,6 +23,9 @@ POLL_SOURCE = "testpmd record-burst-stats"
 class RunningTestpmd(RunningStack):
     """Commands go to testpmd's standard input, between trials only: its main thread sleeps while it forwards."""
 
+    #: testpmd's own, EAL's workers (called lcore-, rte- or dpdk-worker by its version) and EAL's helpers.
+    thread_names = ("dpdk-", "rte", "lcore-", "eal-")
+
     def __init__(self, process: RemoteProcess, *, drops: bool, degraded: str, misses: bool) -> None:
         """``drops``: the role is drop. ``misses``: frames that a driver's ring had no room for are in no counter of the
         kernel's (veth counts them as its own drops)."""

@@ -85,6 +85,8 @@ class _Stats(BaseModel):
 class RunningLinuxUdp(RunningStack):
     """The server, asked through its standard input."""
 
+    thread_names = ("udp-server", "udp-worker/")
+
     def __init__(self, dut: Dut, process: RemoteProcess, polls: bool) -> None:
         self._dut = dut
         self.process = process

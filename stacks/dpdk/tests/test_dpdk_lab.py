@@ -100,6 +100,7 @@ def test_polls_on_the_given_cores_only(lab: Lab, dut: Dut, make_point: MakePoint
     with stacks.create("dpdk", {}).deploy(context(dut, point)) as running:
         tasks = {p.name: (p / "comm").read_text().strip() for p in Path(f"/proc/{running.process.pid}/task").iterdir()}
         workers = [int(tid) for tid, comm in tasks.items() if comm.startswith("rte-worker")]
+        assert all(comm.startswith(running.thread_names) for comm in tasks.values()), tasks
         assert [os.sched_getaffinity(tid) for tid in workers] == [{core} for core in point.cores]
         if len(os.sched_getaffinity(0)) > 1:
             assert not os.sched_getaffinity(running.process.pid) & set(point.cores)

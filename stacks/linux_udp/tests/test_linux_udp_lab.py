@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +116,8 @@ def test_a_server_that_dies_is_noticed(dut: Dut, make_point: MakePoint) -> None:
     point = make_point("linux-udp", Role.ECHO)
     with stacks.create(point.stack, {}).deploy(context(dut, point)) as running:
         running.check_alive()
+        tasks = Path(f"/proc/{running.process.pid}/task")
+        assert all((task / "comm").read_text().startswith(running.thread_names) for task in tasks.iterdir())
         os.kill(running.process.pid, signal.SIGKILL)  # this stack's own attribute
         with pytest.raises(StackError, match="udp-server"):
             running.counters()
