@@ -20,16 +20,21 @@ ON_TIME_NS = 2000
 
 @dataclass(frozen=True)
 class PacingRow:
-    """One rate. Departure errors are from the scheduled time to the time written into the frame, for the frames that
-    were due outside recorded pauses and interruptions (2 to 50 us in which the core was taken away); the flush delay
-    is from the first such time of a flush until the flush is over."""
+    """One rate. Departure errors are from the scheduled time to the time written into the frame, for all frames but
+    those due in a recorded pause (50 us or more in which the core was taken away): shorter interruptions are in them,
+    and are counted besides. The flush delay is from the first such time of a flush until the flush is over; the wire
+    error from the first scheduled time of a flush until then, for each of its frames an upper bound of both together.
+    ``received`` are frames counted at the other end, ``real_s`` is from the first to the last departure."""
 
     rate_pps: float
     seconds: float
     asked: int
     sent: int
     refused: int
+    received: int
+    real_s: float
     skipped_stall: int
+    skipped_receive: int
     skipped_saturated: int
     on_time: float
     error_p50_ns: int
@@ -37,6 +42,8 @@ class PacingRow:
     frames_per_flush: float
     flush_p50_ns: int
     flush_p99_ns: int
+    wire_on_time: float
+    wire_p99_ns: int
     pauses: int
     paused_ms: float
     longest_pause_ms: float
@@ -49,7 +56,14 @@ class PacingRow:
     def mean_error(self) -> float:
         """How much the rate outside recorded pauses falls short of the rate asked for."""
         paced = self.asked - self.skipped_stall
-        return self.skipped_saturated / paced if paced else 0.0
+        return (self.skipped_saturated + self.skipped_receive) / paced if paced else 0.0
+
+    @property
+    def received_error(self) -> float:
+        """How far the rate counted at the receiver is from the one asked for; departures in pauses are not missed."""
+        paced = self.asked - self.skipped_stall
+        sending_s = self.real_s + 1 / self.rate_pps
+        return abs(1 - self.received / sending_s / (paced / self.seconds)) if paced else 0.0
 
 
 def quantile(histogram: dict[int, int], share: float) -> int:
@@ -91,7 +105,7 @@ def _dataplane(wire: BenchWire) -> Iterator[NativeDataplane]:
 
 
 def _row(wire: BenchWire, plane: NativeDataplane, key: int, rate: float, seconds: float) -> PacingRow:
-    before = plane.port_counters(0)
+    before, delivered = plane.port_counters(0), wire.delivered()
     plane.reset_reports()
     stolen = stolen_ticks((wire.send_core, wire.receive_core))
     at = plane.now() + 0.05
@@ -101,6 +115,7 @@ def _row(wire: BenchWire, plane: NativeDataplane, key: int, rate: float, seconds
         time.sleep(0.01)
     after, report = plane.port_counters(0), plane.reports()[0]
     stolen = stolen_ticks((wire.send_core, wire.receive_core)) - stolen
+    delivered = _settled(wire) - delivered
     errors, delays = report.departure_error, report.flush_delay
     sent = after.tx_packets - before.tx_packets
     refused = after.tx_refused - before.tx_refused
@@ -110,7 +125,10 @@ def _row(wire: BenchWire, plane: NativeDataplane, key: int, rate: float, seconds
         asked=round(rate * seconds),
         sent=sent,
         refused=refused,
+        received=delivered,
+        real_s=(report.last_departure_ns - report.first_departure_ns) / 1e9,
         skipped_stall=after.tx_skipped["stall"] - before.tx_skipped["stall"],
+        skipped_receive=after.tx_skipped["receive"] - before.tx_skipped["receive"],
         skipped_saturated=after.tx_skipped["saturated"] - before.tx_skipped["saturated"],
         on_time=share_below(errors, ON_TIME_NS),
         error_p50_ns=quantile(errors, 0.5),
@@ -118,6 +136,8 @@ def _row(wire: BenchWire, plane: NativeDataplane, key: int, rate: float, seconds
         frames_per_flush=(sent + refused) / report.flushes if report.flushes else 0.0,
         flush_p50_ns=quantile(delays, 0.5),
         flush_p99_ns=quantile(delays, 0.99),
+        wire_on_time=share_below(report.wire_error, ON_TIME_NS),
+        wire_p99_ns=quantile(report.wire_error, 0.99),
         pauses=report.pauses,
         paused_ms=report.paused_ns / 1e6,
         longest_pause_ms=report.longest_pause_ns / 1e6,
@@ -126,3 +146,12 @@ def _row(wire: BenchWire, plane: NativeDataplane, key: int, rate: float, seconds
         interrupted_frames=report.interrupted_frames,
         stolen=stolen / 100 / 2 / seconds,
     )
+
+
+def _settled(wire: BenchWire) -> int:
+    """Frames that the receiver has counted, once nothing more arrives."""
+    count, last = wire.delivered(), -1
+    while count != last:
+        time.sleep(0.02)
+        count, last = wire.delivered(), count
+    return count

@@ -177,7 +177,8 @@ def _raw_report(calls: int, busy: int, pauses: int) -> bytes:
     log = [(1000 + i, 50_000 + i) for i in range(1024)]
     counts = [calls, busy, busy // 2, pauses, pauses * 60_000, 99_000, 5_000, 6_000]
     counts += [2 * pauses, 5000 * pauses, 3 * pauses, 7 * pauses, 9000 * pauses, 11 * pauses]
-    return struct.pack(f"={14 + 288 + 2048}q", *counts, *[busy] + [0] * 95, *[0] * 95 + [busy], *[busy] + [0] * 95, *sum(log, ()))
+    low, high = [busy] + [0] * 95, [0] * 95 + [busy]
+    return struct.pack(f"={14 + 288 + 2048}q", *counts, *low, *high, *low, *sum(log, ()))
 
 
 def test_reports_count_from_their_base() -> None:
@@ -240,7 +241,13 @@ def test_the_benchmark_judges_medians() -> None:
     rounds = [bench.Round(name, 2 * rate, rate, rate, 0.0) for name, values in rates.items() for rate in values]
     rows = bench.summarise(rounds)
     assert [row["xdpgen_ratio"] for row in rows] == [2.6e6 / 0.5e6, 2.6, 1.0]
-    kept = PacingRow(1e4, 1, 10_000, 9_900, 0, 100, 0, 0.995, 64, 128, 1, 500, 900, 3, 10, 5, 8, 0.1, 7, 0)
+    kept = PacingRow(1e4, 1, 10_000, 9_900, 0, 9_900, 0.9999, 100, 0, 0, 0.995, 64, 128, 1, 500, 900, 0.9, 2_048, 3, 10,
+                     5, 8, 0.1, 7, 0)
+    unseen = replace(kept, received=9_800)
+    assert (kept.mean_error, unseen.mean_error) == (0, 0)
+    assert unseen.received_error == pytest.approx(0.0101, rel=0.01)
+    assert not bench.judge(rows, [unseen])["pacing at 10 kpps"]
+    assert replace(kept, skipped_receive=99).mean_error == 0.01
     lost = replace(kept, rate_pps=1e6, skipped_stall=0, skipped_saturated=100)
     verdicts = bench.judge(rows, [kept, lost])
     assert verdicts == {">= 2.5 x testpmd": True, ">= 5.0 x trafgen": True, ">= 4 Mpps offered": True,

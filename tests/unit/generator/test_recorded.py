@@ -47,7 +47,7 @@ DIFFERENCES: list[tuple[set[int] | None, str, str, str]] = [
         "/result/(attr|data/0/data/attr)/multicast/enabled",
         "multicast stays as it was set; the af_packet driver dropped the setting",
     ),
-    (None, "get_pgid_stats", r"/result/latency/\d+/lat/x_(hist_ns|exact_ns(/\w+)?)", "extension: histogram and figures in ns"),
+    (None, "get_pgid_stats", r"/result/latency/\d+/lat/x_(hist_ns|exact_ns(/\w+)?)", "extension: in ns"),
     (
         {362, 364, 367, 404, 409},
         "get_pgid_stats",
