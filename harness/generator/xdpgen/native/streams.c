@@ -333,8 +333,9 @@ static void delay_past_starts(struct dataplane *dp, const struct start_record *r
 	}
 }
 
-/* Put filled slots on their cores' schedules. All or none. */
-static int schedule_all(struct dataplane *dp, const struct start_record *records, const __u32 *slots, size_t count)
+/* Put filled slots on their cores' schedules, in order. `posted`: how many of them the programs got, less on error. */
+static int schedule_all(struct dataplane *dp, const struct start_record *records, const __u32 *slots, size_t count,
+			size_t *posted)
 {
 	bool ready[MAX_CORES] = {false};
 	int err;
@@ -348,19 +349,34 @@ static int schedule_all(struct dataplane *dp, const struct start_record *records
 		ready[records[i].core] = true;
 	}
 	delay_past_starts(dp, records, slots, count);
-	for (size_t i = 0; i < count; i++) {
-		err = post(dp, records[i].core, (struct command_entry){.op = CMD_ADD, .slot = slots[i]});
+	for (; *posted < count; ++*posted) {
+		err = post(dp, records[*posted].core, (struct command_entry){.op = CMD_ADD, .slot = slots[*posted]});
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
+/* Stop what a start that failed has put on schedules. Until its program has done so a slot keeps its cells, which the
+ * program still reads; it is retired like any other that ends. A core that does not take commands is asked once.
+ */
+static void withdraw(struct dataplane *dp, const struct start_record *records, const __u32 *slots, size_t posted)
+{
+	bool deaf[MAX_CORES] = {false};
+
+	for (size_t i = 0; i < posted; i++) {
+		__u32 core = records[i].core;
+
+		if (!deaf[core] && !finished(dp, core, slots[i]))
+			deaf[core] = post(dp, core, (struct command_entry){.op = CMD_STOP, .slot = slots[i]}) != 0;
+	}
+}
+
 static int start_mapped(struct dataplane *dp, const struct start_record *records, size_t count, const __u8 *memory,
 			size_t size)
 {
 	__u32 slots[MESSAGE_MAX / sizeof(*records)];
-	size_t taken = 0;
+	size_t taken = 0, posted = 0;
 	int err = 0;
 
 	streams_reap(dp);
@@ -372,8 +388,10 @@ static int start_mapped(struct dataplane *dp, const struct start_record *records
 			break;
 	}
 	if (!err)
-		err = schedule_all(dp, records, slots, count);
-	while (err && taken)
+		err = schedule_all(dp, records, slots, count, &posted);
+	if (err)
+		withdraw(dp, records, slots, posted);
+	while (err && taken > posted)
 		taken--, give_back(dp, records[taken].core, slots[taken]);
 	return err;
 }
