@@ -12,22 +12,16 @@ from harness.errors import StackError
 _NIC_HEADER = re.compile(r"#+ NIC statistics for port (\d+) +#+")
 _FORWARD_HEADER = re.compile(r"-+ Forward statistics for port (\d+) +-+")
 _COUNTER = re.compile(r"\b([RT]X-[a-z]+): +(\d+)")
-_BURSTS = re.compile(r"^ *([RT]X)-bursts ?: (\d+) \[(?:(\d+)% of 0 pkts)?", re.MULTILINE)
+_BURSTS = re.compile(r"^ *([RT]X)-bursts ?: (\d+) \[", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Bursts:
-    """Polls that testpmd recorded: ``rx`` of all streams, ``rx_empty`` those without a frame (as exact as its whole
-    percentages allow), ``tx``: bursts handed on, one for each useful poll where the mode sends at all."""
+    """Polls that testpmd recorded, of all streams: ``rx`` all of them, ``tx`` bursts handed on, which is one for each
+    poll that brought frames where the mode sends. (How many brought none it says in whole percentages only.)"""
 
     rx: int
-    rx_empty: int
     tx: int
-
-    @property
-    def useful(self) -> int:
-        """Polls that brought frames: exact where every one of them sends, otherwise good to 1 % of all polls."""
-        return self.tx or self.rx - self.rx_empty
 
 
 def answer(output: str, command: str, mark: str) -> str:
@@ -54,13 +48,12 @@ def forward_statistics(text: str) -> Mapping[int, Mapping[str, int]]:
 
 def bursts(text: str) -> Bursts | None:
     """Bursts in ``show fwd stats all``, summed over streams; None while ``record-burst-stats`` is off."""
-    found = [(kind, int(count), int(empty or 0)) for kind, count, empty in _BURSTS.findall(text)]
+    found = [(kind, int(count)) for kind, count in _BURSTS.findall(text)]
     if not found:
         return None
     return Bursts(
-        rx=sum(count for kind, count, _ in found if kind == "RX"),
-        rx_empty=sum(count * empty // 100 for kind, count, empty in found if kind == "RX"),
-        tx=sum(count for kind, count, _ in found if kind == "TX"),
+        rx=sum(count for kind, count in found if kind == "RX"),
+        tx=sum(count for kind, count in found if kind == "TX"),
     )
 
 

@@ -120,6 +120,12 @@ def test_counts_polls_only_when_asked(dut: Dut, wires: Any, make_point: MakePoin
         assert running.poll_usage() is None
 
 
+def test_useful_polls_of_drop_are_not_guessed(dut: Dut, make_point: MakePoint) -> None:
+    with stacks.create("dpdk", {}).deploy(context(dut, make_point("dpdk", Role.DROP))) as running:
+        assert not running.record_polls(True)
+        assert running.poll_usage() is None
+
+
 def test_death_is_noticed_and_leaves_nothing(lab: Lab, dut: Dut, make_point: MakePoint) -> None:
     """Killed, testpmd itself cannot take its XDP program off."""
     before = state(lab)
