@@ -50,7 +50,7 @@ def _wire(wire: WirePlan) -> Iterator[str]:
     for side, port in ((f"TG port {wire.tg.index}", wire.tg), (f"{wire.host} port {wire.dut.index}", wire.dut)):
         names = " ".join(name for name in (port.ifname, port.pci) if name)
         yield f"  {side:<12} {names:<12} {port.mac}  {port.ip}/{port.prefix_len}"
-    yield (f"  {wire.host} routes {wire.flow_prefix} via {wire.tg.ip}, static neighbour {wire.tg.mac}, rp_filter 0")
+    yield (f"  {wire.host} routes {wire.flow_prefix} via {wire.tg.ip}, static neighbour {wire.tg.mac}")
 
 
 def _traffic(plan: Plan) -> Iterator[str]:

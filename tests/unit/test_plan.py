@@ -235,5 +235,5 @@ def test_a_plan_is_json_and_text(write: Write) -> None:
     assert json.loads(json.dumps(dataclasses.asdict(made)))["seed"] == 1
     text = render_plan(made)
     for wanted in ("198.18.0.2/24", made.wires[1].tg.mac, "198.19.64.0/18", "core 1", "sockets-reuseport=true-64B-1c",
-                   f"about {made.expected_trials} trials", "seed 1", "14.88 Mpps", "rp_filter"):
+                   f"about {made.expected_trials} trials", "seed 1", "14.88 Mpps", "static neighbour"):
         assert wanted in text

@@ -17,7 +17,7 @@ from harness.generator.xdpgen.rpc.codec import MAGIC, MAX_REQUEST
 from tests.unit.generator.recorded import exchanges
 from tests.unit.generator.rpc_client import Direct, cont, stats, stream
 
-#: Inputs of the random test; ``make soak`` sets another number.
+#: Inputs of the random test; the environment variable XDPGEN_HOSTILE_ROUNDS sets another number.
 ROUNDS = int(os.environ.get("XDPGEN_HOSTILE_ROUNDS", "1500"))
 LIMIT_S = 1.0
 
