@@ -29,6 +29,8 @@ MAX_LINE = 64 * 1024 * 1024
 LATENCY_PG = 1000
 #: Counters are read once what was received has stood still this long; frames may wait in a queue of the DUT (seconds).
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
+#: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
+RX_DELAY_MS = {"stl": 0, "trex": 100}
 
 
 class UsageError(Exception):
@@ -160,8 +162,9 @@ class Session:
         started = time.monotonic()
         self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True)
         time.sleep(max(0.0, duration - (time.monotonic() - started)))
-        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20), rx_delay_ms=0)
-        ended = time.monotonic()
+        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
+                                    rx_delay_ms=RX_DELAY_MS[self.kind])
+        ended = time.monotonic() - RX_DELAY_MS[self.kind] / 1000.0
         after = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))

@@ -50,13 +50,13 @@ class DirectionResult:
     received: int | None
     refused: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
-    stray_received: int = 0
 
 
 @dataclass
 class LatencyResult:
     """Round trip of latency frames of one direction, ns. ``histogram``: (lowest ns of bucket, count) ascending.
-    ``resolution_ns`` is the granularity of the source (1 for xdpgen, 1000 for TRex)."""
+    ``resolution_ns`` is the granularity of the source: 1 for xdpgen, 1000 for TRex's HDR histogram, and for its decimal
+    one, whose buckets are up to as wide as their lowest value, the widest bucket with a sample."""
 
     rx_port: int
     sent: int

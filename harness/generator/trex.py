@@ -46,6 +46,7 @@ class TrexGenerator:
 
     def __init__(self, agent: AgentClient, server: Server, ports: Sequence[int]) -> None:
         self._agent = agent
+        self._client = server.client
         self._traffic: TrafficSpec | None = None
         self._here = server.here
         self._about: Mapping[str, Any] = agent.call(
@@ -82,7 +83,8 @@ class TrexGenerator:
         asked = round(rate_pps * duration_s)
         directions = [_direction(d, raw["ports"], asked) for d in self._traffic.directions]
         latency = [_latency(entry) for entry in raw["latency"]]
-        return TrafficResult(directions, latency, _self_report(raw, clock))
+        missing = _latency_missing(directions, latency) if self._client == "trex" else ""
+        return TrafficResult(directions, [] if missing else latency, _self_report(raw, clock), missing)
 
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
         params = {
@@ -135,19 +137,31 @@ def _stream(name: str, direction: DirectionPlan, frame_bytes: int, latency_pps: 
     }
 
 
+def _latency_missing(directions: Sequence[DirectionResult], latency: Sequence[LatencyResult]) -> str:
+    """Why TRex has no latency: where its load comes back and not one latency frame is counted, it is blind to them
+    (xdpgen counts both in the same program). Empty when there is some, or nothing came back at all."""
+    back = sum(d.received or 0 for d in directions)
+    sent = sum(entry.sent for entry in latency)
+    if not sent or not back or any(entry.received for entry in latency):
+        return ""
+    return (
+        f"TRex received {back} frames and recognised none of the {sent} latency frames it sent: its receiving core "
+        "does not see them with this driver and these port settings; try TRex's --software mode, or measure latency "
+        "with another generator"
+    )
+
+
 def _direction(direction: DirectionPlan, ports: Mapping[str, Any], asked: int) -> DirectionResult:
     """Counters of one direction. xdpgen counts marked frames; TRex counts every frame that its port received."""
     tx = ports[str(direction.tx_port)]
     refused = int(tx.get("x_tx_refused", 0))
-    received, stray = None, 0
+    received = None
     if direction.rx_port is not None:
         rx = ports[str(direction.rx_port)]
-        total = int(rx["ipackets"])
-        received = int(rx.get("x_marked_ipackets", total))
-        stray = total - received
+        received = int(rx.get("x_marked_ipackets", rx["ipackets"]))
     return DirectionResult(
         tx_port=direction.tx_port, rx_port=direction.rx_port, asked=asked, sent=int(tx["opackets"]) + refused,
-        received=received, refused=refused, skipped=_skipped(tx), stray_received=stray,
+        received=received, refused=refused, skipped=_skipped(tx),
     )
 
 
@@ -157,20 +171,27 @@ def _skipped(tx: Mapping[str, Any]) -> dict[str, int]:
     return {name[len(prefix):]: int(count) for name, count in tx.items() if name.startswith(prefix)}
 
 
+def _decimal_width(low: int) -> int:
+    """Width of a bucket of TRex's decimal histogram: one step of its lowest value's first digit; all below 10 in
+    one."""
+    return int(10 ** (len(str(low)) - 1)) if low >= 10 else 10
+
+
 def _latency(entry: Mapping[str, Any]) -> LatencyResult:
-    unit = int(entry["unit_ns"])
-    histogram = [(int(low), int(count)) for low, count in entry["histogram"]]
+    unit = resolution = int(entry["unit_ns"])
+    histogram = [(int(low) * unit, int(count)) for low, count in entry["histogram"]]
     if entry.get("hdrh"):
         histogram = decode_hdr(str(entry["hdrh"]))
     elif unit != 1:
-        histogram = [(low * unit, count) for low, count in histogram]
+        resolution = max((_decimal_width(low // unit) for low, _ in histogram), default=1) * unit
     exact = entry.get("exact") or {}
     return LatencyResult(
         rx_port=int(entry["rx_port"]), sent=int(entry["sent"]), received=int(entry["received"]),
         lost=int(entry["lost"]), out_of_order=int(entry["out_of_order"]), duplicate=int(entry["duplicate"]),
         min_ns=int(exact.get("min", entry["min_us"] * 1000)), max_ns=int(exact.get("max", entry["max_us"] * 1000)),
         mean_ns=float(exact.get("mean", entry["average_us"] * 1000)),
-        jitter_ns=float(exact.get("jitter", entry["jitter_us"] * 1000)), histogram=histogram, resolution_ns=unit,
+        jitter_ns=float(exact.get("jitter", entry["jitter_us"] * 1000)), histogram=histogram,
+        resolution_ns=resolution,
     )
 
 
@@ -181,9 +202,14 @@ def _self_report(raw: Mapping[str, Any], clock_ns: int) -> SelfReport:
     utilisation = raw["utilisation"]
     if utilisation is None:
         utilisation = max((float(r["utilisation"]) for r in reports), default=0.0)
+    extra: dict[str, Any] = {
+        "cores": reports,
+        "receive_drops": {port: int(c.get("ierrors", 0)) for port, c in raw["ports"].items()},
+    }
+    if raw["queue_full"]:
+        extra["queue_full"] = int(raw["queue_full"])
     return SelfReport(
         asked_s=float(raw["asked_s"]), real_s=float(raw["real_s"]), started_ns=int(raw["started_ns"]) - clock_ns,
         ended_ns=int(raw["ended_ns"]) - clock_ns, utilisation=utilisation, queue_full=int(raw["queue_full"]),
-        pauses=pauses,
-        extra={"cores": reports, "receive_drops": {port: int(c.get("ierrors", 0)) for port, c in raw["ports"].items()}},
+        pauses=pauses, extra=extra,
     )

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ import pytest
 from harness.errors import GeneratorDied, GeneratorError
 from harness.generator.agent import Session
 from harness.generator.channel import AgentClient
-from harness.generator.contract import TrafficSpec
-from harness.generator.trex import Server, TrexGenerator
+from harness.generator.contract import DirectionResult, LatencyResult, TrafficSpec
+from harness.generator.trex import Server, TrexGenerator, _latency_missing
 from harness.generator.trex import _latency as latency_result
 from harness.generator.xdpgen.contract import LatencyCounters
 from harness.generator.xdpgen.rpc.latency import latency_entry
@@ -88,6 +89,24 @@ def test_exact_times_go_from_the_server_through_the_agent_to_the_result() -> Non
     result = latency_result(session.raw_latency(1000, json.loads(json.dumps(answer))))
     assert (result.min_ns, result.max_ns, result.mean_ns, result.jitter_ns) == (1234, 9876, 5000.5, 321.5)
     assert (result.histogram, result.resolution_ns) == ([(1234, 3), (9872, 1)], 1)
+
+
+def test_trex_that_sees_no_latency_frame_says_so() -> None:
+    blind = LatencyResult(0, 100, 0, 100, 0, 0, 0, 0, 0.0, 0.0, [], 1000)
+    back, lost = DirectionResult(0, 0, 1000, 1000, 900), DirectionResult(0, 0, 1000, 1000, 0)
+    assert "none of the 100 latency frames" in _latency_missing([back], [blind])
+    assert _latency_missing([back], [replace(blind, received=1)]) == ""
+    assert _latency_missing([lost], [blind]) == ""
+    assert _latency_missing([back], []) == ""
+
+
+def test_a_decimal_histogram_says_how_coarse_it_is() -> None:
+    entry = {"unit_ns": 1000, "histogram": [[0, 5], [90, 2], [300, 1]], "rx_port": 0, "sent": 8, "received": 8,
+             "lost": 0, "out_of_order": 0, "duplicate": 0, "min_us": 4, "max_us": 310, "average_us": 60.0,
+             "jitter_us": 3}
+    result = latency_result(entry)
+    assert (result.histogram, result.resolution_ns) == ([(0, 5), (90_000, 2), (300_000, 1)], 100_000)
+    assert latency_result(entry | {"histogram": [[0, 8]]}).resolution_ns == 10_000
 
 
 def test_frames_pushed_come_back_from_the_capture(agent: AgentClient) -> None:
