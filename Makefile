@@ -7,25 +7,33 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup demo test unit lab browser check bench-generator bench-reflector bench-search wheel clean
+.PHONY: help setup setup-demo demo test unit lab browser check bench-generator bench-reflector bench-search wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
 	@echo "make test             every test that this machine can run (unit, lab, browser)"
 	@echo "make check            ruff, mypy --strict"
-	@echo "make setup            only install what is missing (Debian packages, .venv, native programs)"
+	@echo "make setup            only install what is missing (Debian packages, .venv, native programs);"
+	@echo "                      setup-demo: without what only the tests and benchmarks need (a browser, trafgen)"
 	@echo "make bench-generator  xdpgen beside trafgen and testpmd on one veth pair"
 	@echo "make bench-reflector  50 kpps for a minute: does every lost frame coincide with a recorded pause?"
 	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
 	@echo "make wheel            build dist/*.whl through the sdist"
 
-setup: $(VENV)/.stamp
+setup: $(VENV)/.stamp-test
 
-$(VENV)/.stamp: setup.sh pyproject.toml
-	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV)
+setup-demo: $(VENV)/.stamp-demo
+
+$(VENV)/.stamp-demo: setup.sh pyproject.toml
+	@[ $(VENV)/.stamp-test -nt setup.sh -a $(VENV)/.stamp-test -nt pyproject.toml ] || \
+	  PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV) demo
 	@touch $@
 
-demo: setup
+$(VENV)/.stamp-test: setup.sh pyproject.toml
+	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV) test
+	@touch $@
+
+demo: setup-demo
 	$(SUDO) $(BIN)/harness run scenarios/quickstart.yaml --report
 
 test: setup
