@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import math
+import os
 import signal
 import socket
 import struct
@@ -133,6 +134,10 @@ def _stop_on_signals(server: Server) -> Iterator[None]:
             signal.signal(number, old)
 
 
+#: As native/sender.c sets for its threads.
+_NICE = -20
+
+
 def serve_dataplane(
     dataplane: Dataplane,
     bind: str = LOOPBACK,
@@ -171,4 +176,6 @@ def serve(
     from harness.generator.xdpgen.native_dataplane import NativeDataplane
 
     with contextlib.closing(NativeDataplane(ifaces, cores, speed_gbps=speed_gbps)) as dataplane:
+        # The senders spin at this priority; on a machine with few cores a request must still get its turn.
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         serve_dataplane(dataplane, bind, sync_port, async_port, dst_macs, ready)
