@@ -3,10 +3,9 @@
 
     python -m benchmarks.reflector --json results/bench-reflector.json
 
-All frames carry sequence numbers (one latency stream). Every 100 ms the generator's count of missing numbers is read; a
-window in which it rose is compared with the pauses of both sides: the generator's gaps between program calls, the DUT's
-timer probe. A pause explains at most the frames that arrived while it lasted, and only if it could half fill a ring
-(harness.measure.pauses).
+Every 100 ms the generator's counts of sent and of marked received frames are read. A window in which frames went missing
+is compared with the pauses of both sides: the generator's gaps between program calls, the DUT's timer probe. A pause
+explains at most the frames that arrived while it lasted, and only if it could half fill a ring (harness.measure.pauses).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,9 @@ from harness.options import RunOptions
 from harness.stack import StackContext
 
 SCENARIO = Path(__file__).with_suffix(".yaml")
-GROUP, WINDOW_S = 1, 0.1
+WINDOW_S = 0.1
+#: The generator logs its latest 1024 pauses: read them before they are overwritten.
+_WINDOWS_A_LOG = 40
 #: Loss may show up to a window after the pause that caused it, and a frame's way takes a little.
 _SLACK_NS = round(WINDOW_S * 1e9)
 
@@ -51,28 +52,43 @@ def send_and_watch(arguments: argparse.Namespace) -> dict[str, Any]:
     client.reset(ports=[0])
     builder = stl.STLPktBuilder(pkt_buffer=base64.b64decode(arguments.frame))
     stream = stl.STLStream(packet=builder, mode=stl.STLTXCont(pps=arguments.rate), mac_src_override_by_pkt=1,
-                           mac_dst_override_mode=1, flow_stats=stl.STLFlowLatencyStats(pg_id=GROUP))
+                           mac_dst_override_mode=1, xdpgen={"mark": True})
     client.add_streams([stream], ports=[0])
+    client.clear_stats(ports=[0])
     client.rpc("x_reset_reports", {})
+    begin = _counts(client)
     client.start(ports=[0], duration=arguments.seconds, force=True)
-    windows, pauses, last = [], dict[int, int](), time.monotonic_ns()
-    while client.is_traffic_active(ports=[0]):
+    windows, pauses = [begin], dict[int, int]()
+    deadline = time.monotonic() + arguments.seconds + 2 * WINDOW_S
+    while time.monotonic() < deadline:
         time.sleep(WINDOW_S)
-        windows.append({"start": last, **_counts(client)})
-        last = time.monotonic_ns()
-        for report_of_core in client.rpc("x_get_reports", {}):
-            pauses.update((int(start), int(length)) for start, length in report_of_core["pause_log"])
-    time.sleep(WINDOW_S)
-    windows.append({"start": last, **_counts(client)})
+        windows.append(_counts(client))
+        if len(windows) % _WINDOWS_A_LOG == 0:
+            _take_pauses(client, pauses)
+    _take_pauses(client, pauses)
     client.disconnect()
     return {"windows": windows, "pauses": sorted(pauses.items())}
 
 
+def _take_pauses(client: stl.STLClient, pauses: dict[int, int]) -> None:
+    for core in client.rpc("x_get_reports", {}):
+        pauses.update((int(start), int(length)) for start, length in core["pause_log"])
+
+
 def _counts(client: stl.STLClient) -> dict[str, int]:
-    answer = client.rpc("get_pgid_stats", {"pgids": [GROUP]})
-    flow, errors = answer["flow_stats"][str(GROUP)], answer["latency"][str(GROUP)].get("er", {})
-    return {"end": time.monotonic_ns(), "sent": sum(flow["tp"].values()), "received": sum(flow["rp"].values()),
-            "missing": errors.get("drp", 0)}
+    stats = client.rpc("get_port_stats", {"port_id": 0})
+    sent = stats["opackets"] + stats["x_tx_refused"]
+    return {"time": time.monotonic_ns(), "sent": sent, "received": stats["x_marked_ipackets"]}
+
+
+def losses(windows: Sequence[Mapping[str, int]]) -> list[int]:
+    """Frames lost by the end of each window. What is still missing then may only be late: a frame counts as lost from
+    the window on after which the deficit never falls below it."""
+    lost, least = [0] * len(windows), windows[-1]["sent"] - windows[-1]["received"]
+    for index in range(len(windows) - 1, -1, -1):
+        least = min(least, windows[index]["sent"] - windows[index]["received"])
+        lost[index] = max(0, least)
+    return lost
 
 
 def measure(machines: Machines, seconds: float, rate: float) -> dict[str, Any]:
@@ -103,17 +119,17 @@ def measure(machines: Machines, seconds: float, rate: float) -> dict[str, Any]:
 def judge(watched: dict[str, Any], rate: float) -> dict[str, Any]:
     """Windows in which frames went missing, and whether a pause explains each."""
     sides: list[list[Interval]] = [list(map(tuple, watched[side])) for side in ("pauses", "dut_pauses")]
-    rows, before = [], 0
-    for window in watched["windows"]:
-        lost, before = window["missing"] - before, window["missing"]
-        if lost > 0:
-            found = [within(side, window["start"] - _SLACK_NS, window["end"]) for side in sides]
+    windows = watched["windows"]
+    rows, lost = [], losses(windows)
+    for index in range(1, len(windows)):
+        if lost[index] > lost[index - 1]:
+            found = [within(side, windows[index - 1]["time"] - _SLACK_NS, windows[index]["time"]) for side in sides]
             risk = sum(at_risk(side, rate) for side in found)
             longest = max((length for side in found for _, length in side), default=0)
-            rows.append({"lost": lost, "longest_pause_ms": longest / 1e6, "explained": min(lost, round(risk))})
-    final = watched["windows"][-1]
-    return {"rate_pps": rate, "sent": final["sent"], "received": final["received"],
-            "lost": final["sent"] - final["received"], "windows": len(watched["windows"]), "windows_with_loss": rows,
+            missing = lost[index] - lost[index - 1]
+            rows.append({"lost": missing, "longest_pause_ms": longest / 1e6, "explained": min(missing, round(risk))})
+    sent = windows[-1]["sent"] - windows[0]["sent"]
+    return {"rate_pps": rate, "sent": sent, "lost": lost[-1], "windows": len(windows), "windows_with_loss": rows,
             "lost_without_pause": sum(r["lost"] - r["explained"] for r in rows),
             "pauses_generator": len(watched["pauses"]), "pauses_dut": len(watched["dut_pauses"])}
 
