@@ -3,9 +3,9 @@
 
     python -m benchmarks.reflector --json results/bench-reflector.json
 
-Every 100 ms the generator's counts of sent and of marked received frames are read. A window in which frames went missing
+Every 100 ms the counts of sent and of marked received frames are read. A window in which frames went missing
 is compared with the pauses of both sides: the generator's gaps between program calls, the DUT's timer probe. A pause
-explains at most the frames that arrived while it lasted, and only if it could half fill a ring (harness.measure.pauses).
+explains at most the frames that arrived while it lasted, and only if it could half fill a ring (measure.pauses).
 """
 
 from __future__ import annotations
