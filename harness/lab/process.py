@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -105,7 +106,8 @@ def _signal_and_wait(processes: Collection[ProcessId], number: signal.Signals, p
                 continue
             waiting.add(fd)
             poller.register(fd, select.POLLIN)
-            signal.pidfd_send_signal(fd, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended just now; the poll below sees that
+                signal.pidfd_send_signal(fd, number)
         while waiting and (left := deadline - time.monotonic()) > 0:
             for fd, _ in poller.poll(left * 1000):
                 poller.unregister(fd)
