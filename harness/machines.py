@@ -25,7 +25,7 @@ from harness.plan import Plan, PointPlan, PortPlan
 from harness.planning import build_plan
 from harness.prepare import Prepared, prepare
 from harness.sites import HostSite, LabSite, Site
-from harness.testbed import Testbed, lab_testbed
+from harness.testbed import lab_testbed
 
 
 @dataclass
@@ -33,7 +33,6 @@ class Machines:
     """What the runner works with. Everything opened is on the caller's ExitStack or closed by :func:`machines_of`."""
 
     prepared: Prepared
-    testbed: Testbed
     plan: Plan
     site: Site
     after_generator: Callable[[], None]
@@ -111,7 +110,7 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
     prepared = prepare(options)
     if not prepared.testbed.lab:
         with HostSite(prepared.testbed) as site:
-            yield Machines(prepared, prepared.testbed, prepared.plan, site, after_generator=lambda: None)
+            yield Machines(prepared, prepared.plan, site, after_generator=lambda: None)
         return
     message("building the lab")
     with Lab.up(wires=len(prepared.plan.wires)) as lab, _on_cores(lab.tg_cores):
@@ -120,7 +119,7 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
             prepared.scenario, testbed, only=options.only, repeat=options.repeat, seed=prepared.plan.seed,
             notes=[f"cores: generator {_listed(lab.tg_cores)}, DUT {_listed(lab.dut_cores)} (the quieter)"],
         )
-        yield Machines(prepared, testbed, plan, LabSite(lab), after_generator=lambda: lab.pin_napi("tg"))
+        yield Machines(prepared, plan, LabSite(lab), after_generator=lambda: lab.pin_napi("tg"))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ A missing number is None with a reason beside it, never a zero.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -31,6 +32,12 @@ class Verdict(StrEnum):
     CUT_SHORT = "cut-short"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Each verdict once, in the order in which they are defined."""
+    given = set(verdicts)
+    return [verdict for verdict in Verdict if verdict in given]
 
 
 class Phase(StrEnum):

@@ -28,7 +28,7 @@ from harness.measure.trial import Bench, make_trial
 from harness.options import RunOptions
 from harness.plan import Plan, PointPlan, Role
 from harness.progress import Progress
-from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, Verdict
+from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, Verdict, in_order
 from harness.stack import RunningStack, Stack, StackContext
 from harness.store import RunWriter, Store, new_run_id, now
 
@@ -199,7 +199,7 @@ class _Session:
                 self._measure(bench, repeat, outcome)
         except MeasurementError as error:
             outcome.status, outcome.reason = "failed", str(error)
-            outcome.verdicts = [*outcome.verdicts, Verdict.FAILED]
+            outcome.verdicts = in_order([*outcome.verdicts, Verdict.FAILED])
             outcome.log_tail = outcome.log_tail or getattr(error, "log_tail", "")
             self.writer.log(f"{point.id}-{repeat}.log", f"{error}\n\n{outcome.log_tail}\n")
 
@@ -223,7 +223,7 @@ class _Session:
         rates = self._found.setdefault(outcome.point, [])
         rates.append(bound.load_pps)
         if (max(rates) - min(rates)) / statistics.median(rates) > _NOISY:
-            outcome.verdicts = [v for v in Verdict if v in {*outcome.verdicts, Verdict.NOISY}]
+            outcome.verdicts = in_order([*outcome.verdicts, Verdict.NOISY])
 
     @contextmanager
     def _deployed(self, point: PointPlan, outcome: PointOutcome) -> Iterator[Bench]:

@@ -62,13 +62,18 @@ def add_cycles(cpu: Cpu, frames: int, nominal_hz: float | None, trial_s: float) 
     cpu.cycles_source = "time x nominal frequency"
 
 
+def _thread_shares(sampling: Sampling) -> list[tuple[int, str, float]]:
+    """(core, thread name, share of that core) of threads that did more than ``EXTRA_SHARE``, by core and name."""
+    span = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
+    shares = [(core, comm, seconds / span) for (core, comm), seconds in sampling.threads.items() if span]
+    return sorted(found for found in shares if found[2] > EXTRA_SHARE)
+
+
 def take_out_others(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str]) -> None:
     """Name programs that are not the test's on the given cores, and take their time out of ``busy_cores``."""
     given = {c.core for c in cpu.cores if c.given}
-    span = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
-    for (core, comm), seconds in sorted(sampling.threads.items()):
-        share = seconds / span if span else 0.0
-        if core in given and share > EXTRA_SHARE and not comm.startswith((*own_threads, *_KERNEL)):
+    for core, comm, share in _thread_shares(sampling):
+        if core in given and not comm.startswith((*own_threads, *_KERNEL)):
             cpu.other.append(f"core {core}: {comm} {100 * share:.1f} %")
             cpu.busy_cores = max(0.0, cpu.busy_cores - share)
 
@@ -78,13 +83,10 @@ def extra_work(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str], shared_
     the DUT's (its NAPI threads, its programs). ``shared_cores``: other hosts of the test share this machine's cores
     (the lab), so only those threads can be told apart; on a host of its own every core counts."""
     given = {c.core for c in cpu.cores if c.given}
-    found = []
-    span = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
-    for (core, comm), seconds in sorted(sampling.threads.items()):
-        if core in given or not any(comm.startswith(own) for own in own_threads):
-            continue
-        if span and seconds / span > EXTRA_SHARE:
-            found.append(f"core {core}: {comm} {100 * seconds / span:.1f} %")
+    found = [
+        f"core {core}: {comm} {100 * share:.1f} %" for core, comm, share in _thread_shares(sampling)
+        if core not in given and comm.startswith(tuple(own_threads))
+    ]
     if not shared_cores:
         found += [
             f"core {c.core}: {100 * c.busy:.1f} % busy" for c in cpu.cores if not c.given and c.busy > EXTRA_SHARE

@@ -15,7 +15,7 @@ from harness.generator.contract import Generator, TrafficSpec
 from harness.measure.search import raw_bound, search
 from harness.measure.trial import Bench, make_trial
 from harness.plan import MeasureSettings
-from harness.records import Bound, LatencyAt, LoadPoint, Phase, PointOutcome, Trial, Verdict
+from harness.records import Bound, LatencyAt, LoadPoint, Phase, PointOutcome, Trial, Verdict, in_order
 from harness.store import now
 
 #: A load must exceed the latency stream's own rate by this factor to carry one.
@@ -54,8 +54,6 @@ class PointMeasurement:
         self._latency()
         self._load_curve()
         self._polls()
-        seen = {v for v in self.outcome.verdicts}
-        self.outcome.verdicts = [v for v in Verdict if v in seen]
 
     # ---------------------------------------------------------------------------------------------- one trial
 
@@ -172,6 +170,6 @@ class PointMeasurement:
             self.bench.stack.record_polls(False)
 
     def _note(self, verdicts: list[Verdict]) -> None:
-        self.outcome.verdicts.extend(v for v in verdicts if v not in self.outcome.verdicts)
+        self.outcome.verdicts = in_order([*self.outcome.verdicts, *verdicts])
 
 

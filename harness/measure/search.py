@@ -15,15 +15,14 @@ from MLRsearch import (
     SearchGoal,
 )
 
-from harness.measure.verdicts import SHORTFALL
+from harness.measure.verdicts import shortfall
 from harness.plan import SearchSettings
-from harness.records import Bound, Trial, Verdict
+from harness.records import Bound, Trial, Verdict, in_order
 
 #: One trial at (duration in seconds, load in pps per direction); pauses already dealt with.
 Measure = Callable[[float, float], Trial]
 #: Told after each trial: goal name, lower bound, upper bound (pps, None while unknown).
 Watch = Callable[[str, float | None, float | None], None]
-
 
 #: Verdicts of a trial that belong beside the rate it decided.
 _BESIDE = (Verdict.GENERATOR_LIMITED, Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS, Verdict.EXTRA_CORE, Verdict.OTHER_LOAD)
@@ -59,14 +58,6 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
             intended_duration=intended_duration, intended_load=intended_load, offered_count=trial.sent,
             loss_count=worst_loss(trial), intended_count=trial.sent + shortfall(trial),
         )
-
-
-def shortfall(trial: Trial) -> int:
-    """Frames asked for and not sent, pauses excepted; 0 when they are too few for ``generator-limited``."""
-    asked = sum(d.asked for d in trial.directions)
-    stalled = sum(d.skipped.get("stall", 0) for d in trial.directions)
-    short = asked - stalled - trial.sent
-    return short if short > SHORTFALL * asked else 0
 
 
 def worst_loss(trial: Trial) -> int:
@@ -160,7 +151,7 @@ def _measured(at: Sequence[Trial], upper_pps: float | None, reason: str = "", ve
     if attempts > _BELIEVABLE_ATTEMPTS:
         said.add(Verdict.INCONCLUSIVE)
     return Bound(pps=worst.forwarding_pps, load_pps=worst.offered_pps, upper_pps=upper_pps, attempts=attempts,
-                 loss_ratio=worst.loss_ratio, reason=reason, verdicts=[v for v in Verdict if v in said])
+                 loss_ratio=worst.loss_ratio, reason=reason, verdicts=in_order(said))
 
 
 def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchResult) -> Bound:
@@ -197,7 +188,7 @@ def bounds_so_far(trials: Sequence[Trial], loss_ratio: float, min_duration_s: fl
 
 
 def raw_bound(first_attempts: Sequence[Trial], loss_ratio: float, trial_s: float) -> Bound:
-    """The bound that the first attempt of every trial gives, had none been repeated for a pause."""
+    """The highest load whose first attempt met the goal, below the lowest whose first attempt did not."""
     lower, upper = bounds_so_far(first_attempts, loss_ratio, trial_s)
     if lower is None:
         return Bound(pps=None, load_pps=None, upper_pps=upper, reason="no first attempt of full length met the goal")

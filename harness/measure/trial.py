@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import StackError
@@ -48,7 +48,6 @@ class Bench:
     live_queues: int
     own_threads: Sequence[str] = ()
     ifnames: Sequence[str] = ()
-    _last: StackCounters | None = field(default=None, repr=False)
 
     def discarded(self) -> int:
         """The stack's discard counter once it has stood still for 50 ms."""
@@ -162,17 +161,18 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     if trial.cpu is None:
         trial.cpu_note = "the samples cover less than half of the trial"
     else:
-        take_out_others(trial.cpu, sampling, (*bench.own_threads, *bench.stack.thread_names))
+        own = (*bench.own_threads, *bench.stack.thread_names)
+        take_out_others(trial.cpu, sampling, own)
         add_cycles(trial.cpu, trial.received, bench.nominal_hz, trial.real_s)
-        trial.cpu.extra = extra_work(trial.cpu, sampling, (*bench.own_threads, *bench.stack.thread_names), bench.lab)
+        trial.cpu.extra = extra_work(trial.cpu, sampling, own, bench.lab)
         _add_polls(trial.cpu, before.polls, after.polls)
     dut_pauses = [(begin, length) for begin, length, _ in sampling.pauses]
     log = PauseLog(*(within(found, start - _FLIGHT_NS, end + _FLIGHT_NS) for found in (report.pauses, dut_pauses)))
     trial.pauses = log.record("generator: gaps between program calls; DUT: timer probe")
     trial.generator_utilisation = report.utilisation
     trial.counters = _changes(before, after)
-    trial.verdicts = judge(trial, traffic, log, lab=bench.lab, live_queues=bench.live_queues)
     trial.spoilt = lost_in_pauses(trial, log)
+    trial.verdicts = judge(trial, report, lab=bench.lab, live_queues=bench.live_queues)
 
 
 def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> None:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from harness.generator.contract import TrafficResult
+from collections.abc import Sequence
+from typing import Protocol
+
+from harness.generator.contract import DirectionResult, SelfReport
 from harness.measure.pauses import PauseLog
-from harness.records import Trial, Verdict
+from harness.records import Direction, Trial, Verdict, in_order
 
 #: Sent less than asked by more than this is a shortfall.
 SHORTFALL = 0.001
@@ -17,21 +20,31 @@ UNEXPLAINED = 0.01
 SATURATED = 0.95
 
 
-def stalled(traffic: TrafficResult) -> int:
+class Offered(Protocol):
+    """What the generator was asked and did, by direction: a trial, or the traffic it was made of."""
+
+    @property
+    def directions(self) -> Sequence[Direction | DirectionResult]: ...
+
+
+def stalled(offered: Offered) -> int:
     """Departures left out because a sending core stood still."""
-    return sum(d.skipped.get("stall", 0) for d in traffic.directions)
+    return sum(d.skipped.get("stall", 0) for d in offered.directions)
 
 
-def short_of(traffic: TrafficResult) -> int:
+def short_of(offered: Offered) -> int:
     """Frames asked for and not sent, for reasons other than pauses."""
-    asked = sum(d.asked for d in traffic.directions)
-    sent = sum(d.sent for d in traffic.directions)
-    return max(0, asked - sent - stalled(traffic))
+    return max(0, sum(d.asked - d.sent for d in offered.directions) - stalled(offered))
 
 
-def stretched(traffic: TrafficResult) -> bool:
+def shortfall(offered: Offered) -> int:
+    """``short_of``, or 0 when that is too little for ``generator-limited``."""
+    short = short_of(offered)
+    return short if short > SHORTFALL * sum(d.asked for d in offered.directions) else 0
+
+
+def stretched(report: SelfReport) -> bool:
     """Whether the generator took longer than it was told (duration stretching)."""
-    report = traffic.report
     return report.real_s > report.asked_s * (1 + STRETCH) + STRETCH_S
 
 
@@ -41,22 +54,16 @@ def lost_in_pauses(trial: Trial, pauses: PauseLog) -> bool:
     return trial.lost > 0 and pauses.excuses(losses, trial.offered_pps)
 
 
-def judge(trial: Trial, traffic: TrafficResult, pauses: PauseLog, *, lab: bool, live_queues: int) -> list[Verdict]:
-    """Every verdict that this trial's figures call for, in a fixed order."""
-    asked = sum(d.asked for d in traffic.directions)
-    found = []
-    if short_of(traffic) > SHORTFALL * asked or stretched(traffic) or traffic.report.utilisation > SATURATED:
-        found.append(Verdict.GENERATOR_LIMITED)
-    if stalled(traffic) > SHORTFALL * asked or lost_in_pauses(trial, pauses):
-        found.append(Verdict.PAUSED)
-    if trial.unexplained > UNEXPLAINED * max(trial.sent, 1):
-        found.append(Verdict.UNEXPLAINED_LOSS)
-    if lab:
-        found.append(Verdict.LAB)
-        if live_queues < 2:
-            found.append(Verdict.LAB_RSS)
-    if trial.cpu is not None and trial.cpu.extra:
-        found.append(Verdict.EXTRA_CORE)
-    if trial.cpu is not None and trial.cpu.other:
-        found.append(Verdict.OTHER_LOAD)
-    return found
+def judge(trial: Trial, report: SelfReport, *, lab: bool, live_queues: int) -> list[Verdict]:
+    """Every verdict that this trial's figures call for, in order."""
+    asked = sum(d.asked for d in trial.directions)
+    calls = {
+        Verdict.GENERATOR_LIMITED: shortfall(trial) > 0 or stretched(report) or report.utilisation > SATURATED,
+        Verdict.PAUSED: trial.spoilt or stalled(trial) > SHORTFALL * asked,
+        Verdict.UNEXPLAINED_LOSS: trial.unexplained > UNEXPLAINED * max(trial.sent, 1),
+        Verdict.LAB: lab,
+        Verdict.LAB_RSS: lab and live_queues < 2,
+        Verdict.EXTRA_CORE: trial.cpu is not None and bool(trial.cpu.extra),
+        Verdict.OTHER_LOAD: trial.cpu is not None and bool(trial.cpu.other),
+    }
+    return in_order(verdict for verdict, holds in calls.items() if holds)

@@ -13,7 +13,7 @@ from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, take_out_o
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, short_of, stretched
-from harness.records import Phase, Trial, Verdict
+from harness.records import Direction, Phase, Trial, Verdict
 
 S = 1_000_000_000
 
@@ -31,7 +31,10 @@ def trial(sent: int, lost: int, unexplained: int = 0) -> Trial:
 
 
 def verdicts(t: Trial, tr: TrafficResult, pauses: PauseLog, queues: int = 2) -> list[Verdict]:
-    return judge(t, tr, pauses, lab=False, live_queues=queues)
+    t.directions = [Direction(tx_port=d.tx_port, rx_port=d.rx_port, asked=d.asked, sent=d.sent, received=d.received,
+                              lost=d.sent - (d.received or 0), skipped=d.skipped) for d in tr.directions]
+    t.spoilt = lost_in_pauses(t, pauses)
+    return judge(t, tr.report, lab=False, live_queues=queues)
 
 
 QUIET = PauseLog([], [])
@@ -46,9 +49,9 @@ def test_shortfall_that_is_no_pause_is_the_generators() -> None:
 
 def test_duration_stretching_is_seen() -> None:
     stretch = traffic(1000, 1000, 1000, real=2.6)
-    assert stretched(stretch)
+    assert stretched(stretch.report)
     assert verdicts(trial(1000, 0), stretch, QUIET) == [Verdict.GENERATOR_LIMITED]
-    assert not stretched(traffic(1000, 1000, 1000, real=1.03))
+    assert not stretched(traffic(1000, 1000, 1000, real=1.03).report)
 
 
 def test_a_pause_excuses_only_what_arrived_while_it_lasted_and_only_on_its_side() -> None:
@@ -78,7 +81,7 @@ def test_a_generator_that_skips_does_not_excuse_loss() -> None:
 def test_unexplained_loss_and_lab_verdicts() -> None:
     assert Verdict.UNEXPLAINED_LOSS in verdicts(trial(1000, 20, 11), traffic(1000, 1000, 980), QUIET)
     assert Verdict.UNEXPLAINED_LOSS not in verdicts(trial(1000, 20, 9), traffic(1000, 1000, 980), QUIET)
-    found = judge(trial(1000, 0), traffic(1000, 1000, 1000), QUIET, lab=True, live_queues=1)
+    found = judge(trial(1000, 0), traffic(1000, 1000, 1000).report, lab=True, live_queues=1)
     assert found == [Verdict.LAB, Verdict.LAB_RSS]
 
 
