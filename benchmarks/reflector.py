@@ -100,8 +100,9 @@ def measure(machines: Machines, seconds: float, rate: float) -> dict[str, Any]:
         owned.enter_context(embedded.run(machines.site.spawn))
         machines.after_generator()
         point = machines.plan.points[0]
-        owned.enter_context(stacks.create(point.stack, {}).deploy(StackContext(dut, point, stacks.source(point.stack))))
-        machines.pin(point)
+        stack = stacks.create(point.stack, {})
+        owned.enter_context(stack.deploy(StackContext(dut, point, stacks.source(point.stack))))
+        machines.pin(point, before_programs=stack.in_softirq())
         frame = base64.b64encode(flow_frame(point.directions[0], point.frame_bytes)).decode()
         inside = [sys.executable, "-m", "benchmarks.reflector", "--inside", "--frame", frame, "--rate", str(rate),
                   "--seconds", str(seconds)]

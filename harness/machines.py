@@ -27,6 +27,9 @@ from harness.prepare import Prepared, prepare
 from harness.sites import HostSite, LabSite, Site
 from harness.testbed import lab_testbed
 
+#: SCHED_FIFO priority of NAPI threads that do a stack's whole work: below the pause probe's, above every program's.
+_NAPI_PRIORITY = 50
+
 
 @dataclass
 class Machines:
@@ -91,12 +94,16 @@ class Machines:
         self._start()
         return self.generator
 
-    def pin(self, point: PointPlan) -> None:
-        """Pin the NAPI threads of the point's DUT ports to its cores (kernel threads may be new after a deploy)."""
+    def pin(self, point: PointPlan, *, before_programs: bool) -> None:
+        """Pin the NAPI threads of the point's DUT ports to its cores (kernel threads may be new after a deploy).
+
+        ``before_programs``: they run as SCHED_FIFO. Softirq is never kept waiting by a program, a thread is: on the
+        lab's kernel for up to a tick, in which 256 frames fill the ring. Threads that share their cores with a
+        stack's program stay ordinary: as SCHED_FIFO they would starve it, where softirq hands over to ksoftirqd."""
         dut = self.dut(point.host)
         for wire in point.wires:
             if wire.dut.ifname:
-                pin_napi(dut, wire.dut.ifname, point.cores)
+                pin_napi(dut, wire.dut.ifname, point.cores, fifo=_NAPI_PRIORITY if before_programs else 0)
 
     def nominal_hz(self, host: str) -> float | None:
         """Nominal frequency of the host's cores, None where it is not known."""

@@ -233,7 +233,7 @@ class _Session:
         outcome.semantics = info.semantics
         started = time.monotonic()
         with stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running:
-            self.machines.pin(point)
+            self.machines.pin(point, before_programs=stack.in_softirq())
             bench = self._bench(point, running, info.discard_counter)
             try:
                 check_role(self.machines.generator, point, info, bench.discarded if info.discard_counter else None)

@@ -125,6 +125,11 @@ class Stack(ABC):
         """Whether workers poll with these parameters, so that a core's being busy says nothing."""
         return self.polling
 
+    def in_softirq(self) -> bool:
+        """Whether all of its work is done in softirq, none in a program. Where NAPI runs in threads, those of such a
+        stack are given the precedence over every program that softirq has elsewhere."""
+        return False
+
     @abstractmethod
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         """What this host lacks for this point, and how to get it. Changes nothing."""

@@ -79,6 +79,9 @@ class LinuxForward(Stack):
         super().__init__(params)
         self.gro = params.gro
 
+    def in_softirq(self) -> bool:
+        return True
+
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point)
         if len(point.wires) != 2:

@@ -123,6 +123,9 @@ class Xdp(Stack):
     Params: ClassVar[type[StackParams]] = XdpParams
     ceiling_for: ClassVar[frozenset[Role]] = frozenset({Role.DROP, Role.REFLECT, Role.ECHO, Role.FORWARD})
 
+    def in_softirq(self) -> bool:
+        return True
+
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point)
         missing += [
