@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.lab.lab import Lab
+from harness.lab.napi import napi_threads
 from harness.options import RunOptions
 from harness.progress import Reporter
 from harness.records import Phase, PointOutcome, Trial
@@ -36,10 +37,11 @@ measure:
 """
 
 
-def write_scenario(folder: Path, *stacks: str, role: str = "echo", latency: str = "") -> Path:
+def write_scenario(folder: Path, *stacks: str, role: str = "echo", latency: str = "", given: bool = False) -> Path:
     path = folder / "small.yaml"
     lines = "\n".join(f"  - {stack}" for stack in stacks)
-    path.write_text(SCENARIO.format(role=role, stacks=lines, latency=latency))
+    order = "order: given\n" if given else ""
+    path.write_text(SCENARIO.format(role=role, stacks=lines, latency=latency) + order)
     return path
 
 
@@ -107,6 +109,20 @@ def test_frames_are_counted_and_accounted_for(tmp_path: Path) -> None:
         assert trial.cpu is not None
     assert RunReader(watching.path).info.state == "complete"
     assert machine() == before
+
+
+def test_napi_threads_precede_programs_only_where_no_program_shares_their_work(tmp_path: Path) -> None:
+    policies: list[set[int]] = []
+
+    def look(phase: Phase) -> None:
+        if phase is Phase.LOAD:
+            (status,) = [s for s in Lab.status() if s.owner == os.getpid()]
+            threads = napi_threads(Lab.open(status.name).ifnames("dut")[0])
+            policies.append({os.sched_getscheduler(pid) for pid in threads.values()})
+
+    scenario = write_scenario(tmp_path, "xdp", "linux-udp", "xdp: {mode: generic}", given=True)
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), Watching(look)) == 0
+    assert policies == [{os.SCHED_FIFO}, {os.SCHED_OTHER}, {os.SCHED_FIFO}]
 
 
 def test_search_and_latency_find_what_the_trials_show(tmp_path: Path) -> None:
