@@ -160,7 +160,10 @@ class Session:
         before = self.port_counters()
         queue_before = self.queue_full()
         started = time.monotonic()
-        self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True)
+        # Ports that share a sending core of xdpgen have to begin as one; TRex's have cores of their own.
+        together = self.kind == "stl" and len(self.tx_ports) > 1
+        self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True,
+                          synchronized=together)
         time.sleep(max(0.0, duration - (time.monotonic() - started)))
         self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
                                     rx_delay_ms=RX_DELAY_MS[self.kind])

@@ -990,14 +990,15 @@ class STLClient(object):
         active = self.get_active_ports()
         if force and set(chosen) & set(active):
             self.stop([port for port in chosen if port in active])
-        at = self.ping_rpc_server()["ts"] + 0.5 * len(chosen) if synchronized else 0
+        ahead = 0.5 * len(chosen) if synchronized else 0.0
+        at = self.ping_rpc_server()["ts"] + ahead if synchronized else 0
         masks = core_mask if isinstance(core_mask, list) else [core_mask] * len(chosen)
         self._pgid_reference.take(self._raw_pgid_stats([]))
         for port, mask in zip(chosen, masks):
             params = self._owned(port, profile_id=DEFAULT_PROFILE, mul=mul, duration=duration, force=force)
             params.update(core_mask=ALL_CORES if mask is None else mask, start_at_ts=at)
             self._rpc.call("start_traffic", params)
-            self._ports[port].expected_end = time.time() + duration if duration > 0 else None
+            self._ports[port].expected_end = time.time() + ahead + duration if duration > 0 else None
 
     def stop(self, ports: Ports = None, rx_delay_ms: Optional[int] = None) -> None:
         """Stop all traffic of ports; returns when nothing is sent any more."""

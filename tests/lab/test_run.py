@@ -26,7 +26,7 @@ pytestmark = pytest.mark.lab
 SCENARIO = """
 name: small
 role: {role}
-traffic: {{frame: 64, flows: 16}}
+traffic: {{frame: 64, flows: 16, direction: {direction}}}
 cores: [1]
 stacks:
 {stacks}
@@ -37,11 +37,12 @@ measure:
 """
 
 
-def write_scenario(folder: Path, *stacks: str, role: str = "echo", latency: str = "", given: bool = False) -> Path:
+def write_scenario(folder: Path, *stacks: str, role: str = "echo", latency: str = "", given: bool = False,
+                   direction: str = "one-way") -> Path:
     path = folder / "small.yaml"
     lines = "\n".join(f"  - {stack}" for stack in stacks)
     order = "order: given\n" if given else ""
-    path.write_text(SCENARIO.format(role=role, stacks=lines, latency=latency) + order)
+    path.write_text(SCENARIO.format(role=role, stacks=lines, latency=latency, direction=direction) + order)
     return path
 
 
@@ -167,6 +168,19 @@ def test_forwarding_goes_in_on_one_wire_and_out_on_the_other(tmp_path: Path) -> 
     for trial in [t for t in trials_of(watching.path) if t.phase is Phase.LOAD]:
         assert (trial.directions[0].tx_port, trial.directions[0].rx_port) == (0, 1)
         assert trial.received > 0.5 * trial.sent
+
+
+def test_both_directions_are_sent_at_the_same_time(tmp_path: Path) -> None:
+    watching = Watching()
+    scenario = write_scenario(tmp_path, "xdp", role="forward", direction="bidirectional")
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0
+    (trial,) = [t for t in trials_of(watching.path) if t.phase is Phase.LOAD]
+    assert [(d.tx_port, d.rx_port) for d in trial.directions] == [(0, 1), (1, 0)]
+    assert trial.real_s < 1.5 * trial.duration_s
+    for direction in trial.directions:
+        assert direction.sent + sum(direction.skipped.values()) == pytest.approx(direction.asked, abs=1)
+        assert direction.received is not None
+        assert direction.received > 0.5 * direction.sent
 
 
 def test_a_stack_that_dies_fails_its_point_alone(tmp_path: Path) -> None:

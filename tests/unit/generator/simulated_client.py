@@ -58,7 +58,7 @@ class STLClient(object):
     def clear_stats(self, ports):
         pass
 
-    def start(self, ports, mult, duration, force):
+    def start(self, ports, mult, duration, force, synchronized=False):
         rate = float(mult[:-3])
         if rate > 1e6:
             os._exit(9)

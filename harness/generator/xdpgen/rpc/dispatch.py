@@ -75,8 +75,9 @@ class RpcCore:
             return encode(_error(None, InternalError(f"the reply is not JSON: {error}")), zipped=False)
 
     def tick(self) -> None:
-        """Do what has become due: traffic that ended, pushed frames. A dead dataplane ends the server."""
+        """Do what has become due: traffic to start or ended, pushed frames. A dead dataplane ends the server."""
         try:
+            self.state.schedule.begin_due()
             traffic.end_finished(self.state)
             packets.send_due(self.state)
         except GeneratorDied as error:
@@ -87,9 +88,9 @@ class RpcCore:
 
     def next_due(self) -> float | None:
         """When ``tick`` should be called even without a request (dataplane's clock); None: no need."""
-        due = [one.due for one in self.state.pending[:1]]
-        end = traffic.next_end(self.state)
-        return min(due if end is None else [*due, end], default=None)
+        due = [self.state.schedule.next_due(), traffic.next_end(self.state)]
+        due += [one.due for one in self.state.pending[:1]]
+        return min((at for at in due if at is not None), default=None)
 
     def _reply(self, request: Any) -> Any:
         self.tick()

@@ -15,6 +15,7 @@ from harness.generator.xdpgen.rpc.events import EventHub, EventType
 from harness.generator.xdpgen.rpc.groups import Groups
 from harness.generator.xdpgen.rpc.params import Params
 from harness.generator.xdpgen.rpc.ports import LayerConfig, Port, token
+from harness.generator.xdpgen.rpc.schedule import Schedule
 from harness.generator.xdpgen.rpc.smoothing import LazyRate
 
 #: Seconds between two entries of the utilisation history.
@@ -69,6 +70,7 @@ class ServerState:
         self.captures = Captures(dataplane)
         self.utilisation = Utilisation(len(dataplane.cores))
         self.link_up = link_up
+        self.schedule = Schedule(dataplane)
         self.pending: list[PendingSend] = []
         self.port_rates: dict[tuple[int, str], LazyRate] = {}
         self.next_key = 1

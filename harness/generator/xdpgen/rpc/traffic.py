@@ -16,14 +16,13 @@ from harness.generator.xdpgen.rpc.params import U64, Params
 from harness.generator.xdpgen.rpc.port_stats import restart_port_rates
 from harness.generator.xdpgen.rpc.ports import ALL_PROFILES, MAX_STREAMS, Port, Profile, Run, State
 from harness.generator.xdpgen.rpc.rates import Multiplier, effective_factor, parse_multiplier
+from harness.generator.xdpgen.rpc.schedule import lead
 from harness.generator.xdpgen.rpc.state import ServerState
 from harness.generator.xdpgen.rpc.stream_table import profile_name
 from harness.generator.xdpgen.rpc.streams import Mode, Stream
 
 #: A scheduled start must lie so far ahead (seconds), as in TRex.
 _MIN_AHEAD = 0.1
-#: Head start given to the dataplane before the first frame is due (seconds), and per byte of prepared headers.
-_LEAD, _LEAD_PER_BYTE = 0.02, 4e-9
 #: Longest and shortest wait between two looks at traffic that should have ended (seconds).
 _RECHECK_MIN, _RECHECK_MAX = 0.001, 0.2
 
@@ -111,11 +110,13 @@ def _start_traffic(state: ServerState, p: Params) -> Any:
     prepared, owners, rates = _prepare(state, port, profile, factor, cores)
     wanted = _start_at(p, state)
     now = state.now()
-    at = wanted or now + _LEAD + _LEAD_PER_BYTE * sum(tx.headers.nbytes for tx in prepared)
+    at = wanted or now + lead(prepared)
     before = port.state
     until = at + duration if duration > 0 else None
     _restart_windows(state, port, profile)
-    if prepared:
+    if prepared and wanted:
+        state.schedule.add(prepared, at, until)
+    elif prepared:
         state.dataplane.start(prepared, at, until)
     profile.run = Run(
         graph=graph,
@@ -157,6 +158,7 @@ def stop_profile(state: ServerState, port: Port, profile: Profile) -> None:
     """Stop a profile if it is active; returns when nothing of it is sent any more."""
     if profile.run is None:
         return
+    state.schedule.forget(profile.run.streams)
     state.dataplane.stop(list(profile.run.streams))
     _finish(state, port, profile, EventType.PROFILE_STOPPED, EventType.PORT_STOPPED)
 
@@ -204,6 +206,7 @@ def _apply_rates(state: ServerState, profile: Profile) -> None:
     rates = {
         key: 0.0 if profile.paused or run.streams[key] in run.paused_streams else pps for key, pps in run.pps.items()
     }
+    state.schedule.begin(rates)
     state.dataplane.set_rate(rates)
 
 
