@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import random
 import struct
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +174,40 @@ def test_a_period_that_ended_without_a_frame_after_it_counts() -> None:
         periods=1,
     )
     assert readings.latency_counters([smoothed], histogram, 10**12).average_ns == 200.0
+
+
+_SCHEDULE = """
+#include <linux/types.h>
+#include "schedule.h"
+static struct core core;
+void begin(void) { schedule_nothing(&core); }
+void set(__u32 i, __u64 next) { schedule(&core, i, next); }
+__u32 best(void) { return core.best; }
+__u64 due(void) { return core.due; }
+"""
+
+
+@pytest.mark.parametrize("streams", [1, 2, 5, 256])
+def test_the_earliest_departure_is_next(tmp_path: Path, streams: int) -> None:
+    native = Path(build.__file__).parent / "native"
+    library = tmp_path / "schedule.so"
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I", str(native), "-x", "c",
+                    "-o", str(library), "-"], input=_SCHEDULE, text=True, check=True)  # fmt: skip
+    schedule = ctypes.CDLL(str(library))
+    schedule.set.argtypes = [ctypes.c_uint32, ctypes.c_uint64]
+    schedule.due.restype = ctypes.c_uint64
+    never, chance = 2**64 - 1, random.Random(streams)
+    slots = chance.sample(range(256), streams)
+    following = dict.fromkeys(range(256), never)
+    schedule.begin()
+    for step in range(20_000):
+        # Mostly the one that departed, at its next time, as the program does; else a command to any of them.
+        departs = following[schedule.best()] != never and chance.random() < 0.9
+        slot = schedule.best() if departs else chance.choice(slots)
+        gap = chance.choice([0, 1, 10, 100]) if chance.random() < 0.99 else never
+        following[slot] = min(never, (following[slot] if departs else step) + gap)
+        schedule.set(slot, following[slot])
+        assert schedule.due() == min(following.values()) == following[schedule.best()]
 
 
 def _raw_report(calls: int, busy: int, pauses: int) -> bytes:

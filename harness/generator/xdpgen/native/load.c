@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "dp.h"
+#include "schedule.h"
 
 static int check_kernel(struct dataplane *dp)
 {
@@ -86,22 +87,16 @@ static int find_maps(struct dataplane *dp)
 	return 0;
 }
 
-/* Nothing scheduled: every departure is never, every subtree's winner its first leaf. */
 static void reset_cores(struct dataplane *dp)
 {
 	for (__u32 i = 0; i < dp->cores_used; i++) {
 		struct core *core = &dp->shared->cores[i];
 
 		dp->shared->core_of_cpu[dp->senders[i].cpu] = i;
-		core->due = NEVER;
 		core->spin = SPIN_READS;
 		core->hold_next = HOLD_NEXT_NS;
 		core->hold_most = HOLD_MOST_NS;
-		for (__u32 slot = 0; slot < MAX_SLOTS; slot++)
-			core->next[slot] = NEVER;
-		for (__u32 level = 1; level <= MAX_SLOTS / 2; level *= 2)
-			for (__u32 node = 0; node < level; node++)
-				core->winner[level + node] = node * (MAX_SLOTS / level);
+		schedule_nothing(core);
 	}
 }
 

@@ -24,36 +24,6 @@ static __always_inline void count_error(__u64 *histogram, __u64 ns, __u64 frames
 		histogram[bucket] += frames;
 }
 
-/* Set slot i's departure time and find the earliest of all: 8 levels of a tournament tree. */
-static __always_inline void schedule(struct core *core, __u32 i, __u64 next)
-{
-	__u32 best = i & (MAX_SLOTS - 1), rival, node;
-	__u64 due = next, time;
-
-	core->next[best] = next;
-	rival = best ^ 1;
-	node = (best + MAX_SLOTS) >> 1;
-	time = core->next[rival & (MAX_SLOTS - 1)];
-	if (time < due) {
-		due = time;
-		best = rival;
-	}
-	core->winner[node & (MAX_SLOTS - 1)] = best;
-#pragma unroll
-	for (int level = 0; level < 7; level++) {
-		rival = core->winner[(node ^ 1) & (MAX_SLOTS - 1)];
-		time = core->next[rival & (MAX_SLOTS - 1)];
-		if (time < due) {
-			due = time;
-			best = rival;
-		}
-		node >>= 1;
-		core->winner[node & (MAX_SLOTS - 1)] = best;
-	}
-	core->best = best;
-	core->due = due;
-}
-
 static __always_inline void finish(struct core *core, struct slot *slot, __u32 i)
 {
 	slot->done_call = core->calls;

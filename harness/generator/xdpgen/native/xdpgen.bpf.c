@@ -18,6 +18,7 @@
 
 #include "xdpgen.h"
 #include "latency.h"
+#include "schedule.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

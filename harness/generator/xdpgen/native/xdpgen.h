@@ -109,6 +109,7 @@ struct core {
 	__u32 tail __attribute__((aligned(64))); /* commands applied */
 	__u32 best; /* slot that departs next */
 	__u64 due;
+	__u64 second; /* no slot but best departs before it */
 	__u64 calls;
 	__u64 last; /* clock at the end of the previous call; 0: first call of an activity */
 	__u64 pause_end;
