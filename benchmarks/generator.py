@@ -15,10 +15,11 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.contenders import CONTENDERS, Contender, await_frames
 from benchmarks.pacing import PacingRow, measure_pacing, stolen_ticks
@@ -30,7 +31,10 @@ WANTED_RATIO = {"testpmd": 2.5, "trafgen": 5.0}
 WANTED_OFFERED_PPS = 4e6
 WANTED_MEAN_ERROR = 0.001
 WANTED_ON_TIME = 0.99
+_READINGS, _QUICK_S = 20, 1e-3
 _PACKAGES = {"trafgen": "netsniff-ng", "dpdk-testpmd": "dpdk-dev", "ip": "iproute2"}
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -46,21 +50,58 @@ class Round:
 
 def measure_round(wire: BenchWire, contender: Contender, seconds: float) -> Round:
     """Have a contender send; count over ``seconds`` once frames arrive steadily."""
+    cores = (wire.send_core, wire.receive_core)
     with contender.sending(wire) as count:
         await_frames(wire)
-        cores = (wire.send_core, wire.receive_core)
-        begin, offered, refused, delivered = time.monotonic(), *count(), wire.delivered()
         stolen = stolen_ticks(cores)
+        sent_at, sent = timed(count)
+        received_at, received = timed(wire.delivered)
         time.sleep(seconds)
-        taken, ended = time.monotonic() - begin, (*count(), wire.delivered())
+        sent_end_at, sent_end = timed(count)
+        received_end_at, received_end = timed(wire.delivered)
         stolen = stolen_ticks(cores) - stolen
+    sending, receiving = sent_end_at - sent_at, received_end_at - received_at
     return Round(
         contender.name,
-        (ended[0] - offered) / taken,
-        (ended[1] - refused) / taken,
-        (ended[2] - delivered) / taken,
-        stolen / 100 / 2 / taken,
+        (sent_end[0] - sent[0]) / sending,
+        (sent_end[1] - sent[1]) / sending,
+        (received_end - received) / receiving,
+        stolen / 100 / 2 / receiving,
     )
+
+
+def timed(read: Callable[[], Value]) -> tuple[float, Value]:
+    """A counter, and the moment at which it was read: both cores are busy, and a reading may have to wait for its
+    turn. Of up to 20 readings the quickest; the first that takes at most a millisecond is quick enough."""
+    best: tuple[float, float, Value] | None = None
+    for _ in range(_READINGS):
+        begin = time.monotonic()
+        value = read()
+        took = time.monotonic() - begin
+        if best is None or took < best[0]:
+            best = took, begin + took / 2, value
+        if took <= _QUICK_S:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
+@contextmanager
+def _own_turn() -> Iterator[None]:
+    """The senders' priority for this process, which shares two busy cores with them: without it a reading waits for
+    up to a second. Programs that it starts have sessions, and so groups, of their own."""
+    group = Path("/proc/self/autogroup")
+    before = group.read_text().split()[-1] if group.exists() else None
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
+    try:
+        if before is not None:
+            group.write_text("-20")
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        if before is not None:
+            group.write_text(before)
 
 
 def summarise(rounds: Sequence[Round]) -> list[dict[str, Any]]:
@@ -166,7 +207,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, print as it comes, return what goes into the JSON file."""
     _check(args)
     result: dict[str, Any] = {"schema": 1, "environment": environment(args)}
-    with bench_wire(args.send_core, args.receive_core) as wire:
+    with _own_turn(), bench_wire(args.send_core, args.receive_core) as wire:
         rounds = []
         for number in range(args.rounds):
             for contender in CONTENDERS:

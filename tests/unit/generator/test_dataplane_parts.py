@@ -273,6 +273,18 @@ def test_quantiles_of_buckets() -> None:
     assert share_below({64: 98, 1984: 1, 2048: 1}, 2000) == 0.99
 
 
+def test_a_counter_is_timed_by_its_quickest_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.5, 1.0, 1.25, 2.0, 2.0005, 9.0])
+    monkeypatch.setattr("benchmarks.generator.time.monotonic", lambda: next(clock))
+    values = iter("abc")
+    at, value = bench.timed(lambda: next(values))
+    assert (at, value) == (pytest.approx(2.00025), "c")
+    slow = iter([0.0, 0.5, 1.0, 1.25, *([2.0, 3.0] * 18)])
+    monkeypatch.setattr("benchmarks.generator.time.monotonic", lambda: next(slow))
+    numbers = iter(range(20))
+    assert bench.timed(lambda: next(numbers)) == (1.125, 1)
+
+
 def test_the_benchmark_judges_medians() -> None:
     rates = {"trafgen": (0.4e6, 0.5e6, 0.6e6), "testpmd": (1e6, 1e6, 9e6), "xdpgen": (2.6e6, 3e6, 1e6)}
     rounds = [bench.Round(name, 2 * rate, rate, rate, 0.0) for name, values in rates.items() for rate in values]
