@@ -20,7 +20,7 @@ struct bpf_spin_lock;
 #define NS 1000000000ull
 #define HOLD_NEXT_NS 8000
 #define HOLD_MOST_NS 28000
-#define SPIN_READS 48 /* clock reads a call may wait for a departure: about 1.5 us */
+#define SPIN_NS 1500
 
 /* What a driver counts. */
 struct wire {

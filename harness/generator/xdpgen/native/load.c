@@ -93,9 +93,7 @@ static void reset_cores(struct dataplane *dp)
 		struct core *core = &dp->shared->cores[i];
 
 		dp->shared->core_of_cpu[dp->senders[i].cpu] = i;
-		core->spin = SPIN_READS;
 		core->hold_next = HOLD_NEXT_NS;
-		core->hold_most = HOLD_MOST_NS;
 		schedule_nothing(core);
 	}
 }

@@ -327,15 +327,17 @@ static __always_inline void count_departure(struct core *core, __u64 now)
 		count_error(core->departure_error, now - core->due, 1);
 }
 
-/* Wait a little for the next departure, so that few frames are recycled for nothing. The core can be taken away here
- * as well as between two calls.
+/* Wait for the next departure, so that few frames are recycled for nothing. Where each call sends a frame the kernel
+ * always takes frames back just after a departure (a microsecond or two, for as many as a batch) and is done before the
+ * next; calls that only pass the time would move that to anywhere. The core can be taken away here as well as between
+ * two calls.
  */
 static __always_inline __u64 wait(struct core *core, __u64 now)
 {
-	__u64 before;
+	__u64 before, end = now + core->spin;
 
-	for (__u32 i = 0; i < 64; i++) {
-		if (now >= core->due || i >= core->spin || core->head != core->tail)
+	for (__u32 i = 0; i < SPIN_READS; i++) {
+		if (now >= core->due || now >= end || core->head != core->tail)
 			break;
 		before = now;
 		now = bpf_ktime_get_ns();
@@ -355,6 +357,16 @@ static __always_inline bool may_wait(struct core *core, __u64 now)
 	if (!core->pending)
 		return true;
 	return !core->hurry && core->due - now <= core->hold_next && now - core->pending_since <= core->hold_most;
+}
+
+/* A batch has more calls than frames are sent while they may wait for its flush. Those others pass after each departure
+ * as many as belong to the time by then: all of them at the end would take longer than there is until the next one.
+ */
+static __always_inline bool batch_behind(struct core *core, __u64 now)
+{
+	__u64 calls = core->calls & core->batch_mask;
+
+	return core->spread && core->pending && calls * core->hold_most < (now - core->pending_since) * (core->batch_mask + 1);
 }
 
 /* The first call of a batch: what the previous one redirected is on the wire now. */
@@ -416,8 +428,13 @@ int send(struct xdp_md *ctx)
 	now = enter(core, cpu);
 	if (core->head != core->tail)
 		apply_command(core, now);
-	if (now < core->due && may_wait(core, now))
+	if (now < core->due && may_wait(core, now)) {
+		if (batch_behind(core, now)) {
+			core->last = now;
+			return XDP_DROP;
+		}
 		now = wait(core, now);
+	}
 	core->last = now;
 	if (now < core->due) {
 		drain(core, now);

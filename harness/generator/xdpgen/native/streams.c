@@ -31,27 +31,41 @@ static void interval_of(const struct share *share, double pps, __u64 *interval, 
 	*frac = fminl(ceill((ns - whole) * 4294967296.0L), 4294967295.0L); /* so that n of them are not less than n / pps */
 }
 
-/* Program calls between two flushes, by the core's rate. A short batch leaves sooner, but it is also the kernel's pool
- * of frames that can be used again: with more of them under way than that, it allocates 64 new ones every so often,
- * in which 10 us pass.
+/* How the program of a core is called, by the core's rate.
+ *
+ * batch: calls between two flushes. A short one leaves sooner, but it is also the kernel's pool of frames that can be
+ * used again: with more of them under way than that, it allocates 64 new ones every so often, in which 10 us pass; and
+ * what a longer one has more is calls that pass for nothing before each flush. 128 is half a veth's ring.
+ *
+ * hold: ns that frames may wait for being flushed with others.
+ *
+ * spin: ns that a call may wait for a departure. From 125 kpps on (HOLD_NEXT_NS) that is until it is due: a batch ends
+ * with the hold. Below, nothing else bounds a batch, in which the core can do nothing else.
+ *
+ * spread: calls that send nothing pass between departures. Below 600 kpps they have the time all at once before a flush,
+ * and frames that are back sooner are better for the small pool.
  */
-static const struct {
+static const struct call_class {
 	double below_pps;
-	__u32 batch;
-} batches[] = {{125e3, 8}, {600e3, 32}, {INFINITY, 64}};
+	__u32 batch, hold, spin, spread;
+} classes[] = {{125e3, 8, HOLD_MOST_NS, SPIN_NS, 0},
+	       {300e3, 16, HOLD_MOST_NS / 2, HOLD_NEXT_NS, 0},
+	       {600e3, 32, HOLD_MOST_NS, HOLD_NEXT_NS, 0},
+	       {3e6, 64, HOLD_MOST_NS, HOLD_NEXT_NS, 1},
+	       {INFINITY, 128, HOLD_MOST_NS, HOLD_NEXT_NS, 1}};
 
-static __u32 batch_of(struct dataplane *dp, __u32 core)
+static const struct call_class *class_of(struct dataplane *dp, __u32 core)
 {
 	const struct share *shares = dp->senders[core].shares;
+	const struct call_class *class = classes;
 	double pps = 0;
-	size_t class = 0;
 
 	for (__u32 i = 0; i < MAX_SLOTS; i++)
 		if (shares[i].used)
 			pps += shares[i].pps * shares[i].entries / shares[i].all_entries;
-	while (pps >= batches[class].below_pps)
+	while (pps >= class->below_pps)
 		class++;
-	return batches[class].batch;
+	return class;
 }
 
 /* Hand a command to the program of a running core. */
@@ -207,20 +221,23 @@ static void choose_frame(struct dataplane *dp, __u32 core)
 static int prepare_core(struct dataplane *dp, __u32 core)
 {
 	struct core *state = &dp->shared->cores[core];
-	__u32 batch = batch_of(dp, core);
+	const struct call_class *class = class_of(dp, core);
 	bool running = sender_running(&dp->senders[core]);
 
+	state->hold_most = class->hold;
+	state->spin = class->spin;
+	state->spread = class->spread;
 	if (running) {
 		if (state->uniform && !is_uniform(dp, core))
 			state->uniform = 0;
-		if (batch <= state->batch_mask + 1)
+		if (class->batch <= state->batch_mask + 1)
 			return 0;
 		sender_park(dp, core);
-		return sender_wake(dp, core, batch, true);
+		return sender_wake(dp, core, class->batch, true);
 	}
 	choose_frame(dp, core);
 	state->uniform = is_uniform(dp, core);
-	return sender_wake(dp, core, batch, false);
+	return sender_wake(dp, core, class->batch, false);
 }
 
 static int check_record(struct dataplane *dp, const struct start_record *record, size_t memory)

@@ -41,6 +41,7 @@
 #define PAUSE_NS 50000ull /* a longer gap between two program calls is a pause */
 #define RECEIVE_GAP_NS 10000 /* frames received on one core in such a time are one receiving */
 #define INTERRUPTION_NS 2000 /* so much between two clock reads with nothing in between: the core was elsewhere */
+#define SPIN_READS 512 /* clock reads a call may wait at most, about 30 ns each */
 #define DRAIN_SHIFT 8 /* a call that does nothing takes at most about 256 ns, */
 #define DRAIN_MOST 4  /* and after this many the clock is read again */
 #define PAUSE_LOG 1024
@@ -101,9 +102,10 @@ struct core {
 	__u32 base_length; /* length that a frame has when the program is called */
 	__u32 uniform;	   /* 1: payload and trailer place are the same in all frames of this call */
 	__u32 report_epoch;
-	__u32 spin; /* clock reads a call may wait for the next departure */
+	__u32 spin; /* ns a call may wait for the next departure */
 	__u32 hold_next; /* ns: frames that are not flushed yet wait for a next one that is due within it, */
 	__u32 hold_most; /* ns: but no longer than this; frames that measure latency wait for none */
+	__u32 spread; /* 1: calls of a batch that send nothing pass between its frames, not all before the flush */
 	struct command_entry commands[COMMANDS];
 	/* tx */
 	__u32 tail __attribute__((aligned(64))); /* commands applied */
