@@ -18,7 +18,7 @@ from harness.errors import GeneratorDied
 from harness.generator.channel import AgentClient
 from harness.generator.trex import TrexGenerator
 from harness.host.dut import SshDut
-from harness.host.tuning import pin_napi
+from harness.host.tuning.napi import pin_napi
 from harness.lab.lab import Lab
 from harness.options import RunOptions
 from harness.plan import Plan, PointPlan, PortPlan

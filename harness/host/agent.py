@@ -64,7 +64,8 @@ Json = Dict[str, Any]
 
 
 class AgentError(Exception):
-    """A request that could not be served. ``kind``: bad-request, busy, failed, timeout, gone."""
+    """A request that could not be served. ``kind``: bad-request, busy, failed, unverified (it was done and reads back
+    another value), timeout, gone."""
 
     def __init__(self, message: str, kind: str = "failed") -> None:
         super().__init__(message)
@@ -1431,7 +1432,8 @@ class Host:
             except (OSError, AgentError) as error:
                 failures = self.undo.back_to(seq - 1)
                 reasons = ["%s: cannot be set to %r: %s" % (path, value, error), *failures]
-                raise AgentError("; ".join(reasons)) from None
+                kind = "unverified" if isinstance(error, AgentError) else "failed"
+                raise AgentError("; ".join(reasons), kind) from None
             self.journal.confirm(seq)
             return True
 

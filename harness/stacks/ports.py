@@ -11,24 +11,14 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
+from harness.host.undo import undone as undone
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
-
-
-@contextmanager
-def undone(dut: Dut) -> Iterator[None]:
-    """Undo on exit every change made to the DUT inside the block, whether it ended well or not."""
-    mark = dut.undo_mark()
-    try:
-        yield
-    finally:
-        dut.undo_to(mark)
 
 
 def missing_for_ports(dut: Dut, point: PointPlan) -> list[Missing]:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
-from harness.host.tuning import hugepages
+from harness.host.tuning.memory import hugepages
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
 from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports, undone

@@ -21,7 +21,7 @@ from harness.host.agent import start_time
 from harness.host.dut import SshDut
 from harness.host.local import local_dut
 from harness.host.ssh import SshConnection, SshTarget
-from harness.host.tuning import pin_napi
+from harness.host.tuning.napi import pin_napi
 from harness.lab import netns, sshd
 from harness.lab.lab import Lab
 

@@ -14,7 +14,8 @@ from harness.host import facts
 from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import Completed
 from harness.host.local import local_dut
-from harness.host.tuning import hugepages, pin_napi
+from harness.host.tuning.memory import hugepages
+from harness.host.tuning.napi import pin_napi
 
 
 class FakeHost:

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuning of a DUT as small operations on its journal: the old value is kept, and comes back with everything else."""
+"""Hugepages of a DUT, on its journal."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from harness.errors import HostError
 from harness.host.contract import Dut
@@ -23,12 +21,3 @@ def hugepages(dut: Dut, pages_2m: int) -> None:
     except HostError as error:
         raise HostError(f"{dut.name}: {pages_2m} free 2 MiB hugepages are needed, {free} are there and memory has no "
                         f"room for more: free some, or reserve them at boot (hugepages={wanted}) ({error})") from error
-
-
-def pin_napi(dut: Dut, ifname: str, cores: Sequence[int], *, fifo: int = 0) -> int:
-    """Pin the threaded NAPI kthreads of an interface: queue i to core i mod n. Returns how many there are (0: the
-    interface's NAPI is not threaded). NAPI ids rise with the queue, so their order is the queues'."""
-    threads = sorted(dut.napi_threads(ifname).items())
-    for index, (_, pid) in enumerate(threads):
-        dut.pin(pid, cores[index % len(cores)], fifo=fifo)
-    return len(threads)
