@@ -100,6 +100,9 @@ class PointPlan:
     wires: tuple[WirePlan, ...]
     directions: tuple[DirectionPlan, ...]
     line_rate_pps: float
+    #: Tuning of the host for this point: the profile's name, and its items (:mod:`harness.host.tuning.profile`).
+    profile: str = "stock"
+    tuning: Mapping[str, Any] = field(default_factory=dict)
     #: Whether the stack's cores poll, so that their being busy says nothing. None: not recorded.
     polling: bool | None = None
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from harness import estimate, stacks
 from harness.errors import UsageError
 from harness.flows import directions, factor_flows, wire_plans, wires_needed
+from harness.host.tuning.profile import NamedProfile
 from harness.plan import (
     GeneratorPlan,
     HostPlan,
@@ -72,6 +73,7 @@ class _Choice:
     stack: type[Stack]
     given: Mapping[str, Any]
     params: Mapping[str, Any]
+    tuning: NamedProfile | None
 
 
 def _refuse_unsupported(scenario: ScenarioFile) -> None:
@@ -97,7 +99,7 @@ def _choose(scenario: ScenarioFile, index: int) -> _Choice:
         able = [name for name, other in known.items() if spec.role in other.roles]
         raise scenario.document.error(at, f"{entry.name} has no role {spec.role}, only {', '.join(stack.roles)}; "
                                           f"stacks with that role: {', '.join(able) or 'none'}")
-    return _Choice(index, stack, entry.params, _params(scenario, index, stack))
+    return _Choice(index, stack, entry.params, _params(scenario, index, stack), entry.tuning or spec.tuning)
 
 
 def _params(scenario: ScenarioFile, index: int, stack: type[Stack]) -> Mapping[str, Any]:
@@ -142,7 +144,9 @@ def _too_many_cores(count: int, dut: DutHost, testbed: Testbed) -> str:
 
 def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan, ...], frame: int, cores: int,
            several_hosts: bool) -> PointPlan:
-    identity = " ".join([choice.stack.name, *(f"{key}={_plain(value)}" for key, value in choice.given.items())])
+    tuning = choice.tuning or dut.tuning
+    identity = " ".join([choice.stack.name, *(f"{key}={_plain(value)}" for key, value in choice.given.items()),
+                         *([] if tuning.name == "stock" else [tuning.name])])
     varies = [f"{frame} B"] * (len(spec.frame_bytes()) > 1)
     varies += [f"{cores} core{'s' * (cores > 1)}"] * (len(spec.cores) > 1)
     varies += [f"on {dut.name}"] * several_hosts
@@ -153,6 +157,7 @@ def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan,
         directions=directions(spec.role, wires, spec.traffic.flows,
                               bidirectional=spec.traffic.direction == "bidirectional"),
         line_rate_pps=min(line_rate_pps(wire.speed_gbps, frame) for wire in wires),
+        profile=tuning.name, tuning=tuning.profile.model_dump(mode="json", exclude_defaults=True),
         polling=stacks.create(choice.stack.name, choice.params).polls(),
     )
 

@@ -69,7 +69,12 @@ def _direction(direction: DirectionPlan) -> Iterator[str]:
 
 def _point(point: PointPlan) -> str:
     return (f"{point.id}  {point.label}: {point.frame_bytes} B, line rate {format_rate(point.line_rate_pps)}, "
-            f"{point.host} {_cores(point.cores)}")
+            f"{point.host} {_cores(point.cores)}, {_tuning(point)}")
+
+
+def _tuning(point: PointPlan) -> str:
+    items = ", ".join(point.tuning)
+    return f"{point.profile}{f' ({items})' if items else ''}"
 
 
 def _measured(measure: MeasureSettings) -> Iterator[str]:

@@ -216,6 +216,18 @@ class LoadPoint(_Record):
     trial: int
 
 
+class TuningChange(_Record):
+    """One setting of the DUT for a point, as read back. ``status``: applied, already (it was so) or unsupported with
+    ``reason``. ``target``: an interface, a core, a file of the kernel or the host."""
+
+    item: str
+    target: str
+    before: str
+    after: str
+    status: str
+    reason: str = ""
+
+
 class PointOutcome(_Record):
     """What one repeat of one point came to; a line of ``points.jsonl``."""
 
@@ -239,6 +251,7 @@ class PointOutcome(_Record):
     undeploy_s: float = 0.0
     semantics: str = ""
     degraded: str = ""
+    tuning: list[TuningChange] = Field(default_factory=list)
     verdicts: list[Verdict] = Field(default_factory=list)
 
 

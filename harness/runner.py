@@ -21,6 +21,9 @@ import harness
 from harness import stacks
 from harness.errors import EXIT_INTERRUPTED, HarnessError, MeasurementError
 from harness.generator.contract import TrafficSpec
+from harness.host.tuning.apply import tuned
+from harness.host.tuning.change import Target
+from harness.host.tuning.profile import Profile
 from harness.machines import Machines, machines_of
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
@@ -28,7 +31,7 @@ from harness.measure.trial import Bench, make_trial
 from harness.options import RunOptions
 from harness.plan import Plan, PointPlan, Role
 from harness.progress import Progress
-from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, Verdict, in_order
+from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
 from harness.stack import RunningStack, Stack, StackContext
 from harness.store import RunWriter, Store, new_run_id, now
 
@@ -232,7 +235,10 @@ class _Session:
         info = stack.roles[point.role]
         outcome.semantics = info.semantics
         started = time.monotonic()
-        with stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running:
+        with (
+            self._tuned(point, outcome),
+            stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running,
+        ):
             self.machines.pin(point, before_programs=stack.in_softirq())
             bench = self._bench(point, running, info.discard_counter)
             try:
@@ -247,6 +253,16 @@ class _Session:
             finally:
                 started = time.monotonic()
         outcome.undeploy_s = time.monotonic() - started
+
+    @contextmanager
+    def _tuned(self, point: PointPlan, outcome: PointOutcome) -> Iterator[None]:
+        """The host set as the point's profile says, and put back; the outcome tells every item."""
+        ports = tuple(wire.dut.ifname for wire in point.wires if wire.dut.ifname)
+        target = Target(self.machines.dut(point.host), ports, point.cores)
+        with tuned(target, Profile.model_validate(point.tuning)) as changes:
+            outcome.tuning = [TuningChange(item=c.item, target=c.target, before=c.before, after=c.after,
+                                           status=c.status, reason=c.reason) for c in changes]
+            yield
 
     def _bench(self, point: PointPlan, running: RunningStack, discard_counter: str) -> Bench:
         ifnames = [wire.dut.ifname for wire in point.wires if wire.dut.ifname]

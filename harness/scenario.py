@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from harness import units
 from harness.errors import UsageError
+from harness.host.tuning.profile import PROFILES, NamedProfile, Profile, named_profile
 from harness.plan import FCS, Role
 from harness.units import shown
 from harness.yamlfile import Document, Location, load
@@ -219,21 +220,27 @@ class Measure(_Section):
     warmup: Duration = _optional("1s", "A discarded trial before the first; 0 for none")
 
 
+Tuning = Annotated[NamedProfile, BeforeValidator(named_profile), WithJsonSchema(
+    {"anyOf": [{"enum": sorted(PROFILES)}, Profile.model_json_schema(mode="validation")]})]
+
+
 class StackEntry(_Section):
-    """One stack to compare, with its parameters as the file gives them."""
+    """One stack to compare, with its parameters as the file gives them, and its own tuning if it has any."""
 
     name: str
     params: Mapping[str, Any] = Field(default_factory=dict)
+    tuning: NamedProfile | None = None
 
 
 def _entry(value: object) -> dict[str, Any]:
-    example = "write `- xdp` or `- linux-udp: {reuseport: true}`"
+    example = "write `- xdp` or `- linux-udp: {reuseport: true}`, with `tuning: tuned` below it if you like"
     if isinstance(value, str):
         return {"name": value, "params": {}}
-    if isinstance(value, dict) and len(value) == 1:
-        (name, params), = value.items()
+    if isinstance(value, dict) and len(set(value) - {"tuning"}) == 1:
+        (name, params), = ((key, item) for key, item in value.items() if key != "tuning")
+        tuning = named_profile(value["tuning"]) if "tuning" in value else None
         if params is None or isinstance(params, dict):
-            return {"name": name, "params": params or {}}
+            return {"name": name, "params": params or {}, "tuning": tuning}
         raise ValueError(f"parameters of {name} are {shown(params)}; {example}")
     raise ValueError(f"{shown(value)} is not a stack; {example}")
 
@@ -244,7 +251,7 @@ def _stacks(value: object) -> list[dict[str, Any]]:
     entries = [_entry(item) for item in value]
     for index, entry in enumerate(entries):
         if entry in entries[:index]:
-            raise ValueError(f"{entry['name']} is given twice with the same parameters; remove one")
+            raise ValueError(f"{entry['name']} is given twice with the same parameters and tuning; remove one")
     return entries
 
 
@@ -284,6 +291,8 @@ class Scenario(_Section):
     stacks: Annotated[tuple[StackEntry, ...], BeforeValidator(_stacks), WithJsonSchema(
         {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}),
         ] = Field(description="list the stacks to compare; see `harness stacks list`")
+    tuning: Tuning | None = _optional(
+        None, "Tuning of the DUT: stock (nothing is touched), tuned, or a mapping of items; a stack may have its own")
     measure: Measure = Field(description="say what to measure: throughput, latency, load_curve")
     repeat: Annotated[int, BeforeValidator(_repeat)] = _optional(1, "How often every point is measured")
     order: Order = _optional(Order.INTERLEAVED, "interleaved (shuffled within a round) or given")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from harness import units
 from harness.errors import UsageError
+from harness.host.tuning.profile import PROFILES, NamedProfile, named_profile
 from harness.lab.addresses import DUT_HOST, MAX_WIRES
 from harness.plan import PortPlan, WirePlan
 from harness.units import shown
@@ -124,6 +125,10 @@ class DutHost(_Section):
     cores: Cores = Field(description="cores stacks may use, in the order they are given out, like [2, 3, 8-11]")
     all_cores: int = Field(ge=1, le=4096, description="how many cores the host has")
     ports: tuple[Port, ...] = Field(min_length=1, max_length=8, description="the host's test ports")
+    tuning: Annotated[NamedProfile, BeforeValidator(named_profile), WithJsonSchema(
+        {"anyOf": [{"enum": sorted(PROFILES)}, {"type": "object"}]})] = Field(
+        default=named_profile("stock"),
+        description="How to tune this host where the scenario says nothing: stock, tuned, or items")
 
 
 class Wire(_Section):

@@ -138,7 +138,8 @@ def _stacks(points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:
         key = stack_key(point.plan)
         if key not in seen:
             seen.add(key)
-            said = [params_text(point.plan) or "no parameters", one_line(point.semantics, 120),
+            said = [params_text(point.plan) or "no parameters", f"tuning {one_line(point.plan.profile, 40)}",
+                    one_line(point.semantics, 120),
                     one_line(point.degraded, 120)]
             yield stack_name(point.plan), "; ".join(text for text in said if text)
 

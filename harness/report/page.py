@@ -38,6 +38,7 @@ from harness.report.tables import (
     troubles,
 )
 from harness.report.trialrows import TrialTable, trial_table
+from harness.report.tuningtable import tuning_table
 from harness.resources import resource
 
 MAX_FRAMES = 8
@@ -64,6 +65,7 @@ class RunView:
     cpu_numbers: PlainTable | None
     losses: LossTable | None
     searches: tuple[Chart, ...]
+    tuning: PlainTable | None
     troubles: tuple[Trouble, ...]
     trials: TrialTable
     trial_data: Markup
@@ -129,7 +131,8 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
         latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
         cpu_numbers=cpu_table(points, names), losses=loss_table(points, names),
-        searches=tuple(filter(None, searches)), troubles=troubles(points, names), trials=trials,
+        searches=tuple(filter(None, searches)), tuning=tuning_table(points, names),
+        troubles=troubles(points, names), trials=trials,
         trial_data=embedded_json(trials.data), method=method(run, points))
 
 

@@ -257,3 +257,26 @@ def test_after_kill_9_the_next_command_leaves_nothing(tmp_path: Path) -> None:
     assert len(trials_of(run_dir)) >= 1
     Lab.clean_stale()
     assert machine() == before
+
+
+def test_a_tuned_host_is_measured_and_put_back(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def look(phase: Phase) -> None:
+        if phase is Phase.LOAD:
+            (status,) = [s for s in Lab.status() if s.owner == os.getpid()]
+            lab = Lab.open(status.name)
+            path = f"/sys/class/net/{lab.ifnames('dut')[0]}/queues/rx-0/rps_flow_cnt"
+            seen.append(subprocess.run(lab.exec_argv("dut", ["cat", path]), capture_output=True, text=True,
+                                       check=True).stdout.split())
+
+    scenario = write_scenario(tmp_path, "xdp:\n    tuning: {base: tuned, rfs: 2048}", "xdp", given=True)
+    watching = Watching(look)
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0
+    assert seen[0] != ["0"]
+    assert seen[1] == ["0"]
+    tuned, stock = watching.outcomes
+    states = {change.item: change.status for change in tuned.tuning}
+    assert states["rfs"] == "applied"
+    assert states["rss_queues"] == "unsupported"
+    assert stock.tuning == []

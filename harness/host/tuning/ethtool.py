@@ -14,7 +14,7 @@ from harness.errors import HostError
 from harness.host.contract import Dut
 from harness.host.tuning.change import Change, Target, made, unsupported
 
-_SETTING = re.compile(r"^\s*([A-Za-z][A-Za-z0-9 _-]*?):\s*(\S+)", re.M)
+_SETTING = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9 _-]*?):[ \t]*(\S+)", re.M)
 _FLAGS = {"addresses": "sd", "ports": "sdfn"}
 _FEATURES = {"gro": "generic-receive-offload", "lro": "large-receive-offload", "tso": "tcp-segmentation-offload"}
 _MOST_ENTRIES = 1 << 12

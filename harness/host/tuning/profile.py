@@ -37,7 +37,7 @@ def _sysctls(value: object) -> Mapping[str, str]:
         if isinstance(setting, bool) or not isinstance(setting, int | str) or not re.fullmatch(
                 r"-?\d{1,15}([ \t]-?\d{1,15}){0,3}", str(setting)):
             raise ValueError(f"{name}: {shown(setting)} is not a number (or several, separated by blanks)")
-    return MappingProxyType({name: str(setting) for name, setting in value.items()})
+    return {name: str(setting) for name, setting in value.items()}
 
 
 class Profile(BaseModel):
@@ -75,7 +75,7 @@ class Profile(BaseModel):
         default=None, description="Idle states of the cores that take longer to leave are disabled; 0 leaves polling")
     sysctls: Annotated[Mapping[str, str], BeforeValidator(_sysctls), WithJsonSchema(
         {"type": "object", "additionalProperties": {"type": ["integer", "string"]}})] = Field(
-        default_factory=lambda: MappingProxyType({}), description="Settings of the network stack by name")
+        default_factory=dict, description="Settings of the network stack by name")
     required: Literal["all"] | tuple[str, ...] = Field(
         default=(), description="Items without which the point fails: a list of names, or all")
 
@@ -122,3 +122,21 @@ def read_profile(value: object) -> Profile:
     items = dict(value)
     base = read_profile(items.pop("base", "stock"))
     return Profile.model_validate({**base.model_dump(exclude_defaults=True), **items})
+
+
+class NamedProfile(BaseModel):
+    """A profile with the name to print: stock, tuned, or custom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    profile: Profile
+
+
+def named_profile(value: object) -> NamedProfile:
+    """As :func:`read_profile`, with a name."""
+    if isinstance(value, NamedProfile):
+        return value
+    profile = read_profile(value)
+    names = [name for name, known in PROFILES.items() if known == profile]
+    return NamedProfile(name=names[0] if names else "custom", profile=profile)
