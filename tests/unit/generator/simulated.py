@@ -82,7 +82,8 @@ class SimulatedDataplane:
         for key, pps in rates.items():
             active = self._active.get(key)
             if active is not None:
-                active.before, active.since, active.pps = float(active.sent(self.clock)), self.clock, pps
+                active.before, active.pps = float(active.sent(self.clock)), pps
+                active.since = max(active.since, self.clock)
 
     def stop(self, keys: Sequence[int]) -> None:
         for key in keys:
