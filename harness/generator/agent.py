@@ -37,10 +37,6 @@ class UsageError(Exception):
     """The request is not of the protocol."""
 
 
-class Lost(Exception):
-    """The generator's server no longer answers."""
-
-
 # ---------------------------------------------------------------------------------------------- the two clients
 
 
@@ -76,6 +72,7 @@ class Session:
         self.ports = [int(p) for p in params["ports"]]
         self.latency: Dict[int, Json] = {}
         self.tx_ports: List[int] = []
+        self.configured: Json = {"streams": []}
         self.client = self.api.STLClient(
             username=str(params.get("user", "harness")), server=params["server"],
             sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
@@ -128,6 +125,7 @@ class Session:
 
     def configure(self, params: Json) -> Json:
         """Replace the streams of all ports."""
+        self.configured = params
         self.client.stop(ports=self.ports)
         self.client.remove_all_streams(ports=self.ports)
         self.latency = {}
@@ -154,6 +152,9 @@ class Session:
         rate, duration = float(params["rate_pps"]), float(params["duration_s"])
         if not (0 < rate < 1e10 and 0 < duration < 86400):
             raise UsageError("rate_pps or duration_s out of range")
+        if self.kind == "trex" and self.latency:
+            # TRex's own histogram, minimum and maximum begin anew with the packet groups only, not with clear_stats.
+            self.configure(self.configured)
         self.client.clear_stats(ports=self.ports)
         if self.kind == "stl":
             self.raw("x_reset_reports", {})
@@ -171,12 +172,13 @@ class Session:
         after = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
-        return {"now_ns": int(time.monotonic() * 1e9),
-                "asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
-                "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
-                "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
-                "reports": reports,
-                "utilisation": self.utilisation()}
+        result = {"asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
+                  "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
+                  "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
+                  "reports": reports, "utilisation": self.utilisation()}
+        # Last of all: the controller takes its own time when the answer arrives.
+        result["now_ns"] = int(time.monotonic() * 1e9)
+        return result
 
     def settled(self) -> Dict[int, Json]:
         """The counters, once nothing more arrives; read at most until the deadline."""
@@ -233,8 +235,9 @@ class Session:
         return {"rx_port": route["rx_port"], "sent": flow["tx_pkts"][route["tx_port"]],
                 "received": flow["rx_pkts"][route["rx_port"]], "lost": errors["dropped"],
                 "out_of_order": errors["out_of_order"], "duplicate": errors["dup"],
-                "min_us": lat["total_min"], "max_us": lat["total_max"], "average_us": lat["average"],
-                "jitter_us": lat["jitter"], "hdrh": lat.get("hdrh"), "unit_ns": 1000,
+                "min_us": number(lat["total_min"]), "max_us": number(lat["total_max"]),
+                "average_us": number(lat["average"]), "jitter_us": number(lat["jitter"]),
+                "hdrh": lat.get("hdrh"), "unit_ns": 1000,
                 "histogram": sorted([int(k), int(v)] for k, v in lat.get("histogram", {}).items())}
 
     # --------------------------------------------------------------------------------------------- role checks
@@ -335,6 +338,12 @@ class Agent:
             session.close()
 
 
+def number(value: Any) -> float:
+    """A statistic of TRex's client, which has an object in place of a number (StatNotAvailable) where no latency frame
+    was received: there are no samples then that the 0 could be taken for."""
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
 def failure(request_id: Any, kind: str, error: Exception) -> Json:
     return {"id": request_id, "ok": False,
             "error": {"kind": kind, "message": "%s: %s" % (type(error).__name__, str(error)[:4000])}}
@@ -344,7 +353,7 @@ def is_lost(error: Exception) -> bool:
     """Whether the client's error says that the server no longer answers."""
     text = str(error).lower()
     signs = ("timed out", "connection lost", "lost connection", "failed to get server response")
-    return isinstance(error, Lost) or any(sign in text for sign in signs)
+    return any(sign in text for sign in signs)
 
 
 def answer(agent: "Agent", line: str) -> Json:
@@ -369,7 +378,12 @@ def main() -> None:
     agent = Agent()
     try:
         for line in iter(lambda: sys.stdin.readline(MAX_LINE), ""):
-            replies.write(json.dumps(answer(agent, line)) + "\n")
+            reply = answer(agent, line)
+            try:
+                text = json.dumps(reply)
+            except (TypeError, ValueError) as error:
+                text = json.dumps(failure(reply["id"], "generator", error))
+            replies.write(text + "\n")
             replies.flush()
     finally:
         agent.close()
