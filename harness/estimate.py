@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from harness.plan import MeasureSettings, SearchSettings
 
 TRIALS_PER_HALVING = 2.5
+#: Trials from which a ceiling is taken; one more before them warms the path up.
+CEILING_TRIALS = 3
 #: Seconds beside the trials, as measured in the lab: start and settled stop of a trial; deploy, role check and undeploy
 #: of a point; lab, generator and ceiling of a run.
 PER_TRIAL_S, PER_POINT_S, PER_RUN_S = 0.25, 3.0, 10.0
@@ -43,26 +45,29 @@ def search_trials(search: SearchSettings) -> int:
     return math.ceil(bounds * TRIALS_PER_HALVING * math.log2(1 / search.width)) + ("mrr" in search.goals)
 
 
-def point(measure: MeasureSettings, *, polls: bool = False) -> Expected:
-    """One repeat of one point, deploy and undeploy included. ``polls``: the stack polls, so the load curve may be
-    made a second time to count its polls (recording them costs something)."""
+def point(measure: MeasureSettings, *, poll_pass: bool = False) -> Expected:
+    """One repeat of one point, deploy and undeploy included. ``poll_pass``: the load curve is made a second time to
+    count polls (recording them costs something)."""
     total = Expected(0, PER_POINT_S)
     if measure.warmup_s > 0:
         total += _trials(1, measure.warmup_s)
     if measure.search is not None:
         count = search_trials(measure.search)
-        # Coarse trials come first and are about half of all.
+        # Coarse trials come first and are about half of all; several that decide together are mostly two in three.
+        several = max(1.0, (measure.search.duration_sum_s or measure.search.trial_s) / measure.search.trial_s * 2 / 3)
+        count = math.ceil(count * several)
         mean_s = (measure.search.initial_trial_s + measure.search.trial_s) / 2
         found = _trials(count, mean_s)
         total += Expected(found.trials, min(found.seconds, measure.search.max_search_s))
     total += _trials(len(measure.latency_fractions), measure.latency_trial_s)
-    return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if polls else 1)
+    return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if poll_pass else 1)
 
 
-def run(measure: MeasureSettings, polls: Sequence[bool], ceilings: int) -> Expected:
-    """A whole run: a point for each of ``polls`` (see :func:`point`), each ``measure.repeat`` times, and ``ceilings``
-    generator ceilings."""
-    total = _trials(ceilings, measure.search.trial_s if measure.search else 1.0) + Expected(0, PER_RUN_S)
-    for polling in polls:
-        total += point(measure, polls=polling) * measure.repeat
+def run(measure: MeasureSettings, poll_passes: Sequence[bool], ceilings: int) -> Expected:
+    """A whole run: a point for each of ``poll_passes`` (see :func:`point`), each ``measure.repeat`` times, and
+    ``ceilings`` generator ceilings."""
+    trials = _trials(CEILING_TRIALS + 1, measure.search.trial_s if measure.search else 1.0)
+    total = (trials + Expected(0, PER_POINT_S)) * ceilings + Expected(0, PER_RUN_S)
+    for poll_pass in poll_passes:
+        total += point(measure, poll_pass=poll_pass) * measure.repeat
     return total

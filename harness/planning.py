@@ -50,12 +50,13 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     spec = scenario.spec
     _refuse_unsupported(scenario)
     chosen = [_choose(scenario, index) for index in range(len(spec.stacks))]
+    _refuse_twins(scenario, chosen)
     wires = wire_plans(testbed)
     points = _only(_points(scenario, testbed, wires, chosen), only)
     measure = _measure_settings(scenario, points, repeat)
     order_seed = choose_seed() if seed is None else seed
-    polling = {choice.stack.name: choice.stack.polling for choice in chosen}
-    expected = estimate.run(measure, [polling[p.stack] for p in points], len({(p.host, p.frame_bytes) for p in points}))
+    passes = [stacks.create(p.stack, p.params).poll_pass(p.role) for p in points]
+    expected = estimate.run(measure, passes, len({(p.host, p.frame_bytes) for p in points}))
     return Plan(
         scenario=spec.name, testbed=testbed.name, lab=testbed.lab, role=spec.role, wires=wires,
         hosts=tuple(HostPlan(d.name, d.cores, d.management, d.all_cores) for d in testbed.duts),
@@ -100,6 +101,15 @@ def _choose(scenario: ScenarioFile, index: int) -> _Choice:
         raise scenario.document.error(at, f"{entry.name} has no role {spec.role}, only {', '.join(stack.roles)}; "
                                           f"stacks with that role: {', '.join(able) or 'none'}")
     return _Choice(index, stack, entry.params, _params(scenario, index, stack), entry.tuning or spec.tuning)
+
+
+def _refuse_twins(scenario: ScenarioFile, chosen: Sequence[_Choice]) -> None:
+    """The same stack with the same parameters, however they are written, would be two names of one point."""
+    for choice in chosen:
+        for other in chosen[:choice.index]:
+            if (choice.stack, choice.params, choice.tuning) == (other.stack, other.params, other.tuning):
+                raise scenario.document.error(("stacks", choice.index), f"{choice.stack.name} with these parameters is "
+                                              f"entry {other.index + 1} already; remove one")
 
 
 def _params(scenario: ScenarioFile, index: int, stack: type[Stack]) -> Mapping[str, Any]:
@@ -209,6 +219,7 @@ def _search_settings(scenario: ScenarioFile, slowest: PointPlan) -> SearchSettin
         goals=tuple(str(goal) for goal in throughput.goals), trial_s=throughput.trial,
         initial_trial_s=throughput.initial_trial or throughput.trial, width=throughput.width,
         pdr_loss=throughput.loss, min_load_pps=throughput.min_load, max_search_s=throughput.timeout,
+        duration_sum_s=throughput.duration_sum or 0.0, exceed_ratio=throughput.exceed_ratio,
     )
 
 

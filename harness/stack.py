@@ -125,6 +125,10 @@ class Stack(ABC):
         """Whether workers poll with these parameters, so that a core's being busy says nothing."""
         return self.polling
 
+    def poll_pass(self, role: Role) -> bool:
+        """Whether polls are counted in a pass of its own (:meth:`RunningStack.record_polls`) in this role."""
+        return False
+
     def in_softirq(self) -> bool:
         """Whether all of its work is done in softirq, none in a program. Where NAPI runs in threads, those of such a
         stack are given the precedence over every program that softirq has elsewhere."""

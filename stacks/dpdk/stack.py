@@ -17,6 +17,7 @@ from pydantic import Field
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.facts import expand
 from harness.host.tuning.memory import hugepages
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
@@ -91,18 +92,9 @@ def queues_of(dut: Dut, ifname: str) -> int:
     return next(n for n in range(MAX_QUEUES + 1) if not dut.exists(f"/sys/class/net/{ifname}/queues/rx-{n}"))
 
 
-def parse_cpu_list(text: str) -> list[int]:
-    """Cores of a kernel list such as ``0-3,8``; ValueError when malformed."""
-    cores: list[int] = []
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        cores += range(int(first), int(last or first) + 1)
-    return cores
-
-
 def main_core(online: str, given: tuple[int, ...]) -> int:
     """Where the thread that waits for commands goes: the first core that does no work, or the first there is."""
-    return next((core for core in parse_cpu_list(online) if core not in given), given[0])
+    return next((core for core in expand(online) if core not in given), given[0])
 
 
 class Dpdk(Stack):
@@ -117,6 +109,9 @@ class Dpdk(Stack):
         Role.ECHO: RoleInfo("testpmd 5tswap: MACs, IP addresses and UDP ports swapped; no socket"),
     }
     Params: ClassVar[type[StackParams]] = DpdkParams
+
+    def poll_pass(self, role: Role) -> bool:
+        return role is not Role.DROP
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         assert isinstance(self.params, DpdkParams)
