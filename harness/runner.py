@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 import harness
 from harness import stacks
-from harness.errors import EXIT_INTERRUPTED, HarnessError, MeasurementError
+from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, MeasurementError
+from harness.estimate import CEILING_TRIALS
 from harness.generator.contract import TrafficSpec
 from harness.host.tuning.apply import tuned
 from harness.host.tuning.change import Target
@@ -37,7 +38,6 @@ from harness.store import RunWriter, Store, new_run_id, now
 
 #: Exit code of a run in which something was skipped or failed.
 _INCOMPLETE = 4
-_CEILING_TRIALS = 3
 #: Spread of NDR over the repeats of a point, relative to their median, beyond which it is ``noisy``.
 _NOISY = 0.05
 
@@ -141,8 +141,7 @@ class _Session:
         )
         duration = self.plan.measure.search.trial_s if self.plan.measure.search else 1.0
         try:
-            with self._deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
-                trials = self._ceiling_trials(bench, duration)
+            trials = self._ceiling_trials(point, duration)
         except MeasurementError as error:
             return self._no_ceiling(like, responder.name, str(error))
         best = max(trials, key=lambda t: t.offered_pps)
@@ -153,11 +152,23 @@ class _Session:
         ))
         return min(like.line_rate_pps, best.offered_pps)
 
-    def _ceiling_trials(self, bench: Bench, duration_s: float) -> list[Trial]:
-        """Trials at line rate; the first one only warms the path up and is not among them."""
+    def _ceiling_trials(self, point: PointPlan, duration_s: float) -> list[Trial]:
+        """Trials at line rate; all of them once more, after a restart, when the generator dies."""
+        for last in (False, True):
+            self._need_generator()
+            try:
+                with self._deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
+                    return self._trials_at_line_rate(bench, duration_s)
+            except GeneratorDied:
+                if last:
+                    raise
+        raise AssertionError("the second attempt returns or raises")
+
+    def _trials_at_line_rate(self, bench: Bench, duration_s: float) -> list[Trial]:
+        """The first one only warms the path up and is not among them."""
         point, trials = bench.point, []
         bench.generator.configure(TrafficSpec(point.directions, point.frame_bytes))
-        for attempt in range(_CEILING_TRIALS + 1):
+        for attempt in range(CEILING_TRIALS + 1):
             phase = Phase.CEILING if attempt else Phase.WARMUP
             self.progress.trial_started(phase, point.line_rate_pps, duration_s)
             trials.append(make_trial(bench, number=self.next_number(), repeat=0, phase=phase, attempt=0,
@@ -181,8 +192,13 @@ class _Session:
             point = self.plan.point(point_id)
             self.progress.point_started(point, repeat, index, len(self.plan.sequence))
             outcome = PointOutcome(point=point.id, repeat=repeat)
-            self._one_point(point, repeat, outcome)
-            if outcome.status != "ok":
+            try:
+                self._one_point(point, repeat, outcome)
+            except KeyboardInterrupt:
+                outcome.status, outcome.reason = "interrupted", "the run was interrupted in the middle of this point"
+                self.writer.add_outcome(outcome)
+                raise
+            if outcome.status != "ok" or Verdict.CUT_SHORT in outcome.verdicts:
                 self.incomplete = True
             self._judge_spread(outcome)
             self.writer.add_outcome(outcome)
@@ -270,9 +286,15 @@ class _Session:
             generator=self.machines.generator, dut=self.machines.dut(point.host), point=point, stack=running,
             discard_counter=discard_counter if point.role is Role.DROP else "",
             nominal_hz=self.machines.nominal_hz(point.host), lab=self.plan.lab,
-            live_queues=len(self.plan.generator.cores) if self.plan.lab else len(point.cores),
+            live_queues=self._live_queues(point),
             own_threads=tuple(f"napi/{name}-" for name in ifnames), ifnames=ifnames,
         )
+
+    def _live_queues(self, point: PointPlan) -> int:
+        """How many receive queues can have work: in the lab a queue for each sending core, and a core for each flow."""
+        if not self.plan.lab:
+            return len(point.cores)
+        return min(len(self.plan.generator.cores), max(d.flows.count for d in point.directions))
 
 
 def _cheapest(role: Role) -> type[Stack] | None:
