@@ -6,8 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.scenario import Scenario, load_scenario
-
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -21,7 +19,3 @@ class RunOptions:
     results: Path = field(default_factory=lambda: Path("results"))
     seed: int | None = None
     command: tuple[str, ...] = ()
-
-    def load_scenario(self) -> Scenario:
-        """The scenario file, read and checked. Raises UsageError."""
-        return load_scenario(self.scenario).spec

@@ -123,6 +123,9 @@ class SearchSettings:
     pdr_loss: float
     min_load_pps: float
     max_search_s: float
+    #: Seconds of trials that decide a bound (0: one trial), and the share of them that may be bad.
+    duration_sum_s: float = 0.0
+    exceed_ratio: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class Cpu(_Record):
     empty_polls: int | None = None
     polls_source: str = ""
     extra: list[str] = Field(default_factory=list)
-    #: Work of programs that are not the test's on the given cores, named; taken out of ``busy_cores``.
+    #: Programs that are not the test's on the given cores, named; their work is in the cores' figures.
     other: list[str] = Field(default_factory=list)
     sampling_cost: float | None = None
 
@@ -156,7 +156,7 @@ class Trial(_Record):
     attempt: int = 0
     #: Lost frames, every one of which recorded pauses account for.
     spoilt: bool = False
-    #: Superseded by a repetition (pause rule): stored and counted, left out of results "without paused trials".
+    #: Superseded by a repetition: stored and counted, left out of results "without paused trials".
     superseded: bool = False
     started_at: str
     asked_pps: float
@@ -246,7 +246,9 @@ class PointOutcome(_Record):
     latency: list[LatencyAt] = Field(default_factory=list)
     load_curve: list[LoadPoint] = Field(default_factory=list)
     trials: int = 0
+    #: Search trials made again: lost frames in a pause; the generator fell short of a load that it can send.
     paused_repeats: int = 0
+    short_repeats: int = 0
     deploy_s: float = 0.0
     undeploy_s: float = 0.0
     semantics: str = ""

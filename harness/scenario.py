@@ -29,6 +29,7 @@ IP_HEADER = {"ipv4": 20, "ipv6": 40}
 SMALLEST_ETHERNET, LARGEST_ETHERNET = 64, 1518
 #: CPU figures come from samples wholly inside a trial of at least this long (design.md, "CPU").
 LEAST_CPU_TRIAL_S = 2.0
+LEAST_TRIAL_S, LONGEST_TRIAL_S = 0.01, 3600.0
 
 
 def minimum_frame(l3: str = "ipv4", *, vlan: bool = False, latency: bool = True) -> int:
@@ -158,6 +159,9 @@ class Throughput(_Section):
     initial_trial: Duration | None = _optional(None, "Length of the first, coarse trials; as trial when left out")
     width: Ratio = _optional("0.5%", "How close lower and upper bound have to come")
     loss: Ratio = _optional("0.5%", "Loss ratio that pdr allows")
+    duration_sum: Duration | None = _optional(
+        None, "Trials of so much time in all decide a bound; a single trial when left out")
+    exceed_ratio: Ratio = _optional("0%", "Share of these trials that may be worse than the goal (FD.io CSIT uses 50%)")
     min_load: Rate = _optional("1k", "Loads below this are not tried")
     timeout: Duration = _optional("10m", "A search that takes longer has failed")
 
@@ -374,6 +378,10 @@ def _measure_problems(spec: Scenario) -> list[tuple[Location, str]]:
                                                        f"searched; add {latency.of} to measure.throughput.goals"))
     if throughput is not None:
         problems += _throughput_problems(throughput)
+    if latency is not None and not LEAST_TRIAL_S <= latency.trial <= LONGEST_TRIAL_S:
+        problems.append((("measure", "latency", "trial"), f"{latency.trial:g}s is out of range; 10ms to 1h"))
+    if measure.warmup and not LEAST_TRIAL_S <= measure.warmup <= LONGEST_TRIAL_S:
+        problems.append((("measure", "warmup"), f"{measure.warmup:g}s is out of range; 10ms to 1h, or 0"))
     for name in spec.gate:
         goal = name if name in ("mrr", "ndr", "pdr") else None
         if goal is not None and (throughput is None or Goal(goal) not in throughput.goals):
@@ -386,12 +394,19 @@ def _measure_problems(spec: Scenario) -> list[tuple[Location, str]]:
 def _throughput_problems(throughput: Throughput) -> list[tuple[Location, str]]:
     at: Location = ("measure", "throughput")
     problems: list[tuple[Location, str]] = []
-    if not 0.01 <= throughput.trial <= 3600:
+    if not LEAST_TRIAL_S <= throughput.trial <= LONGEST_TRIAL_S:
         problems.append(((*at, "trial"), f"{throughput.trial:g}s is out of range; 10ms to 1h"))
     initial = throughput.initial_trial
-    if initial is not None and not 0.01 <= initial <= throughput.trial:
+    if initial is not None and not LEAST_TRIAL_S <= initial <= throughput.trial:
         problems.append(((*at, "initial_trial"), f"{initial:g}s is out of range; from 10ms to trial "
                                                  f"({throughput.trial:g}s)"))
+    together = throughput.duration_sum
+    if together is not None and not throughput.trial <= together <= LONGEST_TRIAL_S:
+        problems.append(((*at, "duration_sum"), f"{together:g}s is out of range; from trial ({throughput.trial:g}s) to "
+                                                "1h"))
+    if not 0 <= throughput.exceed_ratio < 1:
+        problems.append(((*at, "exceed_ratio"), f"{units.format_ratio(throughput.exceed_ratio)} is out of range; 0% to "
+                                                "99%"))
     if not 0.0001 <= throughput.width <= 0.5:
         problems.append(((*at, "width"), f"{units.format_ratio(throughput.width)} is out of range; 0.01% to 50%"))
     if not 0 < throughput.loss < 1 and Goal.PDR in throughput.goals:

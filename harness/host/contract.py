@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+#: How long a host hears nothing in a trial, unless told otherwise.
+TRIAL_QUIET_S = 180.0
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -125,8 +128,9 @@ class Dut(Protocol):
     def system_counters(self) -> Mapping[str, int]:
         """/proc/net/snmp (udp.InDatagrams ...), netstat and softnet_stat (per core, ``softnet.N.dropped``)."""
 
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int]) -> None:
-        """Start CPU samples and the pause probe in the agent; returns once the first sample is taken."""
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = TRIAL_QUIET_S) -> None:
+        """Start CPU samples and the pause probe in the agent; returns once the first sample is taken. The host hears
+        nothing more until ``stop_sampling``, for at most ``quiet_s``: longer than the trial."""
 
     def stop_sampling(self) -> Sampling:
         """Stop and return what was recorded."""

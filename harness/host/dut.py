@@ -18,7 +18,7 @@ from harness.errors import HostError
 from harness.host import facts as host_facts
 from harness.host.bootstrap import start_agent
 from harness.host.build import archive, source_files, source_hash
-from harness.host.contract import Completed, CpuSample, Sampling
+from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling
 from harness.host.link import LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, quiet
 from harness.host.ssh import SshConnection, Target
 
@@ -26,8 +26,6 @@ PROBE_SOURCE = Path(__file__).with_name("probe")
 RUN_DIR, STATE_DIR = "/run/netstack-harness-agent", "/var/lib/netstack-harness-agent"
 CACHE_DIR = "/var/cache/netstack-harness"
 BUILD_S = 300.0
-#: No heartbeat for so long once sampling began: longer than any trial. It resumes when sampling stops.
-TRIAL_QUIET_S = 180.0
 _TAIL = 2000
 _TICKS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
@@ -187,14 +185,13 @@ class AgentDut:
         """No traffic to the host inside the block, of at most ``seconds``; the lease is extended over it."""
         return quiet(self._link, seconds)
 
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, probe_period_s: float = 0.0,
-                       threads: bool = True) -> None:
-        """As the contract says. Heartbeats stop until ``stop_sampling`` (at most TRIAL_QUIET_S). ``probe_period_s`` 0:
-        the shortest of 1, 2 and 4 ms that costs at most 0.5 % of a busy core of this host. ``threads``: note
-        what ran."""
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = TRIAL_QUIET_S,
+                       probe_period_s: float = 0.0, threads: bool = True) -> None:
+        """As the contract says. ``probe_period_s`` 0: the shortest of 1, 2 and 4 ms that costs at most 0.5 % of a busy
+        core of this host. ``threads``: note what ran."""
         self._link.call("sample_start", period_s=period_s, cores=list(probe_cores), threads=threads,
                         probe_period_ns=round(probe_period_s * 1e9), probe_program=self._probe_program())
-        self._link.hush(TRIAL_QUIET_S)
+        self._link.hush(quiet_s)
 
     def _probe_program(self) -> str:
         """The native pause probe, built on the host; "" (the agent's own, three times as dear) without a compiler."""

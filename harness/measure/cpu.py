@@ -69,13 +69,12 @@ def _thread_shares(sampling: Sampling) -> list[tuple[int, str, float]]:
     return sorted(found for found in shares if found[2] > EXTRA_SHARE)
 
 
-def take_out_others(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str]) -> None:
-    """Name programs that are not the test's on the given cores, and take their time out of ``busy_cores``."""
+def others(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str]) -> list[str]:
+    """Programs that are not the test's and were seen on the given cores, named with the time they took. It is not taken
+    out of the cores' figures: a thread's time is known, on which core it was spent only where it was last seen."""
     given = {c.core for c in cpu.cores if c.given}
-    for core, comm, share in _thread_shares(sampling):
-        if core in given and not comm.startswith((*own_threads, *_KERNEL)):
-            cpu.other.append(f"core {core}: {comm} {100 * share:.1f} %")
-            cpu.busy_cores = max(0.0, cpu.busy_cores - share)
+    return [f"core {core}: {comm} {100 * share:.1f} %" for core, comm, share in _thread_shares(sampling)
+            if core in given and not comm.startswith((*own_threads, *_KERNEL))]
 
 
 def extra_work(cpu: Cpu, sampling: Sampling, own_threads: Sequence[str], shared_cores: bool) -> list[str]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything measured at one deployed point: warm-up, search, latency, load curve, polls.
 
-Knows the order within a point and the two rules on repeating a trial: for a pause (search trials that lost frames,
-at most ``pause_retries`` times) and for a generator that died (once). Every attempt is recorded.
+Knows the order within a point and the rules on repeating a trial: a search trial is made again, at most
+``pause_retries`` times, when pauses account for every frame it lost or when the generator left out departures at a
+load well below its ceiling; any trial once when the generator died. Every attempt is recorded.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from harness.errors import GeneratorDied
 from harness.generator.contract import Generator, TrafficSpec
 from harness.measure.search import raw_bound, search
 from harness.measure.trial import Bench, make_trial
+from harness.measure.verdicts import fell_short
 from harness.plan import MeasureSettings
 from harness.records import Bound, LatencyAt, LoadPoint, Phase, PointOutcome, Trial, Verdict, in_order
 from harness.store import now
 
+#: True of every trial of a point, whatever it came to.
+_OF_THE_WIRE = (Verdict.LAB, Verdict.LAB_RSS)
 #: A load must exceed the latency stream's own rate by this factor to carry one.
 _LATENCY_SHARE = 2.0
 
@@ -59,9 +63,14 @@ class PointMeasurement:
 
     def _configure(self, latency_pps: float) -> None:
         traffic = TrafficSpec(self.bench.point.directions, self.bench.point.frame_bytes, latency_pps)
-        if traffic != self._traffic:
+        if traffic == self._traffic:
+            return
+        try:
             self.bench.generator.configure(traffic)
-            self._traffic = traffic
+        except GeneratorDied:
+            self.bench.generator = self.restart()
+            self.bench.generator.configure(traffic)
+        self._traffic = traffic
 
     def _once(self, phase: Phase, rate_pps: float, duration_s: float, attempt: int) -> Trial:
         """A trial; once more, after a restart, when the generator died in it. The lost one is recorded as failed."""
@@ -83,20 +92,23 @@ class PointMeasurement:
                               attempt=attempt, rate_pps=rate_pps, duration_s=duration_s)
 
     def _trial(self, phase: Phase, rate_pps: float, duration_s: float, note: str = "") -> Trial:
-        """A recorded trial; a search trial all of whose losses are pauses' is repeated. ``note``: why it carries no
-        latency stream."""
+        """A recorded trial; one of the search is repeated where it says nothing. ``note``: why it carries no latency
+        stream."""
         retries = self.settings.pause_retries if phase is Phase.SEARCH else 0
         for attempt in range(retries + 1):
             trial = self._once(phase, rate_pps, duration_s, attempt)
-            trial.superseded = trial.spoilt and attempt < retries
+            short = fell_short(trial, self.max_load_pps)
+            trial.superseded = (trial.spoilt or short) and attempt < retries
             trial.latency_note = trial.latency_note or note
             self.watcher.record(trial)
             self.outcome.trials += 1
+            self._note([v for v in trial.verdicts if v in _OF_THE_WIRE])
             if attempt == 0 and phase is Phase.SEARCH:
                 self._first_attempts.append(trial)
             if not trial.superseded:
                 break
-            self.outcome.paused_repeats += 1
+            self.outcome.paused_repeats += trial.spoilt
+            self.outcome.short_repeats += not trial.spoilt
         return trial
 
     # ------------------------------------------------------------------------------------------------- phases

@@ -82,19 +82,25 @@ def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watc
         else:
             for name, goal in goals.items():
                 result.bounds[name] = _bound(found[goal], goal, result.trials, settings, max_load_pps)
+    elif goals:
+        why = (f"the least load to try, {settings.min_load_pps:,.0f} pps, is not below {max_load_pps:,.0f} pps, the "
+               "most the generator or the wire can carry; lower measure.throughput.min_load")
+        result.bounds |= {name: Bound(pps=None, load_pps=None, upper_pps=None, reason=why) for name in goals}
     if "mrr" in settings.goals:
         result.bounds["mrr"] = _mrr(measure, settings.trial_s, max_load_pps, result)
     return result
 
 
 def _goals(settings: SearchSettings) -> dict[str, SearchGoal]:
-    """One trial of full length decides each bound (RFC 2544's way): no trial may be bad."""
+    """By default one trial of full length decides each bound and no trial may be bad (RFC 2544's way); with a longer
+    ``duration_sum`` and an ``exceed_ratio`` a share of several may (FD.io's way)."""
     ratios = {"ndr": 0.0, "pdr": settings.pdr_loss}
     return {
         name: SearchGoal(
-            loss_ratio=ratios[name], exceed_ratio=0.0, relative_width=settings.width,
+            loss_ratio=ratios[name], exceed_ratio=settings.exceed_ratio, relative_width=settings.width,
             initial_trial_duration=settings.initial_trial_s, final_trial_duration=settings.trial_s,
-            duration_sum=settings.trial_s, preceding_targets=2, expansion_coefficient=2, fail_fast=False,
+            duration_sum=settings.duration_sum_s or settings.trial_s, preceding_targets=2, expansion_coefficient=2,
+            fail_fast=False,
         )
         for name in ("ndr", "pdr") if name in settings.goals
     }
@@ -120,16 +126,20 @@ def _bound(found: GoalResult, goal: SearchGoal, trials: Sequence[Trial], setting
     verdicts, reason = [], ""
     if upper_pps is None:
         reason = f"no upper bound up to {max_load_pps:,.0f} pps, the most the generator or the wire can carry"
-    elif not any(worst_loss(t) > goal.loss_ratio * t.sent for t in _at(trials, upper_pps, settings.trial_s)):
+    elif not any(worst_loss(t) > goal.loss_ratio * t.sent for t in _at(trials, upper_pps, 0.0)):
         reason = f"at {upper_pps:,.0f} pps the generator fell short, not the stack"
         upper_pps = None
     if upper_pps is None:
         verdicts.append(Verdict.GENERATOR_LIMITED)
-    return _measured(_at(trials, float(lower), settings.trial_s), upper_pps, reason, verdicts)
+    at = _at(trials, float(lower), settings.trial_s)
+    good = [trial for trial in at if _meets(trial, goal.loss_ratio)]
+    if len(good) < len(at):
+        reason = "; ".join(filter(None, [f"{len(good)} of {len(at)} trials at this load met the goal", reason]))
+    return _measured(good or at, upper_pps, reason, verdicts)
 
 
 def _at(trials: Sequence[Trial], load_pps: float, trial_s: float) -> list[Trial]:
-    """Trials of full length at a load."""
+    """Trials at a load, at least (nearly) so long."""
     return [t for t in trials if abs(t.asked_pps - load_pps) < 1e-3 and t.duration_s >= trial_s * 0.999]
 
 
@@ -180,9 +190,10 @@ Bracket = tuple[float | None, float | None]
 
 
 def bounds_so_far(trials: Sequence[Trial], loss_ratio: float, min_duration_s: float) -> Bracket:
-    """(highest load that met the goal below the lowest that failed it, that lowest) among trials of full length."""
+    """(highest load that met the goal in a trial of full length, below the lowest that failed it in any; that lowest):
+    a trial that is cut off early can show too much loss, but not that there is none."""
+    upper = min((t.asked_pps for t in trials if t.sent and not _meets(t, loss_ratio)), default=None)
     full = [t for t in trials if t.duration_s >= min_duration_s * 0.999 and t.sent]
-    upper = min((t.asked_pps for t in full if not _meets(t, loss_ratio)), default=None)
     good = [t.asked_pps for t in full if _meets(t, loss_ratio)]
     return max((load for load in good if upper is None or load < upper), default=None), upper
 

@@ -16,10 +16,10 @@ from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
 from harness.measure.accounting import Readings, losses_by_place, rise
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, take_out_others
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
-from harness.measure.verdicts import judge, lost_in_pauses
+from harness.measure.verdicts import judge, lost_in_pauses, stretched
 from harness.plan import PointPlan, Role
 from harness.records import Cpu, Direction, Phase, Trial
 from harness.stack import PollUsage, RunningStack, StackCounters
@@ -27,6 +27,9 @@ from harness.store import now
 
 #: Samples cost 0.3 ms each on a core that may be the generator's: few in a long trial, three intervals in a short one.
 SAMPLE_PERIOD_S, _SAMPLES = 0.5, 4
+_LEAST_PERIOD_S = 0.01
+#: How much longer than a trial the DUT may hear nothing: start, settling and reading of the generator's counters.
+_QUIET_MARGIN_S = 60.0
 #: Role drop: the discard counter is read until it has stood still this long (design.md, "Roles").
 _STILL_S = 0.05
 _STILL_DEADLINE_S = 5.0
@@ -89,7 +92,8 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     drop = bench.point.role is Role.DROP
     started_at = now()
     before = _snapshot(bench, drop)
-    bench.dut.start_sampling(min(SAMPLE_PERIOD_S, duration_s / _SAMPLES), bench.point.cores)
+    period_s = max(_LEAST_PERIOD_S, min(SAMPLE_PERIOD_S, duration_s / _SAMPLES))
+    bench.dut.start_sampling(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
     sampling_ns = time.monotonic_ns()
     try:
         traffic = bench.generator.trial(rate_pps, duration_s)
@@ -107,6 +111,16 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
         _on_our_clock(sampling, sampling_ns)
     _add_evidence(trial, bench, traffic, sampling, before, after)
     return trial
+
+
+def _longest_possible(sampling: Sampling) -> list[tuple[int, int]]:
+    """(start ns, length ns) of the DUT's pauses as the probe bounds them: it sees when one ends, and that it began
+    after its look before, up to a period earlier than the start it gives."""
+    longest = []
+    for start, length, core in sampling.pauses:
+        unseen = round(sampling.probe_periods.get(core, 0.0) * 1e9)
+        longest.append((start - unseen, length + unseen))
+    return longest
 
 
 def _on_our_clock(sampling: Sampling, began_ns: int) -> None:
@@ -136,7 +150,9 @@ def _count(trial: Trial, traffic: TrafficResult, before: _Snapshot, after: _Snap
     trial.sent = sum(d.sent for d in trial.directions)
     trial.lost = sum(d.lost for d in trial.directions)
     trial.received = trial.sent - trial.lost
-    span = max(traffic.report.real_s, trial.duration_s) * len(trial.directions)
+    # A generator without departure times tells how long its call took, not its traffic: believed when it is too long.
+    real_s = traffic.report.real_s if stretched(traffic.report) else trial.duration_s
+    span = real_s * len(trial.directions)
     trial.offered_pps, trial.forwarding_pps = trial.sent / span, trial.received / span
     trial.loss_ratio = trial.lost / trial.sent if trial.sent else None
     if not trial.sent:
@@ -162,13 +178,15 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
         trial.cpu_note = "the samples cover less than half of the trial"
     else:
         own = (*bench.own_threads, *bench.stack.thread_names)
-        take_out_others(trial.cpu, sampling, own)
+        trial.cpu.other = others(trial.cpu, sampling, own)
         add_cycles(trial.cpu, trial.received, bench.nominal_hz, trial.real_s)
         trial.cpu.extra = extra_work(trial.cpu, sampling, own, bench.lab)
         _add_polls(trial.cpu, before.polls, after.polls)
-    dut_pauses = [(begin, length) for begin, length, _ in sampling.pauses]
-    log = PauseLog(*(within(found, start - _FLIGHT_NS, end + _FLIGHT_NS) for found in (report.pauses, dut_pauses)))
-    trial.pauses = log.record("generator: gaps between program calls; DUT: timer probe")
+    found = (report.pauses, _longest_possible(sampling))
+    log = PauseLog(*(within(pauses, start - _FLIGHT_NS, end + _FLIGHT_NS) for pauses in found))
+    period_ms = 1e3 * max(sampling.probe_periods.values(), default=0.0)
+    trial.pauses = log.record(f"generator: gaps between program calls; DUT: timer probe, with the {period_ms:g} ms "
+                              "between two looks in which a pause may have begun unseen")
     trial.generator_utilisation = report.utilisation
     trial.counters = _changes(before, after)
     trial.spoilt = lost_in_pauses(trial, log)

@@ -16,6 +16,8 @@ SHORTFALL = 0.001
 STRETCH, STRETCH_S = 0.01, 0.05
 #: Loss without a place above this share of what was sent.
 UNEXPLAINED = 0.01
+#: Up to this share of its ceiling the generator is expected to send what it is asked for.
+_SURELY_REACHED = 0.9
 #: Share of its time that the busiest sending core may be at work.
 SATURATED = 0.95
 
@@ -41,6 +43,12 @@ def shortfall(offered: Offered) -> int:
     """``short_of``, or 0 when that is too little for ``generator-limited``."""
     short = short_of(offered)
     return short if short > SHORTFALL * sum(d.asked for d in offered.directions) else 0
+
+
+def fell_short(trial: Trial, reachable_pps: float) -> bool:
+    """Whether the generator left out departures at a load that it is known to reach: the trial then says nothing of a
+    stack that lost no more than its goal allows, and nothing of the generator's limit."""
+    return shortfall(trial) > 0 and trial.asked_pps <= _SURELY_REACHED * reachable_pps
 
 
 def stretched(report: SelfReport) -> bool:

@@ -9,7 +9,7 @@ from harness.generator.contract import DirectionResult, LatencyResult, SelfRepor
 from harness.generator.histogram import merge, percentile, thin
 from harness.host.contract import CpuSample, Sampling
 from harness.measure.accounting import Readings, losses_by_place
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, take_out_others
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, short_of, stretched
@@ -115,15 +115,14 @@ def test_cpu_uses_only_samples_inside_the_trial() -> None:
     assert cpu_of_trial(sampling, 0, 20 * S, [0], 20.0) is None
 
 
-def test_other_programs_on_the_given_core_are_named_and_taken_out() -> None:
+def test_other_programs_on_the_given_core_are_named() -> None:
     sampling = Sampling([sample(0, 0, 0, 0), sample(2, 2.0, 0.0, 2.0)], [], 0.0,
                         {(0, "compiler"): 1.0, (0, "linux-udp"): 0.6, (0, "napi/d0-6"): 0.4, (1, "compiler"): 2.0})
     cpu = cpu_of_trial(sampling, 0, 2 * S, [0], 2.0)
     assert cpu is not None
     assert cpu.busy_cores == pytest.approx(1.0)
-    take_out_others(cpu, sampling, ["linux-udp"])
-    assert cpu.other == ["core 0: compiler 50.0 %"]
-    assert cpu.busy_cores == pytest.approx(0.5)
+    assert others(cpu, sampling, ["linux-udp"]) == ["core 0: compiler 50.0 %"]
+    assert cpu.busy_cores == pytest.approx(1.0)
 
 
 def test_work_on_other_cores_is_named() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order within a point and its two rules on repeating, with a simulated generator, DUT and stack."""
+"""The order within a point and its rules on repeating, with a simulated generator, DUT and stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import GeneratorDied, StackError
 from harness.generator.contract import DirectionResult, SelfReport, TrafficResult, TrafficSpec
 from harness.host.contract import CpuSample, Sampling
 from harness.measure.point import PointMeasurement, Watcher
-from harness.measure.trial import Bench
+from harness.measure.trial import Bench, make_trial
 from harness.plan import DirectionPlan, FlowPlan, MeasureSettings, PointPlan, Role, SearchSettings
 from harness.records import Phase, PointOutcome, Trial, Verdict
 from harness.stack import RunningStack, StackCounters
@@ -30,7 +30,7 @@ class SimulatedDut:
     """Loses what is beyond its capacity at its ring; ``pauses`` (start, length, core) are handed out once each."""
 
     def __init__(self) -> None:
-        self.lost, self.pauses = 0, list[tuple[int, int, int]]()
+        self.lost, self.pauses, self.probe_period_s = 0, list[tuple[int, int, int]](), 0.004
 
     def interface_counters(self, ifnames: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         return {"d0": {"rx_queue_0_drops": self.lost}}
@@ -38,13 +38,13 @@ class SimulatedDut:
     def system_counters(self) -> Mapping[str, int]:
         return {}
 
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int]) -> None:
-        pass
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = 180.0) -> None:
+        assert period_s >= 0.01
 
     def stop_sampling(self) -> Sampling:
         found, self.pauses = self.pauses, []
         samples = [CpuSample(n * S // 4, {1: {"user": n / 8, "idle": n / 8}}, None) for n in range(9)]
-        return Sampling(samples, found, 0.0)
+        return Sampling(samples, found, 0.0, {}, {1: self.probe_period_s})
 
 
 class SimulatedGenerator:
@@ -52,9 +52,13 @@ class SimulatedGenerator:
 
     def __init__(self, dut: SimulatedDut) -> None:
         self.dut, self.configured, self.die_at, self.trials = dut, list[TrafficSpec](), -1, 0
-        self.pause_in: set[int] = set()
+        self.pause_in, self.short_in, self.pause_ns = set[int](), set[int](), S // 2
+        self.dies_configuring = False
 
     def configure(self, traffic: TrafficSpec) -> None:
+        if self.dies_configuring:
+            self.dies_configuring = False
+            raise GeneratorDied("simulated death")
         self.configured.append(traffic)
 
     def trial(self, rate_pps: float, duration_s: float) -> TrafficResult:
@@ -65,9 +69,12 @@ class SimulatedGenerator:
         lost = max(0, sent - round(CAPACITY * duration_s))
         if self.trials in self.pause_in:
             lost += 100
-            self.dut.pauses = [(S // 10, S // 2, 1)]
+            self.dut.pauses = [(S // 10, self.pause_ns, 1)]
+        left_out = round(sent * 0.01) if self.trials in self.short_in else 0
+        lost = max(0, lost - left_out)
         self.dut.lost += lost
-        result = DirectionResult(tx_port=0, rx_port=0, asked=sent, sent=sent, received=sent - lost)
+        result = DirectionResult(tx_port=0, rx_port=0, asked=sent, sent=sent - left_out,
+                                 received=sent - left_out - lost, skipped={"receive": left_out})
         return TrafficResult([result], [], SelfReport(duration_s, duration_s, 0, round(duration_s * S), 0.5, 0))
 
 
@@ -144,6 +151,46 @@ def test_repeating_ends_after_three_and_the_last_attempt_counts() -> None:
     assert not [t for t in run.trials if t.attempt == 3 and t.superseded]
     assert run.outcome.ndr is not None
     assert run.outcome.ndr.pps is None
+
+
+def test_a_pause_may_have_begun_since_the_probes_last_look() -> None:
+    """100 frames at 200 kpps: more than arrive in 0.26 ms, fewer than in that and a period of 4 ms."""
+    spoilt = []
+    for period_s in (0.004, 0.0):
+        run = Run()
+        run.dut.probe_period_s, run.generator.pause_ns, run.generator.pause_in = period_s, 260_000, {1}
+        trial = make_trial(run.point.bench, number=1, repeat=0, phase=Phase.SEARCH, attempt=0, rate_pps=200_000.0,
+                           duration_s=1.0)
+        assert trial.lost == 100
+        spoilt.append(trial.spoilt)
+    assert spoilt == [True, False]
+
+
+def test_a_trial_short_of_a_load_that_the_generator_can_send_is_repeated() -> None:
+    run = Run()
+    run.generator.short_in = set(range(2, 1000, 2))
+    run.point.run()
+    below = [t for t in run.trials if t.phase is Phase.SEARCH and t.asked_pps <= 0.9e6
+             and sum(t.directions[0].skipped.values())]
+    assert below
+    assert all(t.superseded for t in below)
+    assert run.outcome.short_repeats == len(below)
+    assert run.outcome.ndr is not None
+    assert run.outcome.ndr.load_pps == pytest.approx(CAPACITY, rel=0.06)
+
+
+def test_a_generator_that_dies_between_trials_is_restarted() -> None:
+    run = Run()
+    run.generator.dies_configuring = True
+    run.point.run()
+    assert run.restarts == 1
+    assert run.outcome.pdr is not None
+
+
+def test_every_point_says_that_its_wire_is_virtual() -> None:
+    run = Run(dataclasses.replace(SETTINGS, latency_fractions=(), load_rates_pps=()))
+    run.point.run()
+    assert Verdict.LAB in run.outcome.verdicts
 
 
 def test_a_generator_that_dies_is_restarted_once_and_the_lost_trial_recorded() -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import random
 
 import pytest
 
@@ -115,3 +117,43 @@ def test_brackets_from_trials_are_conservative() -> None:
     assert bounds_so_far(trials, 0.06, 1.0) == (300, None)
     assert raw_bound(trials, 0.0, 1.0).pps == 100
     assert raw_bound([], 0.0, 1.0).reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_loss_in_a_short_trial_is_the_stacks_and_never_called_the_generators(seed: int) -> None:
+    """A ring that overflows now and then at any load, at a generator without limits."""
+    chance = random.Random(seed)
+
+    def noisy(duration: float, load: float) -> Trial:
+        lost = 300 / duration if chance.random() < 0.4 else 0.0
+        return simulated_trial(load, duration, min(load, 400_000.0) - lost)
+
+    settings = dataclasses.replace(SETTINGS, initial_trial_s=0.2, width=0.05)
+    found = search(settings, 1_000_000.0, noisy, lambda *_: None)
+    for goal in ("ndr", "pdr"):
+        assert Verdict.GENERATOR_LIMITED not in found.bounds[goal].verdicts
+        assert found.bounds[goal].upper_pps is not None
+
+
+def test_a_share_of_several_trials_may_be_bad() -> None:
+    """FD.io's way: of three trials at a load one may be bad; the bound is what the others forwarded."""
+    count = itertools.count()
+
+    def every_third_loses(duration: float, load: float) -> Trial:
+        lost = 300 / duration if next(count) % 3 == 0 else 0.0
+        return simulated_trial(load, duration, min(load, 400_000.0) - lost)
+
+    settings = dataclasses.replace(SETTINGS, initial_trial_s=1.0, width=0.05, duration_sum_s=3.0, exceed_ratio=0.5)
+    strict = search(dataclasses.replace(settings, exceed_ratio=0.0), 1_000_000.0, every_third_loses, lambda *_: None)
+    ndr = search(settings, 1_000_000.0, every_third_loses, lambda *_: None).bounds["ndr"]
+    assert ndr.load_pps == pytest.approx(400_000.0, rel=0.06)
+    assert ndr.loss_ratio == 0.0
+    assert strict.bounds["ndr"].pps is None or strict.bounds["ndr"].pps < 0.5 * ndr.load_pps
+
+
+def test_a_least_load_beyond_the_generator_is_said() -> None:
+    settings = dataclasses.replace(SETTINGS, min_load_pps=2e6)
+    found = search(settings, 1_300_000.0, SimulatedDut(9e9).measure, lambda *_: None)
+    assert found.bounds["ndr"].pps is found.bounds["pdr"].pps is None
+    assert "lower measure.throughput.min_load" in found.bounds["ndr"].reason
+    assert found.bounds["mrr"].pps is not None
