@@ -20,6 +20,7 @@ from harness.generator.trex import TrexGenerator
 from harness.host.dut import SshDut
 from harness.host.tuning.napi import pin_napi
 from harness.lab.lab import Lab
+from harness.lab.turn import turn
 from harness.options import RunOptions
 from harness.plan import Plan, PointPlan, PortPlan
 from harness.planning import build_plan
@@ -119,7 +120,14 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
         with HostSite(prepared.testbed) as site:
             yield Machines(prepared, prepared.plan, site, after_generator=lambda: None)
         return
-    message("building the lab")
+    with turn(message):
+        message("building the lab")
+        with _lab_machines(prepared, options) as machines:
+            yield machines
+
+
+@contextmanager
+def _lab_machines(prepared: Prepared, options: RunOptions) -> Iterator[Machines]:
     with Lab.up(wires=len(prepared.plan.wires)) as lab, _on_cores(lab.tg_cores):
         testbed = lab_testbed(lab.wires, lab.tg_cores, lab.dut_cores)
         plan = build_plan(
