@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from harness.plan import MeasureSettings, SearchSettings
 
 TRIALS_PER_HALVING = 2.5
-#: Trials from which a ceiling is taken; one more before them warms the path up.
-CEILING_TRIALS = 3
+#: Trials from which a ceiling is taken: at line rate, and at what those sent; one more before them warms the path up.
+FLOODED_TRIALS, KEPT_TRIALS = 2, 2
 #: Seconds beside the trials, as measured in the lab: start and settled stop of a trial; deploy, role check and undeploy
 #: of a point; lab, generator and ceiling of a run.
 PER_TRIAL_S, PER_POINT_S, PER_RUN_S = 0.25, 3.0, 10.0
@@ -66,7 +66,7 @@ def point(measure: MeasureSettings, *, poll_pass: bool = False) -> Expected:
 def run(measure: MeasureSettings, poll_passes: Sequence[bool], ceilings: int) -> Expected:
     """A whole run: a point for each of ``poll_passes`` (see :func:`point`), each ``measure.repeat`` times, and
     ``ceilings`` generator ceilings."""
-    trials = _trials(CEILING_TRIALS + 1, measure.search.trial_s if measure.search else 1.0)
+    trials = _trials(1 + FLOODED_TRIALS + KEPT_TRIALS, measure.search.trial_s if measure.search else 1.0)
     total = (trials + Expected(0, PER_POINT_S)) * ceilings + Expected(0, PER_RUN_S)
     for poll_pass in poll_passes:
         total += point(measure, poll_pass=poll_pass) * measure.repeat

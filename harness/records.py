@@ -258,8 +258,9 @@ class PointOutcome(_Record):
 
 
 class Ceiling(_Record):
-    """The most the generator sent and received on this wire, with the cheapest responder (``stack``), best of several
-    trials; ``sent_min_pps``: the least."""
+    """The most the generator sent and received on this wire, with the cheapest responder (``stack``), asked for line
+    rate, best of several trials; ``sent_min_pps``: the least. ``kept_pps``: what it sent when asked for that much,
+    which bounds the searches."""
 
     frame_bytes: int
     host: str
@@ -268,6 +269,7 @@ class Ceiling(_Record):
     received_pps: float | None
     trial: int
     sent_min_pps: float | None = None
+    kept_pps: float | None = None
     reason: str = ""
 
 

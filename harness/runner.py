@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import harness
 from harness import stacks
 from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, MeasurementError
-from harness.estimate import CEILING_TRIALS
+from harness.estimate import FLOODED_TRIALS, KEPT_TRIALS
 from harness.generator.contract import TrafficSpec
 from harness.host.tuning.apply import tuned
 from harness.host.tuning.change import Target
@@ -144,37 +144,45 @@ class _Session:
             trials = self._ceiling_trials(point, duration)
         except MeasurementError as error:
             return self._no_ceiling(like, responder.name, str(error))
-        best = max(trials, key=lambda t: t.offered_pps)
+        flooded, kept = trials
+        best, bound = max(flooded, key=lambda t: t.offered_pps), max(t.offered_pps for t in kept)
         self.writer.info.ceilings.append(Ceiling(
             frame_bytes=like.frame_bytes, host=like.host, stack=responder.name, sent_pps=best.offered_pps,
-            received_pps=max(t.forwarding_pps for t in trials), trial=best.number,
-            sent_min_pps=min(t.offered_pps for t in trials),
+            received_pps=max(t.forwarding_pps for t in (*flooded, *kept)), trial=best.number,
+            sent_min_pps=min(t.offered_pps for t in flooded), kept_pps=bound,
         ))
-        return min(like.line_rate_pps, best.offered_pps)
+        return min(like.line_rate_pps, bound)
 
-    def _ceiling_trials(self, point: PointPlan, duration_s: float) -> list[Trial]:
-        """Trials at line rate; all of them once more, after a restart, when the generator dies."""
+    def _ceiling_trials(self, point: PointPlan, duration_s: float) -> tuple[list[Trial], list[Trial]]:
+        """Trials at line rate, and at what they sent; all of them once more, after a restart, when the generator
+        dies."""
         for last in (False, True):
             self._need_generator()
             try:
                 with self._deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
-                    return self._trials_at_line_rate(bench, duration_s)
+                    return self._find_ceiling(bench, duration_s)
             except GeneratorDied:
                 if last:
                     raise
         raise AssertionError("the second attempt returns or raises")
 
-    def _trials_at_line_rate(self, bench: Bench, duration_s: float) -> list[Trial]:
-        """The first one only warms the path up and is not among them."""
-        point, trials = bench.point, []
-        bench.generator.configure(TrafficSpec(point.directions, point.frame_bytes))
-        for attempt in range(CEILING_TRIALS + 1):
-            phase = Phase.CEILING if attempt else Phase.WARMUP
-            self.progress.trial_started(phase, point.line_rate_pps, duration_s)
-            trials.append(make_trial(bench, number=self.next_number(), repeat=0, phase=phase, attempt=0,
-                                     rate_pps=point.line_rate_pps, duration_s=duration_s))
-            self.record(trials[-1])
-        return trials[1:]
+    def _find_ceiling(self, bench: Bench, duration_s: float) -> tuple[list[Trial], list[Trial]]:
+        """Trials at line rate, after one that only warms the path up; then trials at the most that those sent: a
+        generator that may take its time between frames sends fewer than one that never waits, and the searches ask
+        for such loads."""
+        bench.generator.configure(TrafficSpec(bench.point.directions, bench.point.frame_bytes))
+        self._ceiling_trial(bench, Phase.WARMUP, bench.point.line_rate_pps, duration_s)
+        flooded = [self._ceiling_trial(bench, Phase.CEILING, bench.point.line_rate_pps, duration_s)
+                   for _ in range(FLOODED_TRIALS)]
+        most = min(bench.point.line_rate_pps, max(t.offered_pps for t in flooded))
+        return flooded, [self._ceiling_trial(bench, Phase.CEILING, most, duration_s) for _ in range(KEPT_TRIALS)]
+
+    def _ceiling_trial(self, bench: Bench, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
+        self.progress.trial_started(phase, rate_pps, duration_s)
+        trial = make_trial(bench, number=self.next_number(), repeat=0, phase=phase, attempt=0, rate_pps=rate_pps,
+                           duration_s=duration_s)
+        self.record(trial)
+        return trial
 
     def _no_ceiling(self, like: PointPlan, stack: str, reason: str) -> float:
         self.progress.message(f"the generator's ceiling is unknown: {reason}; searching up to line rate")

@@ -157,5 +157,6 @@ def _ceiling(ceiling: Ceiling) -> tuple[str, str]:
     name = f"{ceiling.frame_bytes} B to {one_line(ceiling.host, 40)}"
     if finite(ceiling.received_pps) is None and finite(ceiling.sent_pps) is None:
         return name, f"n/a: {one_line(ceiling.reason, 200) or 'not measured'}"
-    return name, (f"sent {rate(ceiling.sent_pps)}, got back {rate(ceiling.received_pps)} from "
-                  f"{one_line(ceiling.stack, 40)} (trial {ceiling.trial})")
+    kept = f", and {rate(ceiling.kept_pps)} when asked for that" if finite(ceiling.kept_pps) is not None else ""
+    return name, (f"sent {rate(ceiling.sent_pps)} when asked for line rate{kept}; got back "
+                  f"{rate(ceiling.received_pps)} from {one_line(ceiling.stack, 40)} (trial {ceiling.trial})")

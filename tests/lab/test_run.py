@@ -136,7 +136,7 @@ def test_search_and_latency_find_what_the_trials_show(tmp_path: Path) -> None:
     assert outcome.mrr is not None
     assert outcome.mrr.pps is not None
     assert outcome.pdr is not None
-    assert [t.phase for t in trials].count(Phase.CEILING) == 3
+    assert [t.phase for t in trials].count(Phase.CEILING) == 4
     measured = {t.offered_pps for t in trials if t.phase is Phase.SEARCH and not t.superseded}
     assert outcome.mrr.load_pps in measured
     assert outcome.pdr.load_pps is None or outcome.pdr.load_pps in measured

@@ -71,8 +71,9 @@ def _raws(points: Sequence[PointSummary]) -> bool:
 def _limits(points: Sequence[PointSummary], ceilings: Sequence[Ceiling]) -> list[Limit]:
     frame = points[0].plan.frame_bytes
     hosts = {point.plan.host for point in points}
-    limits = [Limit("generator’s ceiling", pps) for c in ceilings if c.frame_bytes == frame and c.host in hosts
-              and (pps := finite(c.sent_pps if c.sent_pps is not None else c.received_pps)) and pps > 0]
+    most = [next((p for p in (c.kept_pps, c.sent_pps, c.received_pps) if p is not None), None) for c in ceilings
+            if c.frame_bytes == frame and c.host in hosts]
+    limits = [Limit("generator’s ceiling", pps) for value in most if (pps := finite(value)) and pps > 0]
     rates = {pps for p in points if (pps := finite(p.plan.line_rate_pps)) and pps > 0}
     return limits[:4] + [Limit("line rate", pps) for pps in sorted(rates)[:4]]
 

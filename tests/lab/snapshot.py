@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole state of a lab's DUT, and of the machine under it, as text: what a stack must leave as it found it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from harness.lab.lab import Lab
+from harness.lab.napi import napi_threads
+
+#: Commands in the DUT's namespace whose output is state; those of programs that are not installed are left out.
+_COMMANDS = (
+    ("ip", "rule"), ("ip", "-6", "rule"), ("ip", "route", "show", "table", "all"),
+    ("ip", "-6", "route", "show", "table", "all"), ("ip", "neigh", "show", "nud", "permanent"),
+    ("ip", "-6", "neigh", "show", "nud", "permanent"), ("bridge", "fdb"), ("nft", "list", "ruleset"),
+    ("iptables-legacy-save",), ("ip6tables-legacy-save",), ("tc", "qdisc"), ("ipset", "list", "-n"),
+)
+#: Files of each interface that stacks or tuning may set.
+_KNOBS = ("threaded", "gro_flush_timeout", "napi_defer_hard_irqs", "mtu", "address", "flags")
+_SHOW_KNOBS = "cd /sys/class/net/$0 && grep -s '' $* queues/*/[rx]ps_*"
+#: Counters and clocks among the files of /proc/sys/net.
+_VOLATILE = re.compile(r"nf_conntrack_count|/stat|flush$|random|fib_sync_mem")
+_COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|\bexpires \S+|\bused \S+", re.M)
+
+
+def snapshot(lab: Lab) -> dict[str, str]:
+    """State by name. Two of them are equal when nothing was left behind."""
+    state = {" ".join(command): _inside(lab, *command) for command in _COMMANDS}
+    state["links"] = _links(lab)
+    state["sysctl"] = _sysctls(lab)
+    for ifname in lab.ifnames("dut"):
+        state[f"filters of {ifname}"] = _inside(lab, "tc", "filter", "show", "dev", ifname, "ingress")
+        state[f"features of {ifname}"] = _inside(lab, "ethtool", "-k", ifname)
+        state[f"channels of {ifname}"] = _inside(lab, "ethtool", "-l", ifname)
+        state[f"knobs of {ifname}"] = _inside(lab, "sh", "-c", _SHOW_KNOBS, ifname, *_KNOBS)
+        state[f"NAPI threads of {ifname}"] = str([
+            (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority, sorted(os.sched_getaffinity(pid)))
+            for pid in napi_threads(ifname).values()])
+    state["processes"] = str(Counter(_programs(lab)))
+    state["mounts"] = _inside(lab, "cut", "-d ", "-f4-", "/proc/self/mountinfo")
+    return state | _machine()
+
+
+def _machine() -> dict[str, str]:
+    pages = sorted(Path("/sys/kernel/mm/hugepages").glob("*/nr_hugepages"))
+    pages += sorted(Path("/sys/devices/system/node").glob("node*/hugepages/*/nr_hugepages"))
+    modules = Path("/proc/modules")  # a kernel without modules has no such file
+    loaded = sorted(line.split()[0] for line in modules.read_text().splitlines()) if modules.exists() else []
+    return {
+        "hugepages": str([(str(path), path.read_text().strip()) for path in pages]),
+        "modules": str(loaded),
+        "BPF programs": _bpf("prog"), "BPF maps": _bpf("map"), "BPF links": _bpf("link"),
+        "DPDK's folder": str(sorted(map(str, Path("/var/run/dpdk").glob("*")))),
+    }
+
+
+def _bpf(kind: str) -> str:
+    """How many BPF objects of each type and name there are on the machine: ids are never used twice."""
+    done = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, text=True, check=True, timeout=30)
+    objects = json.loads(done.stdout or "[]")
+    return str(sorted(Counter((one.get("type", ""), one.get("name", "")) for one in objects).items()))
+
+
+def _inside(lab: Lab, *argv: str) -> str:
+    done = subprocess.run(lab.exec_argv("dut", argv), capture_output=True, text=True, check=False, timeout=60)
+    return "\n".join(sorted(_COUNTERS.sub("", done.stdout).splitlines()))
+
+
+def _links(lab: Lab) -> str:
+    links = json.loads(subprocess.run(lab.exec_argv("dut", ["ip", "-j", "-d", "addr"]), capture_output=True, text=True,
+                                      check=True, timeout=30).stdout)
+    return json.dumps(links, sort_keys=True)
+
+
+def _sysctls(lab: Lab) -> str:
+    lines = _inside(lab, "grep", "-rs", "", "/proc/sys/net").splitlines()
+    return "\n".join(line for line in lines if not _VOLATILE.search(line.partition(":")[0]))
+
+
+def _programs(lab: Lab) -> list[str]:
+    pids = subprocess.run(["ip", "netns", "pids", lab.dut_netns], capture_output=True, text=True, check=True).stdout
+    names = []
+    for pid in pids.split():
+        try:
+            names.append(Path(f"/proc/{pid}/comm").read_text().strip())
+        except FileNotFoundError:
+            continue  # it has just ended
+    return names
