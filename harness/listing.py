@@ -16,13 +16,14 @@ from pydantic.fields import FieldInfo
 
 from harness import stacks
 from harness.errors import UsageError
+from harness.figures import bound_text, pdr_loss_of
 from harness.lab import LabStatus
-from harness.records import Bound, PointOutcome
+from harness.records import PointOutcome
 from harness.resources import resource
 from harness.scenario import load_scenario
 from harness.stack import Stack
 from harness.store import RunReader, Store
-from harness.units import format_duration, format_rate, format_ratio
+from harness.units import format_duration, format_ratio
 
 Rows = Sequence[Sequence[str]]
 
@@ -162,23 +163,20 @@ def result_text(reader: RunReader) -> str:
     head = [f"{info.run_id}: {info.plan.get('scenario')} on {info.plan.get('testbed')}, {info.state}",
             f"started {info.started_at}, seed {info.seed}, harness {info.harness_version}"]
     header = ("point", "round", "MRR", "NDR", "PDR", "p99 latency", "verdicts")
-    rows = [(labels.get(outcome.point, outcome.point), str(outcome.repeat + 1), *_figures(outcome))
+    pdr_loss = pdr_loss_of(info.plan)
+    rows = [(labels.get(outcome.point, outcome.point), str(outcome.repeat + 1), *_figures(outcome, pdr_loss))
             for outcome in reader.outcomes()]
     notes = [f"note: {note}" for note in info.notes]
     return "\n".join([*head, *notes, "", columns([header, *rows]) if rows else "no point was finished"])
 
 
-def _figures(outcome: PointOutcome) -> tuple[str, str, str, str, str]:
+def _figures(outcome: PointOutcome, pdr_loss: float) -> tuple[str, str, str, str, str]:
     if outcome.status != "ok":
         return ("n/a", "n/a", "n/a", "n/a", f"{outcome.status}: {outcome.reason}")
     p99 = [f"{format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
            for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
-    return (_rate(outcome.mrr), _rate(outcome.ndr), _rate(outcome.pdr), "; ".join(p99) or "n/a",
-            ", ".join(outcome.verdicts))
-
-
-def _rate(bound: Bound | None) -> str:
-    return "n/a" if bound is None or bound.pps is None else format_rate(bound.pps)
+    rates = [bound_text(bound, pdr_loss) for bound in (outcome.mrr, outcome.ndr, outcome.pdr)]
+    return (rates[0], rates[1], rates[2], "; ".join(p99) or "n/a", ", ".join(outcome.verdicts))
 
 
 # ------------------------------------------------------------------------------------------------------------- labs

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import estimate
+from harness.figures import PDR_LOSS, bound_text
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Phase, PointOutcome, Trial
 from harness.units import format_duration, format_rate, format_ratio
@@ -143,6 +144,11 @@ class Reporter:
         """"2m 10s left", or nothing before the run started."""
         return f"about {format_duration(max(1.0, self.left.seconds()))} left" if self.left is not None else ""
 
+    def came_to(self, outcome: PointOutcome) -> str:
+        """What the point came to, with PDR's loss as the scenario sets it."""
+        search = self.plan.measure.search
+        return describe_outcome(outcome, PDR_LOSS if search is None else search.pdr_loss)
+
     def narrowing(self) -> str:
         """The bounds closing in: "ndr 412 kpps .. 430 kpps"."""
         return ", ".join(f"{goal} {_bound(low)} .. {_bound(high)}" for goal, (low, high) in self.closing.items())
@@ -163,11 +169,11 @@ def describe_trial(trial: Trial) -> str:
             f"forwarded {format_rate(trial.forwarding_pps)}, lost {loss}{again}{words}")
 
 
-def describe_outcome(outcome: PointOutcome) -> str:
-    """One line: what a point came to."""
+def describe_outcome(outcome: PointOutcome, pdr_loss: float = PDR_LOSS) -> str:
+    """One line: what a point came to. ``pdr_loss``: the loss ratio that PDR allows."""
     if outcome.status != "ok":
         return f"{outcome.status}: {outcome.reason}"
-    parts = [f"{name.upper()} {_result(bound)}" for name, bound in
+    parts = [f"{name.upper()} {_result(bound, pdr_loss)}" for name, bound in
              (("mrr", outcome.mrr), ("ndr", outcome.ndr), ("pdr", outcome.pdr)) if bound is not None]
     parts += [f"p99 {format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
               for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
@@ -175,8 +181,8 @@ def describe_outcome(outcome: PointOutcome) -> str:
     return (", ".join(parts) or f"{outcome.trials} trials") + words
 
 
-def _result(bound: Bound) -> str:
-    return f"n/a ({bound.reason})" if bound.pps is None else format_rate(bound.pps)
+def _result(bound: Bound, pdr_loss: float) -> str:
+    return f"n/a ({bound.reason})" if bound.pps is None else bound_text(bound, pdr_loss)
 
 
 class PlainProgress(Reporter):
@@ -206,7 +212,7 @@ class PlainProgress(Reporter):
 
     def point_done(self, outcome: PointOutcome) -> None:
         super().point_done(outcome)
-        self._line(f"[{self.position}] {self.point}: {describe_outcome(outcome)}")
+        self._line(f"[{self.position}] {self.point}: {self.came_to(outcome)}")
 
     def message(self, text: str) -> None:
         self._line(text)
@@ -313,7 +319,7 @@ class TerminalProgress(Reporter):
         super().point_done(outcome)
         colour = "green" if outcome.status == "ok" else "red"
         self._console.print(Text.assemble((f"[{self.position}] ", "dim"), (self.point, f"bold {colour}"),
-                                          f": {describe_outcome(outcome)}"), highlight=False)
+                                          f": {self.came_to(outcome)}"), highlight=False)
 
     def message(self, text: str) -> None:
         self._console.print(Text(text, style="dim"), highlight=False)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a found rate is to be read: exact or a lower bound, steady or noisy. One rule for the runner, the console, the
+listings and the report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from harness.records import Bound, Verdict
+from harness.units import format_rate
+
+#: Loss ratio that PDR allows where a run does not say.
+PDR_LOSS = 0.005
+#: Spread of a rate over the repeats of a point, relative to their median, beyond which it is ``noisy``.
+NOISY = 0.05
+
+
+def at_least(bound: Bound, pdr_loss: float = PDR_LOSS) -> bool:
+    """Whether the generator was the limit, so that the stack may be faster than this: it fell short, and what it did
+    send was lost by no more than PDR allows. With more loss the stack itself was the limit and the figure stands."""
+    loss = bound.loss_ratio
+    return Verdict.GENERATOR_LIMITED in bound.verdicts and loss is not None and loss <= pdr_loss
+
+
+def bound_text(bound: Bound | None, pdr_loss: float = PDR_LOSS) -> str:
+    """A found rate for a line of text: "412 kpps", ">= 412 kpps" where it is a lower bound, "n/a"."""
+    if bound is None or bound.pps is None:
+        return "n/a"
+    return (">= " if at_least(bound, pdr_loss) else "") + format_rate(bound.pps)
+
+
+def pdr_loss_of(plan: dict[str, Any]) -> float:
+    """Loss ratio that PDR allowed in a run, from its plan as stored in ``run.json``; PDR_LOSS where it does not say."""
+    measure = plan.get("measure")
+    search = measure.get("search") if isinstance(measure, dict) else None
+    loss = search.get("pdr_loss") if isinstance(search, dict) else None
+    return float(loss) if isinstance(loss, int | float) else PDR_LOSS
+
+
+def noisy(rates: Iterable[float]) -> bool:
+    """Whether the rates found by the repeats of a point (pps) differ by more than 5 % of their median."""
+    known = list(rates)
+    return len(known) > 1 and max(known) - min(known) > NOISY * statistics.median(known)
