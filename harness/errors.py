@@ -33,6 +33,12 @@ class MeasurementError(HarnessError):
     exit_code = 4
 
 
+class ResultsError(HarnessError):
+    """What was measured cannot be kept (disk full, directory gone); the run ends."""
+
+    exit_code = 4
+
+
 class StackError(MeasurementError):
     """A stack did not start, died, or does not do what its role says; the point fails, the run goes on."""
 

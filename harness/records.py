@@ -273,9 +273,20 @@ class Ceiling(_Record):
     reason: str = ""
 
 
+class Owner(_Record):
+    """The process that makes a run: its pid and start (clock ticks since boot), which no other process of this boot and
+    pid namespace shares."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    pid_namespace: str
+
+
 class RunInfo(_Record):
     """``run.json``. ``plan``: the Plan as JSON (secrets never enter it). ``state``: running | complete | interrupted |
-    failed. ``hosts``: environment facts by host name, the generator's among them."""
+    failed; a reader says died for one that is running and whose ``owner`` is gone. ``hosts``: environment facts by host
+    name, the generator's among them."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -284,6 +295,7 @@ class RunInfo(_Record):
     ended_at: str | None = None
     state: str = "running"
     exit_code: int | None = None
+    owner: Owner | None = None
     command: list[str]
     scenario_text: str
     scenario: dict[str, Any]

@@ -11,7 +11,6 @@ others go on. Ctrl-C unwinds too and leaves a run that can be reported.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ import harness
 from harness import stacks
 from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, MeasurementError
 from harness.estimate import FLOODED_TRIALS, KEPT_TRIALS
+from harness.figures import noisy
 from harness.generator.contract import TrafficSpec
 from harness.host.tuning.apply import tuned
 from harness.host.tuning.change import Target
@@ -38,17 +38,17 @@ from harness.store import RunWriter, Store, new_run_id, now
 
 #: Exit code of a run in which something was skipped or failed.
 _INCOMPLETE = 4
-#: Spread of NDR over the repeats of a point, relative to their median, beyond which it is ``noisy``.
-_NOISY = 0.05
 
 
 def run(options: RunOptions, progress: Progress) -> int:
     """Run a scenario; returns the exit code. Raises HarnessError when nothing could be measured at all."""
     started = time.monotonic()
+    store = Store(options.results)
+    store.check_writable()
     with ExitStack() as owned:
         machines = owned.enter_context(machines_of(options, progress.message))
         plan = machines.plan
-        writer = owned.enter_context(Store(options.results).create(_run_info(options, machines)))
+        writer = owned.enter_context(store.create(_run_info(options, machines)))
         progress.run_started(plan, writer.path)
         session = _Session(machines, plan, writer, progress)
         try:
@@ -249,7 +249,7 @@ class _Session:
             return
         rates = self._found.setdefault(outcome.point, [])
         rates.append(bound.load_pps)
-        if (max(rates) - min(rates)) / statistics.median(rates) > _NOISY:
+        if noisy(rates):
             outcome.verdicts = in_order([*outcome.verdicts, Verdict.NOISY])
 
     @contextmanager

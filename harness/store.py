@@ -13,19 +13,23 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UsageError
+from harness import owner
+from harness.errors import ResultsError, UsageError
 from harness.records import SCHEMA_VERSION, PointOutcome, RunInfo, Trial
 
 RUN, TRIALS, POINTS, LOGS = "run.json", "trials.jsonl", "points.jsonl", "logs"
 _MAX_RUN_BYTES = 64 * 1024 * 1024
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 1_000_000
+#: Disk space kept back while a run is made, so that on a full disk it can still be marked as failed.
+_RESERVE, _RESERVE_BYTES = ".reserve", 4 * 1024 * 1024
 
 _Line = TypeVar("_Line", bound=BaseModel)
 
@@ -60,40 +64,66 @@ class RunWriter:
     """The run being made. One writer a run; use as a context manager."""
 
     def __init__(self, path: Path, info: RunInfo) -> None:
-        path.mkdir(parents=True)
-        (path / LOGS).mkdir()
         self.path = path
         self.info = info
-        self._trials: IO[str] = (path / TRIALS).open("a", encoding="utf-8")
-        self._points: IO[str] = (path / POINTS).open("a", encoding="utf-8")
+        info.owner = owner.this_process()
+        with self._on_disk():
+            path.mkdir(parents=True)
+            (path / LOGS).mkdir()
+            # Unbuffered: a line that did not fit on the disk must not come back when the file is closed.
+            self._trials: IO[bytes] = (path / TRIALS).open("ab", buffering=0)
+            self._points: IO[bytes] = (path / POINTS).open("ab", buffering=0)
+            with (path / _RESERVE).open("wb") as reserve:
+                os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
         self.save()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._free_reserve()
         self._trials.close()
         self._points.close()
 
+    def _free_reserve(self) -> None:
+        (self.path / _RESERVE).unlink(missing_ok=True)
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """What the system refuses to write ends the run in words. Raises ResultsError."""
+        try:
+            yield
+        except OSError as error:
+            self._free_reserve()
+            raise ResultsError(
+                f"{self.path}: results cannot be written: {error.strerror or error}; the run ends here, what was "
+                "written before is kept. Make room, or name another directory with --results, and run again"
+            ) from error
+
     def save(self) -> None:
-        """Write run.json as it stands."""
-        write_atomically(self.path / RUN, self.info.model_dump_json(indent=1) + "\n")
+        """Write run.json as it stands. Raises ResultsError."""
+        with self._on_disk():
+            write_atomically(self.path / RUN, self.info.model_dump_json(indent=1) + "\n")
 
     def add_trial(self, trial: Trial) -> None:
-        """Append a finished trial; on disk when this returns."""
-        _append(self._trials, trial)
+        """Append a finished trial; on disk when this returns. Raises ResultsError."""
+        with self._on_disk():
+            _append(self._trials, trial)
 
     def add_outcome(self, outcome: PointOutcome) -> None:
-        """Append what one repeat of a point came to; on disk when this returns."""
-        _append(self._points, outcome)
+        """Append what one repeat of a point came to; on disk when this returns. Raises ResultsError."""
+        with self._on_disk():
+            _append(self._points, outcome)
 
     def log(self, name: str, text: str) -> None:
-        """Keep a log beside the numbers, e.g. of a stack that died."""
+        """Keep a log beside the numbers, e.g. of a stack that died. Raises ResultsError."""
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100]
-        (self.path / LOGS / safe).write_text(text, encoding="utf-8", errors="replace")
+        with self._on_disk():
+            (self.path / LOGS / safe).write_text(text, encoding="utf-8", errors="replace")
 
     def finish(self, state: str, exit_code: int) -> None:
         """Record how the run ended and make a complete one read-only."""
+        self._free_reserve()
         self.info.ended_at, self.info.state, self.info.exit_code = now(), state, exit_code
         self.save()
         if state == "complete":
@@ -101,10 +131,17 @@ class RunWriter:
                 os.chmod(self.path / name, 0o444)
 
 
-def _append(stream: IO[str], record: BaseModel) -> None:
-    stream.write(record.model_dump_json() + "\n")
-    stream.flush()
-    os.fsync(stream.fileno())
+def _append(stream: IO[bytes], record: BaseModel) -> None:
+    """One whole line or none."""
+    before = os.fstat(stream.fileno()).st_size
+    rest = memoryview(record.model_dump_json().encode() + b"\n")
+    try:
+        while rest:
+            rest = rest[stream.write(rest):]
+        os.fsync(stream.fileno())
+    except OSError:
+        stream.truncate(before)
+        raise
 
 
 class RunReader:
@@ -115,6 +152,8 @@ class RunReader:
         if not (path / RUN).is_file():
             raise UsageError(f"{path}: not a run directory (it has no {RUN}); see `harness results list`")
         self.info = self._info()
+        if self.info.state == "running" and self.info.owner is not None and owner.gone(self.info.owner):
+            self.info.state = "died"
 
     def _info(self) -> RunInfo:
         file = self.path / RUN
@@ -172,6 +211,18 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def check_writable(self) -> None:
+        """Try that runs can be kept here, before anything else of one is done; leaves nothing behind.
+
+        Raises UsageError."""
+        there = next(place for place in (self.root, *self.root.absolute().parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise UsageError(f"{self.root}: results cannot be kept there: {error.strerror or error}; name a directory "
+                             "that can be written to with --results") from error
+
     def create(self, info: RunInfo) -> RunWriter:
         """Begin a run; its directory is ``root/<run id>``."""
         return RunWriter(self.root / info.run_id, info)
@@ -188,7 +239,10 @@ class Store:
             return RunReader(Path(name))
         runs = self.runs()
         matches = runs[-1:] if name == "latest" else [p for p in runs if p.name.startswith(name)]
-        if len(matches) != 1:
-            what = "no run" if not matches else f"{len(matches)} runs"
-            raise UsageError(f"{name}: {what} of that name in {self.root}; see `harness results list`")
-        return RunReader(matches[0])
+        exact = [p for p in matches if p.name == name]
+        if not matches:
+            raise UsageError(f"{name}: no run of that name in {self.root}; see `harness results list`")
+        if len(matches) > 1 and not exact:
+            raise UsageError(f"{name}: there are {len(matches)} runs whose names begin with that in {self.root}; give "
+                             "more of the name, see `harness results list`")
+        return RunReader((exact or matches)[0])

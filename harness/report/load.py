@@ -86,12 +86,16 @@ def _refuse_special(file: Path) -> None:
 
 
 def _problems(path: Path, info: RunInfo) -> Iterator[str]:
-    if info.state != "complete":
+    if info.state == "died":
+        yield "The run died (it was killed, or the machine stopped): what was measured until then is shown."
+    elif info.state == "running":
+        yield "The run is under way, or ended without a word: what was measured until now is shown."
+    elif info.state != "complete":
         yield f"The run is marked “{info.state[:40]}”: what was measured until then is shown."
     for name in (TRIALS, POINTS):
         file = path / name
         if not file.exists():
-            yield f"There is no {name}: the run ended before anything was written to it."
+            yield f"There is no {name}: nothing was written to it."
         elif _cut(file):
             yield f"The last line of {name} is cut short and was left out."
 

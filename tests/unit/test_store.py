@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
+from harness import owner
+from harness.errors import ResultsError, UsageError
 from harness.records import Phase, PointOutcome, RunInfo, Trial
 from harness.store import Store, new_run_id, write_atomically
 
@@ -89,3 +94,62 @@ def test_an_atomic_write_that_fails_leaves_the_old_text(tmp_path: Path, monkeypa
         write_atomically(target, "new")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_run_whose_process_is_gone_has_died(tmp_path: Path) -> None:
+    code = ("import os, pathlib, signal; from tests.unit.test_store import info; from harness.store import Store; "
+            f"Store(pathlib.Path({str(tmp_path)!r})).create(info()); os.kill(os.getpid(), signal.SIGKILL)")
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert Store(tmp_path).open("r1").info.state == "died"
+    with Store(tmp_path).create(info("r2")):
+        assert Store(tmp_path).open("r2").info.state == "running"
+        elsewhere = json.loads((tmp_path / "r1" / "run.json").read_text())
+        elsewhere["owner"]["boot_id"] = "another machine's"
+        (tmp_path / "r1" / "run.json").write_text(json.dumps(elsewhere))
+        assert Store(tmp_path).open("r1").info.state == "running"
+
+
+def test_another_process_of_the_same_number_is_not_the_owner() -> None:
+    me = owner.this_process()
+    assert not owner.gone(me)
+    assert owner.gone(me.model_copy(update={"start_ticks": me.start_ticks + 1}))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/x"])
+def test_results_that_cannot_be_kept_are_refused_first(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="name a directory that can be written to with --results"):
+        Store(tmp_path / place).check_writable()
+    Store(tmp_path / "new" / "one").check_writable()
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_disk_that_refuses_a_line_ends_the_run_in_words(tmp_path: Path) -> None:
+    writer = Store(tmp_path).create(info())
+    writer.add_trial(trial(1))
+    size = (tmp_path / "r1" / "trials.jsonl").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+    try:
+        with pytest.raises(ResultsError, match="results cannot be written: File too large"):
+            writer.add_trial(trial(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with writer:
+        writer.finish("failed", 4)
+    run = Store(tmp_path).open("r1")
+    assert run.info.state == "failed"
+    assert [t.number for t in run.trials()] == [1]
+    assert sorted(os.listdir(tmp_path / "r1")) == ["logs", "points.jsonl", "run.json", "trials.jsonl"]
+
+
+def test_the_beginning_of_several_names_says_how_many(tmp_path: Path) -> None:
+    for name in ("2026-a", "2026-ab", "2026-b"):
+        with Store(tmp_path).create(info(name)):
+            pass
+    with pytest.raises(UsageError, match="2026: there are 3 runs whose names begin with that"):
+        Store(tmp_path).open("2026")
+    assert Store(tmp_path).open("2026-a").info.run_id == "2026-a"
+    with pytest.raises(UsageError, match="1999: no run of that name"):
+        Store(tmp_path).open("1999")
