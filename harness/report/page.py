@@ -19,10 +19,11 @@ from harness.report.charts.search import search_chart
 from harness.report.charts.svg import Chart
 from harness.report.charts.throughput import throughput_chart
 from harness.report.facts import headline_facts
+from harness.report.headline import Answer, answer
 from harness.report.identity import Look, clean, looks, one_line
 from harness.report.load import RunData
 from harness.report.method import Method, method
-from harness.report.narrative import Answer, Caveat, answer, caveats
+from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
 from harness.report.summarise import Limits, PointSummary, summarise
 from harness.report.tables import (
@@ -118,6 +119,7 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
     names = name_points(points, colours, f"{prefix}point-")
     frames = _by_frame(points)
     trials = trial_table(run, points)
+    rates = [throughput_chart(f"{prefix}rate-{size}", group, names, run.info.ceilings) for size, group in frames]
     latencies = [latency_chart(f"{prefix}latency-{size}", group, colours) for size, group in frames]
     cpus = [cpu_chart(f"{prefix}cpu-{size}", group, names, run.plan) for size, group in frames]
     searches = [search_chart(f"{prefix}search-{size}", group, names, pdr_loss) for size, group in frames]
@@ -126,8 +128,7 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
         caveats=caveats(run, points), summary=summary_table(points, names, pdr_loss),
         rate_notes=tuple((name, text.format(loss=percent(pdr_loss))) for name, text in words.RATE_TEXT.items()),
-        throughput=tuple(throughput_chart(f"{prefix}rate-{size}", group, names, run.info.ceilings)
-                         for size, group in frames),
+        throughput=tuple(filter(None, rates)),
         latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
         latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
         cpu_numbers=cpu_table(points, names), losses=loss_table(points, names),
@@ -162,7 +163,7 @@ def _head(run: RunData) -> Iterable[tuple[str, str]]:
 
 
 def _latency_missing(run: RunData, points: Sequence[PointSummary]) -> str:
-    """Why there is no latency chart; empty when there is one."""
+    """Why there is no latency chart; empty when there is one, or when nobody asked."""
     if any(entry.curve or any(entry.at.values()) for point in points for entry in point.latency):
         return ""
     reasons = [entry.reason for point in points for entry in point.latency if entry.reason]
@@ -170,8 +171,7 @@ def _latency_missing(run: RunData, points: Sequence[PointSummary]) -> str:
         return one_line(reasons[0], 300)
     if run.plan.role.value == "drop":
         return "Latency is not defined for frames that are discarded."
-    return "The scenario asks for no latency." if not run.plan.measure.latency_fractions else \
-        "No latency trial was finished."
+    return "No latency trial was finished." if run.plan.measure.latency_fractions else ""
 
 
 def embedded_json(data: object) -> Markup:

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from harness.figures import PDR_LOSS, at_least, noisy
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Cpu, LatencyAt, Percentiles, Phase, PointOutcome, Trial, Verdict
 from harness.report.load import RunData
-from harness.report.numbers import Spread, finite
+from harness.report.numbers import Spread, finite, plural
 
 #: Percentiles that a trial stores, with the field that holds each.
 PERCENTILES = ((0.5, "p50_ns", "p50"), (0.9, "p90_ns", "p90"), (0.99, "p99_ns", "p99"), (0.999, "p999_ns", "p99.9"))
@@ -18,7 +19,8 @@ PERCENTILES = ((0.5, "p50_ns", "p50"), (0.9, "p90_ns", "p90"), (0.99, "p99_ns", 
 POLLING_SHARE = 0.97
 ALWAYS_BUSY_BELOW = 0.5
 SAME = 0.001
-DEFAULT_PDR_LOSS = 0.005
+#: Why a rate is missing that the scenario does not ask for.
+NOT_ASKED = "this goal was not asked for"
 DEFAULT_WIDTH = 0.005
 
 
@@ -76,8 +78,9 @@ class LoadSummary:
 
 @dataclass(frozen=True)
 class PointSummary:
-    """All that is known of one point. ``status``: ok, partial (some repeats did not finish), failed, skipped or
-    missing (the run ended first). ``polls``: its cores poll, so their being busy says nothing."""
+    """All that is known of one point. ``status``: ok, partial (some repeats did not finish), interrupted (the run ended
+    in its first repeat), failed, skipped or missing (the run ended first). ``repeats``: those with any finding, also
+    one that was interrupted. ``polls``: its cores poll, so their being busy says nothing."""
 
     plan: PointPlan
     status: str
@@ -115,7 +118,7 @@ class Limits:
         """Of the plan's search; defaults without one."""
         search = plan.measure.search
         if search is None:
-            return Limits(DEFAULT_PDR_LOSS, DEFAULT_WIDTH, plan.measure.repeat)
+            return Limits(PDR_LOSS, DEFAULT_WIDTH, plan.measure.repeat)
         return Limits(search.pdr_loss, search.width, plan.measure.repeat)
 
 
@@ -134,13 +137,16 @@ def summarise(run: RunData) -> tuple[PointSummary, ...]:
     for outcome in run.outcomes:
         outcomes[outcome.point].append(outcome)
     by_number = {trial.number: trial for trial in run.trials}
-    return tuple(_point(run.plan, point, outcomes[point.id], trials[point.id], by_number) for point in run.plan.points)
+    going = run.info.state == "running"
+    return tuple(_point(run.plan, point, outcomes[point.id], trials[point.id], by_number, going=going)
+                 for point in run.plan.points)
 
 
 def _point(plan: Plan, point: PointPlan, outcomes: list[PointOutcome], trials: list[Trial],
-           by_number: dict[int, Trial]) -> PointSummary:
-    measured = [outcome for outcome in outcomes if outcome.status == "ok"]
-    status, reason = _status(outcomes, measured, plan.measure.repeat)
+           by_number: dict[int, Trial], *, going: bool) -> PointSummary:
+    # An interrupted repeat counts with what it had found: a bound is stored only once its search is done.
+    measured = [outcome for outcome in outcomes if outcome.status in ("ok", "interrupted")]
+    status, reason = _status(outcomes, trials, plan.measure.repeat, going=going)
     loads = _loads(trials)
     bad = [outcome for outcome in outcomes if outcome.status != "ok"]
     limits = Limits.of(plan)
@@ -158,17 +164,23 @@ def _point(plan: Plan, point: PointPlan, outcomes: list[PointOutcome], trials: l
     return replace(summary, verdicts=_verdicts(summary))
 
 
-def _status(outcomes: Sequence[PointOutcome], measured: Sequence[PointOutcome], repeat: int) -> tuple[str, str]:
-    """Status of the point and, unless ok, the reason."""
+def _status(outcomes: Sequence[PointOutcome], trials: Sequence[Trial], repeat: int, *,
+            going: bool) -> tuple[str, str]:
+    """Status of the point and, unless ok, the reason. ``going``: the run is still under way."""
     bad = [outcome for outcome in outcomes if outcome.status != "ok"]
     reason = next((o.reason for o in bad if o.reason), "")
-    if not outcomes:
-        return "missing", "the run ended before this point was measured"
-    if not measured:
+    finished = len(outcomes) - len(bad)
+    if not outcomes and not trials:
+        return "missing", "not begun yet" if going else "the run ended before this point was begun"
+    if not finished and (not outcomes or any(outcome.status == "interrupted" for outcome in bad)):
+        made = plural(len(trials), "trial")
+        return "interrupted", reason or (f"under way, {made} until now" if going else
+                                         f"the run ended in the middle of this point, after {made}")
+    if not finished:
         statuses = {outcome.status for outcome in bad}
         return ("skipped" if statuses == {"skipped"} else "failed"), reason or "no reason was recorded"
-    if len(measured) < repeat:
-        return "partial", reason or f"{len(measured)} of {repeat} repeats were finished"
+    if finished < repeat:
+        return "partial", reason or f"{finished} of {repeat} repeats were finished"
     return "ok", ""
 
 
@@ -199,8 +211,8 @@ def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | 
     raw_spread = Spread.of(bound.pps for bound in first)
     reason = next((b.reason for b in known if finite(b.pps) is None and b.reason), "")
     if not reason and spread is None:
-        reason = point_reason or "this goal was not asked for"
-    verdicts = _rate_verdicts(name, known, spread, limits)
+        reason = point_reason or NOT_ASKED
+    verdicts = _rate_verdicts(name, known, limits)
     return RateSummary(name, spread, raw_spread if _differs(spread, raw_spread) else None, reason,
                        len(outcomes) - (spread.count if spread else 0), tuple(v for v in Verdict if v in verdicts),
                        at_least=Verdict.GENERATOR_LIMITED in verdicts,
@@ -208,17 +220,15 @@ def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | 
                        attempts=max((bound.attempts for bound in known), default=0))
 
 
-def _rate_verdicts(name: str, bounds: Sequence[Bound], spread: Spread | None, limits: Limits) -> set[Verdict]:
-    """Verdicts on one rate. Generator-limited only where the loss was within PDR's limit: with more, the stack itself
-    was the limit and the figure stands."""
+def _rate_verdicts(name: str, bounds: Sequence[Bound], limits: Limits) -> set[Verdict]:
+    """Verdicts on one rate; generator-limited only where that makes it a lower bound."""
     verdicts = {verdict for bound in bounds for verdict in bound.verdicts}
-    limited = [bound for bound in bounds if Verdict.GENERATOR_LIMITED in bound.verdicts]
-    if not any((loss := finite(bound.loss_ratio)) is not None and loss <= limits.pdr_loss for bound in limited):
+    if not any(at_least(bound, limits.pdr_loss) for bound in bounds):
         verdicts.discard(Verdict.GENERATOR_LIMITED)
     if Verdict.NOISY in verdicts and limits.repeat == 1:
         # Before there was a word of its own, this is what a search that ran out of time was marked with.
         verdicts = (verdicts - {Verdict.NOISY}) | {Verdict.CUT_SHORT}
-    if name != "MRR" and spread is not None and spread.high - spread.low > limits.width * spread.median:
+    if name != "MRR" and noisy(load for bound in bounds if (load := finite(bound.load_pps)) is not None):
         verdicts.add(Verdict.NOISY)
     return verdicts
 
@@ -283,7 +293,7 @@ def _load(phase: Phase, load: float, trials: Sequence[Trial], polls: Sequence[Tr
     shares: dict[int, list[float]] = defaultdict(list)
     for cpu in cpus:
         for core in cpu.cores:
-            shares[core.core].append(core.busy)
+            shares[core.core].append(core.own)
     cores = {core: spread for core, values in sorted(shares.items()) if (spread := Spread.of(values)) is not None}
     loss = Spread.of(trial.loss_ratio for trial in trials)
     useful, source = _useful(cpus, load, polls)

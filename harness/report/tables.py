@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.plan import Role
 from harness.records import Phase, Trial, Verdict
@@ -25,7 +25,14 @@ from harness.report.numbers import (
     significant,
     time_unit,
 )
-from harness.report.summarise import LatencySummary, LoadSummary, PointSummary, RateSummary, repeated_trials
+from harness.report.summarise import (
+    NOT_ASKED,
+    LatencySummary,
+    LoadSummary,
+    PointSummary,
+    RateSummary,
+    repeated_trials,
+)
 from harness.report.words import VERDICTS
 
 SUMMARY_FRACTION = 0.5
@@ -33,6 +40,9 @@ SUMMARY_FRACTION = 0.5
 RATE_VERDICTS = (Verdict.GENERATOR_LIMITED, Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS, Verdict.NOISY,
                  Verdict.INCONCLUSIVE, Verdict.CUT_SHORT)
 NO_SAMPLE = "no CPU sample lies inside the trial"
+_NO_CURVE = "the scenario has no load curve"
+_NO_LATENCY = "latency was not measured at this load"
+_UNASKED = (NOT_ASKED, _NO_CURVE, _NO_LATENCY)
 
 
 @dataclass(frozen=True)
@@ -180,12 +190,21 @@ def summary_table(points: Sequence[PointSummary], names: dict[str, PointName], p
                  _latency_cell(half, "p50", times, point), _latency_cell(half, "p99", times, point),
                  *_cpu_cells(point, cpu, load, cycles))
         rows.append(SummaryRow(names[point.plan.id], _nothing(point), cells, badges(point.verdicts)))
-    return SummaryTable(headings, tuple(rows), tuple(_summary_notes(points, load)))
+    return _without_unasked(SummaryTable(headings, tuple(rows), tuple(_summary_notes(points, load))))
+
+
+def _without_unasked(table: SummaryTable) -> SummaryTable:
+    """The table without columns that the scenario asks nothing for (a load curve alone has no rates)."""
+    shown = [row for row in table.rows if not row.nothing]
+    kept = [index for index in range(len(table.headings))
+            if any(row.cells[index].why not in _UNASKED for row in shown)] or range(len(table.headings))
+    rows = tuple(replace(row, cells=tuple(row.cells[index] for index in kept)) for row in table.rows)
+    return SummaryTable(tuple(table.headings[index] for index in kept), rows, table.notes)
 
 
 def _nothing(point: PointSummary) -> str:
     """Status and reason of a point without any number; empty for the others."""
-    if point.repeats:
+    if point.repeats or point.loads:
         return ""
     return f"{'not reached' if point.status == 'missing' else point.status}: {clean(point.reason, 300)}"
 
@@ -196,8 +215,9 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
     if repeats > 1:
         notes.append(f"Large figures are medians of up to {repeats} repeats; below them, lowest – highest.")
     if any(r.raw or r.raw_none for p in points for r in p.rates()):
-        notes.append("“first attempts”: highest load whose first attempt met the goal; {:,} of {:,} search trials were "
-                     "repeated for a pause.".format(*repeated_trials(points)))
+        repeated, trials = repeated_trials(points)
+        notes.append("“first attempts”: highest load whose first attempt met the goal"
+                     + (f"; {repeated:,} of {trials:,} search trials were repeated for a pause." if repeated else "."))
     loads = [at for p in points if (at := _load_at(p, load)) is not None]
     if any(at.cycles is not None for at in loads):
         sources = sorted({one_line(at.cycles_source, 60) or "source not recorded"
@@ -253,7 +273,7 @@ def rate_marks(summary: RateSummary) -> tuple[Badge, ...]:
 def _latency_cell(entry: LatencySummary | None, name: str, unit: Unit, point: PointSummary) -> Cell:
     if entry is None:
         why = "not defined for frames that are discarded" if point.plan.role is Role.DROP else (
-            point.reason or "latency was not measured at this load")
+            point.reason or _NO_LATENCY)
         return Cell(MISSING, (), why)
     return time_cell(entry.at[name], unit, entry, name)
 
@@ -277,7 +297,7 @@ def has_cycles(loads: Sequence[LoadSummary]) -> bool:
 def _cpu_cells(point: PointSummary, at: LoadSummary | None, load: float | None,
                cycles: bool) -> tuple[Cell, Cell, Cell]:
     if at is None:
-        why = point.reason or ("the scenario has no load curve" if load is None else
+        why = point.reason or (_NO_CURVE if load is None else
                                f"not measured at {rate(load)}")
         return Cell(MISSING, (), why), Cell(MISSING, (), why), Cell(MISSING, (), why)
     return _busiest_cell(point, at), _busy_cell(point, at), _cost_cell(point, at, cycles)
@@ -415,7 +435,8 @@ def troubles(points: Sequence[PointSummary], names: dict[str, PointName]) -> tup
         bad = sum(outcome.status != "ok" for outcome in point.outcomes)
         status = "some repeats failed" if point.status == "partial" and bad else (
             "not all repeats made" if point.status == "partial" else
-            "not reached" if point.status == "missing" else point.status)
+            "not reached" if point.status == "missing" else
+            "not finished" if point.status == "interrupted" else point.status)
         repeats = plural(bad, "repeat") if bad else ""
         log_tail = clean(point.log_tail[-4000:], 4000)
         found.append(Trouble(names[point.plan.id], status, clean(point.reason, 600), log_tail, repeats))

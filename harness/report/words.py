@@ -38,8 +38,7 @@ VERDICTS: dict[Verdict, VerdictText] = {
         "Frames were lost that no counter on either machine accounts for.",
         "A counter for the missing place. Until then the loss itself stands, its cause does not.", "warn"),
     Verdict.NOISY: VerdictText(
-        "The spread over repeats is wider than the search’s final bracket, so differences of this size between stacks "
-        "mean nothing.",
+        "Repeats of this point differ by more than 5 %, so differences of this size between stacks mean nothing.",
         "More repeats, a quieter machine.", "warn"),
     Verdict.INCONCLUSIVE: VerdictText(
         "The load passed only after several attempts; between runs it may not.",
@@ -50,6 +49,10 @@ VERDICTS: dict[Verdict, VerdictText] = {
     Verdict.EXTRA_CORE: VerdictText(
         "More than 2 % of the work was found on cores that the stack was not given: it used more than the row says.",
         "Pin the work named in the trial, or count that core as the stack's.", "warn"),
+    Verdict.OTHER_LOAD: VerdictText(
+        "Other programs ran on the stack’s cores for more than 2 % of the time. Their time is taken out of the CPU "
+        "figures; what the stack lost to them in throughput and latency is not.",
+        "Stop the programs named, or keep them off these cores (isolcpus, cpusets).", "warn"),
     Verdict.DEGRADED: VerdictText(
         "The stack ran in a slower mode than the one it is known for.",
         "A driver that supports the faster mode (for AF_XDP: zero copy).", "warn"),

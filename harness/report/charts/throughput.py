@@ -44,8 +44,10 @@ class Limit:
 
 
 def throughput_chart(key: str, points: Sequence[PointSummary], names: dict[str, PointName],
-                     ceilings: Sequence[Ceiling]) -> Chart:
-    """The chart of all points of one frame size (the first MAX_POINTS of them)."""
+                     ceilings: Sequence[Ceiling]) -> Chart | None:
+    """The chart of all points of one frame size (the first MAX_POINTS of them); None when no rate was found."""
+    if not any(summary.rate for point in points for summary in point.rates()):
+        return None
     frame = points[0].plan.frame_bytes
     shown = points[:MAX_POINTS]
     limits = _limits(shown, ceilings)
@@ -143,8 +145,8 @@ def _point(axes: Axes, point: PointSummary, name: PointName, unit: Unit, top: fl
                       transform=transform)
         axes.text(-0.075, first + 16 * len(lines) + 1, cores, ha="right", va="center", fontsize=11, color=MUTED,
                   transform=transform)
-    if point.status in ("failed", "skipped", "missing"):
-        word = "not reached" if point.status == "missing" else point.status
+    if point.status in ("failed", "skipped", "missing", "interrupted") and not any(r.rate for r in point.rates()):
+        word = {"missing": "not reached", "interrupted": "not finished"}.get(point.status, point.status)
         text = one_line(f"{word}: {point.reason}", 46 if narrow else 88)
         axes.text(0.01, top + 1.5 * _BAR + _GAP / 2, text, va="center", fontsize=11.5, color=MUTED,
                   transform=transform)

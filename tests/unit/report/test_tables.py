@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from harness.records import Verdict
+from harness.records import Phase, Verdict
 from harness.report.charts.latency import curve
+from harness.report.charts.throughput import throughput_chart
+from harness.report.headline import answer
 from harness.report.identity import looks
 from harness.report.load import RunData
 from harness.report.method import method
-from harness.report.narrative import answer, caveats
+from harness.report.narrative import caveats
 from harness.report.numbers import Spread
 from harness.report.page import embedded_json
 from harness.report.summarise import PointSummary, summarise
@@ -28,6 +30,7 @@ from harness.report.tables import (
     troubles,
 )
 from harness.report.trialrows import text_row, trial_table
+from harness.report.words import VERDICTS
 
 Points = tuple[PointSummary, ...]
 
@@ -75,7 +78,7 @@ def test_at_least_only_where_the_generator_was_the_limit(run: RunData) -> None:
 def test_marks_stand_beside_the_number_they_belong_to(summary: SummaryTable) -> None:
     row = next(row for row in summary.rows if row.name.label == "xdp")
     marks = {mark.name: mark.text for mark in row.cells[0].marks}
-    assert list(marks) == ["paused", "noisy", "inconclusive"]
+    assert list(marks) == ["paused", "inconclusive"]
     assert marks["inconclusive"] == "The load passed only after 4 attempts; between runs it may not."
     assert row.cells[2].marks == ()
 
@@ -90,6 +93,12 @@ def test_noisy_is_a_word_about_repeats(run: RunData) -> None:
     points = summarise(once)
     assert all(Verdict.NOISY not in point.verdicts for point in points)
     assert points[0].pdr.verdicts == (Verdict.CUT_SHORT,)
+    twice = [o.model_copy(deep=True) for o in run.outcomes]
+    for outcome in twice:
+        if outcome.pdr is not None and outcome.pdr.load_pps is not None:
+            outcome.pdr.load_pps *= 1.1 if outcome.repeat else 1.0
+    points = summarise(replace(run, outcomes=tuple(twice)))
+    assert all(Verdict.NOISY in point.pdr.verdicts for point in points if point.pdr.rate)
 
 
 def test_first_attempts_that_all_failed_are_said(run: RunData) -> None:
@@ -208,9 +217,44 @@ def test_ranges_that_overlap_are_level(run: RunData, points: Points) -> None:
     assert said.count("level with") == 3
 
 
-def test_a_limited_best_is_at_least(run: RunData, points: Points) -> None:
-    limited = [replace(p, ndr=replace(p.ndr, at_least=True)) for p in points]
-    assert "echoes at least" in answer(run, limited, looks(p.plan for p in points)).headline
+def test_lower_bounds_give_no_ratio(run: RunData, points: Points) -> None:
+    styles = looks(p.plan for p in points)
+    best, second, third = points[3], points[4], points[0]
+    limited = replace(best, ndr=replace(best.ndr, at_least=True))
+    said = answer(run, (limited, second), styles).headline
+    assert "xdp echoes at least 8" in said
+    assert ": at least 2.8 times dpdk" in said
+    said = answer(run, (best, replace(second, ndr=replace(second.ndr, at_least=True)), third), styles).headline
+    assert said.count(" times ") == 1
+    assert "; no ratio to dpdk (at least 2" in said
+    assert said.endswith("can be given, which may be faster than measured")
+    both = [replace(p, ndr=replace(p.ndr, at_least=True)) for p in (best, second)]
+    assert "times" not in answer(run, both, styles).headline
+
+
+def once(point: PointSummary, pps: float) -> PointSummary:
+    """The point with one repeat, at this NDR."""
+    return replace(point, ndr=replace(point.ndr, rate=Spread(pps, pps, pps, 1)))
+
+
+def test_few_repeats_are_said_beside_the_headline(run: RunData, points: Points) -> None:
+    styles = looks(p.plan for p in points)
+    close = (once(points[0], 568e3), once(points[1], 462e3))
+    deck = answer(run, close, styles).deck
+    assert "One repeat: a difference of this size may be chance." in deck
+    assert "One repeat: how much the ratios vary is not known." in answer(
+        run, (once(points[0], 568e3), once(points[1], 62e3)), styles).deck
+    many = [replace(p, ndr=replace(p.ndr, rate=Spread(pps, pps, pps, 3)))
+            for p, pps in zip(close, (9e5, 1e5), strict=True)]
+    assert not any("repeat:" in line or "repeats:" in line for line in answer(run, many, styles).deck)
+
+
+def test_verdicts_on_the_numbers_compared_are_named(run: RunData, points: Points) -> None:
+    marked = replace(once(points[0], 568e3), verdicts=(Verdict.OTHER_LOAD, Verdict.LAB))
+    marked = replace(marked, ndr=replace(marked.ndr, verdicts=(Verdict.PAUSED,)))
+    deck = answer(run, (marked, replace(once(points[3], 462e3), verdicts=())), looks(p.plan for p in points)).deck
+    assert ("Marks on the numbers compared: linux-udp reuseport=false: paused, other-load; xdp: paused, inconclusive."
+            in deck)
 
 
 def test_a_difference_within_the_search_width_is_level(run: RunData, points: Points) -> None:
@@ -228,6 +272,87 @@ def test_a_machine_that_stood_still_is_said_once(run: RunData, points: Points) -
     styles = looks(p.plan for p in points)
     assert answer(run, paused, styles).deck[-1].startswith("This machine stood still often: 10 of ")
     assert not any("stood still" in line for line in answer(run, points, styles).deck)
+    never = [replace(p, trials=tuple(t.model_copy(update={"superseded": False}) for t in p.trials)) for p in paused]
+    assert not any("stood still" in line for line in answer(run, never, styles).deck)
+
+
+def test_first_attempts_say_nothing_of_pauses_where_nothing_was_repeated(run: RunData) -> None:
+    calm = replace(run, trials=tuple(t.model_copy(update={"superseded": False}) for t in run.trials))
+    points = summarise(calm)
+    assert any(p.ndr.raw for p in points)
+    assert not any("pause" in caveat.title for caveat in caveats(calm, points))
+    table = summary_table(points, name_points(points, looks(p.plan for p in points), ""), 0.005)
+    assert "“first attempts”: highest load whose first attempt met the goal." in table.notes
+
+
+@pytest.fixture
+def curve_only(run: RunData) -> RunData:
+    """A run that was asked for nothing but a load curve."""
+    measure = replace(run.plan.measure, search=None, latency_fractions=())
+    bare = {"mrr": None, "ndr": None, "pdr": None, "ndr_raw": None, "pdr_raw": None, "latency": []}
+    return replace(run, plan=replace(run.plan, measure=measure),
+                   trials=tuple(t for t in run.trials if t.phase is Phase.LOAD),
+                   outcomes=tuple(o.model_copy(update=bare) for o in run.outcomes))
+
+
+def test_a_load_curve_alone_has_a_headline_and_only_its_columns(curve_only: RunData) -> None:
+    points = summarise(curve_only)
+    styles = looks(p.plan for p in points)
+    said = answer(curve_only, points, styles).headline
+    assert said.startswith("At 100 kpps of 64-byte frames on one core: xdp uses 8 core-%, linux-udp reuseport=true")
+    assert said.endswith(" (loses 0.057 %) and dpdk polls, 22 % of its polls useful")
+    names = name_points(points, styles, "")
+    table = summary_table(points, names, 0.005)
+    assert [heading.text for heading in table.headings] == ["Busiest core", "All given cores", "Cost"]
+    assert throughput_chart("k", points, names, ()) is None
+
+
+def test_other_programs_are_named_and_out_of_every_cpu_figure(run: RunData) -> None:
+    trials = [t.model_copy(deep=True) for t in run.trials]
+    for trial in trials:
+        if trial.cpu is not None and trial.phase is Phase.LOAD and trial.point.startswith("xdp"):
+            trial.verdicts.append(Verdict.OTHER_LOAD)
+            trial.cpu.other = ["core 1: Web Content 5.0 %"]
+            trial.cpu.cores[1].other = 0.05
+    outcomes = [o.model_copy(deep=True) for o in run.outcomes]
+    for outcome in outcomes:
+        if outcome.point.startswith("xdp"):
+            outcome.verdicts.append(Verdict.OTHER_LOAD)
+    changed = replace(run, trials=tuple(trials), outcomes=tuple(outcomes))
+    before, after = summarise(run)[3], summarise(changed)[3]
+    busy = [point.loads[-1].cores[1].median for point in (before, after)]
+    assert busy[0] - busy[1] == pytest.approx(0.05)
+    found = {caveat.verdict: caveat for caveat in caveats(changed, summarise(changed))}
+    assert found["other-load"].points == ("xdp, 1 core, 64 B (Web Content in 8 trials)",)
+    table = summary_table((after,), name_points((after,), looks([after.plan]), ""), 0.005)
+    assert "other-load" in [badge.name for badge in table.rows[0].badges]
+
+
+def test_every_verdict_has_its_words() -> None:
+    assert set(VERDICTS) == set(Verdict)
+
+
+def test_an_interrupted_point_shows_what_it_had_found(run: RunData) -> None:
+    kept = []
+    for outcome in run.outcomes:
+        if outcome.point.startswith("xdp") and not outcome.repeat:
+            kept.append(outcome.model_copy(update={"status": "interrupted", "reason": "Ctrl-C", "pdr": None}))
+    info = run.info.model_copy(update={"state": "interrupted"})
+    cut = replace(run, info=info, outcomes=tuple(kept),
+                  trials=tuple(t for t in run.trials if t.point.startswith("xdp")))
+    points = summarise(cut)
+    styles = looks(p.plan for p in points)
+    assert [p.status for p in points] == ["missing"] * 3 + ["interrupted"] + ["missing"] * 2
+    assert answer(cut, points, styles).headline.startswith("xdp echoes 8")
+    names = name_points(points, styles, "")
+    row = summary_table(points, names, 0.005).rows[3]
+    assert (row.nothing, row.cells[1].main, row.cells[1].why) == ("", "n/a", "Ctrl-C")
+    assert row.cells[0].main != "n/a"
+    assert [t.status for t in troubles(points, names)][3] == "not finished"
+    assert {caveat.title for caveat in caveats(cut, points)} >= {"Points not reached", "Point not finished"}
+    without = replace(cut, outcomes=(), trials=tuple(t for t in cut.trials if t.phase is Phase.SEARCH))
+    said = answer(without, summarise(without), styles).headline
+    assert said == "No point was finished: the run ended in the middle of xdp, 1 core"
 
 
 def test_the_order_is_what_the_plan_did(run: RunData, points: Points) -> None:

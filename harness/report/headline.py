@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer in one sentence, and the sentences below it that say what it is worth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.records import Verdict
+from harness.report.identity import Look, one_line, stack_key
+from harness.report.load import RunData
+from harness.report.numbers import Spread, count, percent, plural, rate, seconds, set_rate, significant
+from harness.report.summarise import Limits, LoadSummary, PointSummary, RateSummary, repeated_trials
+from harness.report.tables import RATE_VERDICTS, named_load
+from harness.report.words import verb
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+#: Repeats below which a spread says too little to tell a difference from chance.
+ENOUGH_REPEATS = 3
+#: How many others the best is compared with.
+_OTHERS = 3
+#: Verdicts on a whole point that limit what a comparison with it is worth.
+_POINT_VERDICTS = (Verdict.EXTRA_CORE, Verdict.DEGRADED, Verdict.OTHER_LOAD)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``headline``: one sentence. ``deck``: the sentences below it."""
+
+    headline: str
+    deck: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A point in the comparison the headline makes, by one of its rates."""
+
+    point: PointSummary
+    summary: RateSummary
+    spread: Spread
+    name: str
+
+    @property
+    def at_least(self) -> bool:
+        """Whether the rate is a lower bound."""
+        return self.summary.at_least
+
+    @property
+    def figure(self) -> str:
+        """The rate in words."""
+        return ("at least " if self.at_least else "") + rate(self.spread.median)
+
+
+def cores_text(number: int) -> str:
+    """"one core", "12 cores"."""
+    word = _NUMBERS[number] if number < len(_NUMBERS) else str(number)
+    return f"{word} core{'' if number == 1 else 's'}"
+
+
+def answer(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look]) -> Answer:
+    """Headline and deck of one run."""
+    ranked, metric = _ranked(points, looks)
+    compared = ranked[: _OTHERS + 1]
+    if compared:
+        said = _rates(run, compared, metric)
+    else:
+        said = _loads(run, points, looks) or _nothing(run, points)
+    return Answer(said, (*_deck(run, points), *_worth(run, compared), *_stood_still(points)))
+
+
+def _ranked(points: Sequence[PointSummary], looks: dict[str, Look]) -> tuple[list[_Ranked], str]:
+    """The fairest group to compare (same frame size, same number of cores, most stacks measured) by the strictest
+    rate that most of its points have, best first."""
+    best: list[_Ranked] = []
+    name = ""
+    for group in _groups(points):
+        for index, metric in enumerate(("NDR", "PDR", "MRR")):
+            have = [_Ranked(p, p.rates()[index], spread, _name(p, looks)) for p in group
+                    if (spread := p.rates()[index].rate) is not None]
+            if len(have) > len(best):
+                best, name = have, metric
+    return sorted(best, key=lambda entry: -entry.spread.median), name
+
+
+def _groups(points: Sequence[PointSummary]) -> list[list[PointSummary]]:
+    """Points that may be compared with each other: same frame size, same number of cores."""
+    groups: dict[tuple[int, int], list[PointSummary]] = defaultdict(list)
+    for point in points:
+        groups[point.plan.frame_bytes, len(point.plan.cores)].append(point)
+    return list(groups.values())
+
+
+def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
+    best, plan = compared[0], compared[0].point.plan
+    limits = Limits.of(run.plan)
+    how = {"NDR": "without loss", "PDR": f"at {percent(limits.pdr_loss, 1)} loss", "MRR": "at full load"}[metric]
+    said = (f"{best.name} {verb(plan.role)} {best.figure} of {plan.frame_bytes}-byte frames {how} on "
+            f"{cores_text(len(plan.cores))}")
+    exact = [_against(best, other, limits.width) for other in compared[1:] if not other.at_least]
+    if exact:
+        said += f": {_listing(exact)}"
+    open_ended = [other for other in compared[1:] if other.at_least]
+    if open_ended:
+        names = _listing([f"{other.name} ({other.figure})" for other in open_ended])
+        said += f"; no ratio to {names} can be given, which may be faster than measured"
+    return said
+
+
+def _against(best: _Ranked, other: _Ranked, width: float) -> str:
+    """How the best compares with an exact rate: level within the search's width or where the repeats of both overlap.
+    A best that is a lower bound gives a lower bound."""
+    least = "at least " if best.at_least else ""
+    if best.spread.overlaps(other.spread) or other.spread.median >= (1 - width) * best.spread.median:
+        return f"{least}level with {other.name}"
+    if other.spread.median <= 0:
+        return f"{other.name} none"
+    ratio = best.spread.median / other.spread.median
+    if ratio < 1.995:
+        return f"{least}{significant((ratio - 1) * 100, 2)} % more than {other.name}"
+    return f"{least}{significant(ratio, 2)} times {other.name}"
+
+
+def _loads(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look]) -> str:
+    """For a run without rates: what the cores did at the load of the curve that most points carried; "" without one."""
+    load = named_load(points, Limits.of(run.plan).pdr_loss)
+    groups = [[(p, at) for p in group for at in p.loads if at.load_pps == load] for group in _groups(points)]
+    shown = max(groups, key=len, default=[])
+    if load is None or not shown:
+        return ""
+    plan = shown[0][0].plan
+    order = sorted(shown, key=lambda entry: (entry[0].polls, entry[1].busy_cores is None,
+                                             entry[1].busy_cores.median if entry[1].busy_cores else 0))
+    parts = [f"{_name(point, looks)} {_work(point, at)}" for point, at in order[: _OTHERS + 1]]
+    return (f"At {set_rate(load)} of {plan.frame_bytes}-byte frames on {cores_text(len(plan.cores))}: "
+            f"{_listing(parts)}")
+
+
+def _work(point: PointSummary, at: LoadSummary) -> str:
+    lost = f" (loses {percent(at.loss_ratio)})" if at.loss_ratio else ""
+    if point.polls:
+        useful = f", {percent(at.useful, 0)} of its polls useful" if at.useful is not None else ""
+        return f"polls{useful}{lost}"
+    if at.busy_cores is None:
+        return f"forwards {rate(at.forwarding.median if at.forwarding else None)}{lost}"
+    return f"uses {at.busy_cores.median * 100:.0f} core-%{lost}"
+
+
+def _nothing(run: RunData, points: Sequence[PointSummary]) -> str:
+    """Why there is no figure to begin with."""
+    under_way = next((point for point in points if point.status == "interrupted"), None)
+    if under_way is not None or (run.trials and any(point.status == "missing" for point in points)):
+        where = f" in the middle of {one_line(under_way.plan.label, 60)}" if under_way is not None else ""
+        if run.info.state == "running":
+            return f"No point is finished yet: the run is under way{where}"
+        return f"No point was finished: the run ended{where or ' early'}"
+    if any(trial.status == "ok" and trial.point in {p.plan.id for p in points} for trial in run.trials):
+        return "No rate was found: every point failed, was skipped, or was not reached"
+    return "Nothing was measured: every point failed, was skipped, or was not reached"
+
+
+def _listing(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _name(point: PointSummary, looks: dict[str, Look]) -> str:
+    return looks[stack_key(point.plan)].name
+
+
+def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
+    """What was compared, on what, how often."""
+    plan = run.plan
+    stacks = len({stack_key(point.plan) for point in points})
+    frames = sorted({point.plan.frame_bytes for point in points})
+    flows = sorted({d.flows.count for point in points for d in point.plan.directions})
+    cores = sorted({len(point.plan.cores) for point in points})
+    directions = max((len(point.plan.directions) for point in points), default=1)
+    sizes = ", ".join(map(str, frames)) or "no"
+    yield (f"Compared: {plural(stacks, 'stack configuration')} in the role {plan.role.value}, "
+           f"{sizes} B frames, {' or '.join(f'{n:,}' for n in flows) or 'no'} UDP flows, "
+           f"{'one direction' if directions == 1 else 'both directions at once, rates per direction'}, "
+           f"{' and '.join(cores_text(n) for n in cores)}.")
+    yield (f"{plural(len(points), 'point')} × {plural(plan.measure.repeat, 'repeat')}, "
+           f"{plural(len(run.trials), 'trial')}"
+           + (f", {seconds(run.info.wall_s)}." if run.info.wall_s is not None else "."))
+
+
+def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
+    """What the comparison is worth: too few repeats to tell it from chance, verdicts on the very rates compared."""
+    if len(compared) < 2:
+        return
+    repeats = min(entry.spread.count for entry in compared)
+    if repeats < ENOUGH_REPEATS:
+        times = "One repeat" if repeats == 1 else f"{_NUMBERS[repeats].capitalize()} repeats"
+        close = any(not other.at_least and compared[0].spread.median < 2 * other.spread.median
+                    for other in compared[1:])
+        yield (f"{times}: a difference of this size may be chance." if close else
+               f"{times}: how much the ratios vary is not known.")
+    marked = [f"{entry.name}: {', '.join(verdicts)}" for entry in compared if (verdicts := _marks(entry))]
+    if marked:
+        yield f"Marks on the numbers compared: {'; '.join(marked)}."
+
+
+def _marks(entry: _Ranked) -> list[str]:
+    rate_marks = [verdict.value for verdict in RATE_VERDICTS if verdict in entry.summary.verdicts]
+    return rate_marks + [verdict.value for verdict in _POINT_VERDICTS if verdict in entry.point.verdicts]
+
+
+def _stood_still(points: Sequence[PointSummary]) -> Iterable[str]:
+    """Said once where pauses concern every point that was measured and made trials to be repeated."""
+    measured = [point for point in points if point.repeats]
+    repeated, trials = repeated_trials(points)
+    if repeated and measured and all(Verdict.PAUSED in point.verdicts for point in measured):
+        yield f"This machine stood still often: {count(repeated)} of {count(trials)} search trials were repeated."
