@@ -74,7 +74,8 @@ def _has_mounts_below(target: str) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """Parse, enter, become the program. Exit status 126 when that fails, with one line that says why."""
+    """Parse, enter, become the program. Exit status when that fails as a shell's, with one line that says why: 127
+    where there is no such program, otherwise 126."""
     split = argv.index("--")
     options, program = argv[:split], argv[split + 1 :]
     named = dict(zip(options[:-1:2], options[1:-1:2], strict=True))
@@ -86,10 +87,17 @@ def main(argv: list[str]) -> int:
         else:
             new_mounts(named.get("--shadow", ""))
         os.chdir(directory)
+    except OSError as error:
+        return _refused(program[0], error, 126)
+    try:
         os.execvp(program[0], program)
     except OSError as error:
-        print(f"harness lab: {program[0]}: {error}", file=sys.stderr)
-        return 126
+        return _refused(program[0], error, 127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def _refused(program: str, error: OSError, status: int) -> int:
+    print(f"harness lab: {program}: {error}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -190,8 +190,10 @@ def test_exec_runs_on_either_side_and_passes_the_status_on(lab: Lab) -> None:
         assert seen.stdout.split() == sorted(["lo", *lab.ifnames(side)])
     assert subprocess.run(lab.exec_argv("tg", ["sh", "-c", "exit 7"]), check=False).returncode == 7
     absent = subprocess.run(lab.exec_argv("tg", ["no-such-program"]), capture_output=True, text=True, check=False)
-    assert absent.returncode == 126
+    assert absent.returncode == 127
     assert "no-such-program" in absent.stderr
+    refused = subprocess.run(lab.exec_argv("tg", ["/etc/hostname"]), capture_output=True, text=True, check=False)
+    assert refused.returncode == 126
     with pytest.raises(LabNameError, match="'tg' and 'dut'"):
         lab.exec_argv("middle", ["true"])
 
