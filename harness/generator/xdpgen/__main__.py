@@ -32,20 +32,39 @@ def parse_cores(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def check_distinct(interfaces: list[str]) -> list[str]:
+    """The interfaces; ``UsageError`` when one is named twice: a port of its own each."""
+    twice = next((name for index, name in enumerate(interfaces) if name in interfaces[:index]), None)
+    if twice is not None:
+        raise UsageError(f"--interface {twice} is given twice; every port needs an interface of its own")
+    return interfaces
+
+
 def _announce(server: Server) -> None:
     ports = {"serving": True, "sync_port": server.sync_port, "async_port": server.async_port}
     print(json.dumps(ports), flush=True)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="xdpgen", description=__doc__)
-    parser.add_argument("--interface", action="append", required=True, help="interface; repeat for port 0, 1, ...")
-    parser.add_argument("--cores", required=True, help="sending cores, comma-separated: 0,1")
-    parser.add_argument("--bind", default=LOOPBACK, help="address to listen on")
-    parser.add_argument("--sync-port", type=int, default=SYNC_PORT)
-    parser.add_argument("--async-port", type=int, default=ASYNC_PORT)
-    parser.add_argument("--dst-mac", action="append", default=[], metavar="PORT=MAC")
-    parser.add_argument("--speed", type=float, default=10.0, help="nominal line rate of a port in Gbit/s")
+    parser = argparse.ArgumentParser(
+        prog="harness xdpgen", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="The embedded generator alone: a server that speaks TRex's RPC. It prints one line of JSON when it "
+                    "is ready, and runs until Ctrl-C. Needs root.")
+    parser.add_argument("--interface", action="append", required=True, metavar="NAME", default=argparse.SUPPRESS,
+                        help="network interface; repeat the option for port 0, 1, ...")
+    parser.add_argument("--cores", required=True, metavar="LIST", default=argparse.SUPPRESS,
+                        help="ids of the sending cores, comma-separated: 0,1")
+    parser.add_argument("--bind", default=LOOPBACK, metavar="ADDRESS",
+                        help="address to listen on; whoever reaches it can send traffic")
+    parser.add_argument("--sync-port", type=int, default=SYNC_PORT, metavar="PORT",
+                        help="TCP port of requests, as TRex's")
+    parser.add_argument("--async-port", type=int, default=ASYNC_PORT, metavar="PORT",
+                        help="TCP port of published events, as TRex's")
+    parser.add_argument("--dst-mac", action="append", default=[], metavar="PORT=MAC",
+                        help="destination MAC address of a port's frames, 0=02:00:00:00:00:01; may be repeated; the "
+                             "neighbouring port's (0-1, 2-3, ...) when left out")
+    parser.add_argument("--speed", type=float, default=10.0, metavar="GBPS",
+                        help="nominal line rate of a port, in Gbit/s: what percentages of it mean")
     return parser.parse_args(argv)
 
 
@@ -54,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _arguments(argv)
     try:
         serve(
-            ifaces=args.interface,
+            ifaces=check_distinct(args.interface),
             cores=parse_cores(args.cores),
             bind=args.bind,
             sync_port=args.sync_port,

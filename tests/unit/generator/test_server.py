@@ -20,7 +20,7 @@ import zmq
 
 from harness.errors import GeneratorDied, GeneratorError, UsageError
 from harness.generator import stl
-from harness.generator.xdpgen.__main__ import parse_cores, parse_dst_macs
+from harness.generator.xdpgen.__main__ import main, parse_cores, parse_dst_macs
 from harness.generator.xdpgen.contract import TxStream
 from harness.generator.xdpgen.rpc.codec import MAGIC
 from harness.generator.xdpgen.rpc.state import ServerState
@@ -306,3 +306,17 @@ def test_the_client_file_is_python_3_6() -> None:
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported - set(sys.stdlib_module_names) == {"zmq"}
+
+
+def test_an_interface_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--interface", "veth0", "--interface", "veth0", "--cores", "0"]) == 2
+    assert "--interface veth0 is given twice" in capsys.readouterr().err
+
+
+def test_the_help_names_defaults_and_units(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for said in ("usage: harness xdpgen", "(default: 127.0.0.1)", "(default: 4501)", "in Gbit/s", "(default: 10.0)"):
+        assert said in text
+    assert "(default: None)" not in text
