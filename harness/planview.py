@@ -83,7 +83,8 @@ def _measured(measure: MeasureSettings) -> Iterator[str]:
     if measure.search is not None:
         search = measure.search
         goals = ", ".join(goal.upper() for goal in search.goals)
-        yield (f"{goals}: trials of {format_duration(search.initial_trial_s)} to {format_duration(search.trial_s)}, "
+        first, last = format_duration(search.initial_trial_s), format_duration(search.trial_s)
+        yield (f"{goals}: trials of {last if first == last else f'{first} to {last}'}, "
                f"width {format_ratio(search.width)}, PDR at loss {format_ratio(search.pdr_loss)}, from "
                f"{format_rate(search.min_load_pps)}, at most {format_duration(search.max_search_s)}")
     if measure.latency_fractions:

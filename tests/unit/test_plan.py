@@ -237,3 +237,9 @@ def test_a_plan_is_json_and_text(write: Write) -> None:
     for wanted in ("198.18.0.2/24", made.wires[1].tg.mac, "198.19.64.0/18", "core 1", "sockets-reuseport=true-64B-1c",
                    f"about {made.expected_trials} trials", "seed 1", "14.88 Mpps", "static neighbour"):
         assert wanted in text
+
+
+def test_one_length_of_trials_is_said_once(write: Write) -> None:
+    assert "trials of 1s, width" in render_plan(plan(write))
+    both = render_plan(plan(write, measure="{throughput: {trial: 1s, initial_trial: 200ms}}"))
+    assert "trials of 200ms to 1s, width" in both
