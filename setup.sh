@@ -68,12 +68,15 @@ fi
 if [ ${#missing[@]} -gt 0 ]; then
   # The lab needs sshd's program, not a server on this machine: keep the package from starting one.
   new_sshd=
-  if [[ " ${missing[*]} " == *" openssh-server "* && -d /run/systemd/system ]]; then
+  if [[ " ${missing[*]} " == *" openssh-server "* && -d ${SYSTEMD:-/run/systemd/system} ]]; then
     new_sshd=yes
+    # Also when apt-get fails or is interrupted: a masked unit would keep a later server from starting.
+    trap '$SUDO systemctl unmask --quiet ssh.service ssh.socket' EXIT
     $SUDO systemctl mask --quiet ssh.service ssh.socket
   fi
   install_packages "${missing[@]}"
   if [ -n "$new_sshd" ]; then
+    trap - EXIT
     $SUDO systemctl unmask --quiet ssh.service ssh.socket
     $SUDO systemctl disable --quiet ssh.service ssh.socket
   fi
