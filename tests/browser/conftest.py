@@ -21,7 +21,8 @@ Open = Callable[..., Page]
 def browser() -> Iterator[Browser]:
     """The browser, started once."""
     if not Path(CHROMIUM).exists():
-        pytest.skip(f"no Chromium at {CHROMIUM} (Debian: apt-get install chromium; Ubuntu's package is only a snap)")
+        pytest.fail(f"no Chromium at {CHROMIUM} (Debian: apt-get install chromium; Ubuntu's package is only a snap: "
+                    "put one there, or leave these tests out with -m 'not browser')")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[
             "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
