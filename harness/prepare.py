@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.lab.addresses import plan_wires
 from harness.lab.cores import physical_cores, split_cores, usable_cores
 from harness.options import RunOptions
+from harness.paths import with_home
 from harness.plan import Plan
 from harness.planning import build_plan
 from harness.scenario import ScenarioFile, load_scenario
@@ -46,7 +47,7 @@ def resolve_testbed(scenario: ScenarioFile, name: str | None) -> tuple[Testbed, 
     if chosen == LAB:
         return nominal_lab()
     base = scenario.path.parent if name is None else Path()
-    return load_testbed(base / Path(chosen).expanduser()), ()
+    return load_testbed(base / with_home(chosen)), ()
 
 
 def nominal_lab() -> tuple[Testbed, tuple[str, ...]]:

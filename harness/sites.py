@@ -18,6 +18,7 @@ from harness.host.channel import ByteChannel, PipeChannel, spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
 from harness.host.ssh import SshConnection, SshTarget
 from harness.lab.lab import Lab
+from harness.paths import with_home
 from harness.testbed import Ssh, Testbed
 
 _GENERATOR = Path(__file__).parent / "generator"
@@ -150,6 +151,6 @@ class HostSite:
 
 def target_of(ssh: Ssh) -> SshTarget:
     """A testbed file's way to a host, for the SSH layer."""
-    key = Path(ssh.key).expanduser() if ssh.key else None
-    return SshTarget(hostname=ssh.address, known_hosts=Path(ssh.known_hosts).expanduser(), port=ssh.port,
+    key = with_home(ssh.key) if ssh.key else None
+    return SshTarget(hostname=ssh.address, known_hosts=with_home(ssh.known_hosts), port=ssh.port,
                      user=ssh.user, key_path=key, sudo=ssh.user != "root")
