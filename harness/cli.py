@@ -29,7 +29,7 @@ _results = click.option("--results", type=_FILE, default=Path("results"), show_d
 
 
 class _Cli(click.Group):
-    """click would end on a broken pipe with 1, which here means that a gate failed."""
+    """click would end on a broken pipe with 1, which is kept for a gate that fails."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -52,8 +52,7 @@ def cli() -> None:
     Begin with `harness run scenarios/quickstart.yaml`: it builds a lab on this machine (as root), measures four stacks
     in it and says where the results are; `harness report latest` makes a page of them.
 
-    Exit codes: 0 done, 1 gate failed, 2 usage or file error, 3 testbed not fit, 4 measurement failed or incomplete,
-    5 cannot tell, 130 interrupted.
+    Exit codes: 0 done, 2 usage or file error, 3 testbed not fit, 4 measurement failed or incomplete, 130 interrupted.
     """
 
 

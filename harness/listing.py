@@ -196,7 +196,10 @@ def labs_text(labs: Sequence[LabStatus]) -> str:
         owner = "until `lab down`" if lab.persistent else str(lab.owner or "none")
         processes = ", ".join(f"{name} ({pid})" for pid, name in lab.processes)
         rows.append((lab.name, lab.state, owner, _list(lab.tg_cores), _list(lab.dut_cores), lab.detail or processes))
-    return columns(rows)
+    stale = [lab.name for lab in labs if lab.state == "stale"]
+    left = f"\n{', '.join(stale)}: the command that made it is gone; `harness lab down` removes it, and so does the " \
+           "next `harness run`" if stale else ""
+    return columns(rows) + left
 
 
 def _list(cores: Sequence[int]) -> str:

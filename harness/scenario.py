@@ -302,7 +302,8 @@ class Scenario(_Section):
     order: Order = _optional(Order.INTERLEAVED, "interleaved (shuffled within a round) or given")
     gate: Annotated[Mapping[str, float], BeforeValidator(_gate), WithJsonSchema(
         {"type": "object", "additionalProperties": {"type": "string"}, "examples": [{"ndr": "-3%"}]}),
-        ] = Field(default_factory=dict, description="Largest change against a baseline that passes `harness gate`")
+        ] = Field(default_factory=dict, description="Largest change against a baseline; kept for `harness gate`, which "
+                                                    "is not there yet: nothing reads it")
 
     def frame_bytes(self) -> tuple[int, ...]:
         """The frame sizes, ``min`` resolved; distinct, in the order given."""

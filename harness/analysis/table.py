@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -11,21 +13,34 @@ from harness.records import Trial
 from harness.store import RunReader
 
 #: Columns, in order. Rates are frames per second per direction; a missing value is a number that does not exist.
-COLUMNS = ("run", "number", "point", "repeat", "phase", "attempt", "superseded", "started_at", "asked_pps",
-           "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent", "received", "lost", "loss_ratio",
+#: ``params``: the stack's parameters as JSON; ``cores``: ids of those given to it, separated by spaces. Both are empty,
+#: as are ``stack``, ``host`` and ``frame_bytes``, for trials of no point of the plan (the ceiling's).
+COLUMNS = ("run", "number", "point", "stack", "params", "host", "frame_bytes", "cores", "repeat", "phase", "attempt",
+           "superseded", "started_at", "asked_pps", "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent", "received", "lost", "loss_ratio",
            "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns", "busy_cores", "cycles_per_packet",
            "verdicts", "status", "reason")
 _LATENCY = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
 _CPU = ("busy_cores", "cycles_per_packet")
-_COUNTS = ("number", "repeat", "attempt", "sent", "received", "lost", "unexplained")
+_COUNTS = ("number", "frame_bytes", "repeat", "attempt", "sent", "received", "lost", "unexplained")
 #: Whole numbers also where some are missing.
 _WHOLE = {name: "Int64" for name in (*_LATENCY, *_COUNTS)}
 
 
 def trials_table(readers: Sequence[RunReader]) -> pd.DataFrame:
     """One row a trial of these runs, in the order made; columns as ``COLUMNS``."""
-    rows = [{"run": reader.info.run_id, **_row(trial)} for reader in readers for trial in reader.trials()]
+    rows = []
+    for reader in readers:
+        points = {str(point.get("id")): _point(point) for point in reader.info.plan.get("points", [])}
+        rows += [{"run": reader.info.run_id, **points.get(trial.point, {}), **_row(trial)}
+                 for trial in reader.trials()]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_WHOLE)
+
+
+def _point(point: dict[str, Any]) -> dict[str, object]:
+    """A point of the plan as ``run.json`` holds it."""
+    return {"stack": point.get("stack"), "params": json.dumps(point.get("params", {}), sort_keys=True),
+            "host": point.get("host"), "frame_bytes": point.get("frame_bytes"),
+            "cores": " ".join(map(str, point.get("cores", [])))}
 
 
 def _row(trial: Trial) -> dict[str, object]:

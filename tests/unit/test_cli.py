@@ -82,6 +82,15 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(write: Write, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("fake_stacks")
+def test_results_that_cannot_be_kept_are_refused_before_a_lab(write: Write, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "taken").write_text("")
+    assert cli.invoke(["run", str(write(SCENARIO)), "--results", str(tmp_path / "taken")]) == 2
+    captured = capsys.readouterr()
+    assert "results cannot be kept there: Not a directory" in captured.err
+    assert "building the lab" not in captured.err
+
+
+@pytest.mark.usefixtures("fake_stacks")
 def test_a_dry_run_as_json(write: Write, capsys: Capture) -> None:
     assert cli.invoke(["run", str(write(SCENARIO)), "--dry-run", "--json", "--repeat", "3"]) == 0
     plan = json.loads(capsys.readouterr().out)
@@ -99,6 +108,7 @@ def test_a_dry_run_as_json(write: Write, capsys: Capture) -> None:
     (SCENARIO + "cores: 1000\n", "more than there are"),
     (SCENARIO + "traffic: {frame: 10}\n", "at least 64"),
     (SCENARIO + "testbed: nowhere.yaml\n", "nowhere.yaml: cannot be read"),
+    (SCENARIO + "testbed: ~no-such-user/bed.yaml\n", "write the whole path"),
 ])
 def test_a_bad_scenario_is_one_message_and_exit_2(
         write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, content: str | bytes, says: str,
@@ -246,7 +256,8 @@ def test_a_stack_is_shown_with_its_parameters(capsys: Capture) -> None:
 
 def stored_run(results: Path) -> str:
     """A made-up run with one trial and two points, one of which failed."""
-    point = {"id": "p1", "label": "a stack"}
+    point = {"id": "p1", "label": "a stack", "stack": "sockets", "params": {"reuseport": True}, "host": "dut",
+             "frame_bytes": 64, "cores": [1, 2]}
     info = RunInfo(run_id="20260101-test", harness_version="0", started_at=now(), command=[], scenario_text="",
                    scenario={}, plan={"scenario": "test", "testbed": "lab", "points": [point]}, seed=1)
     latency = Percentiles(samples=20_000, lost=0, out_of_order=0, duplicate=0, min_ns=1, max_ns=9000, mean_ns=5,
@@ -281,6 +292,8 @@ def test_results_are_listed_shown_and_exported(tmp_path: Path, capsys: Capture) 
     assert cli.invoke(["results", "export", run_id, *where]) == 0
     row, = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (row["run"], row["phase"], row["p99_ns"], row["p999_ns"]) == (run_id, "latency", "25000", "")
+    assert [row[name] for name in ("stack", "params", "host", "frame_bytes", "cores")] == [
+        "sockets", '{"reuseport": true}', "dut", "64", "1 2"]
     assert row["verdicts"] == "paused lab" or row["verdicts"] == "lab paused"
     assert cli.invoke(["results", "export", run_id, "-o", str(tmp_path / "trials.csv"), *where]) == 0
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 2
@@ -317,7 +330,13 @@ def test_lab_status_as_json(monkeypatch: pytest.MonkeyPatch, capsys: Capture) ->
     assert cli.invoke(["lab", "status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "abc"
     assert cli.invoke(["lab", "status"]) == 0
-    assert "sshd (12)" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "sshd (12)" in text
+    assert "harness lab down" not in text
+    stale = LabStatus("def", "stale", False, 7, 0.0, ("nsh-def-tg",), (0,), (1,), ())
+    monkeypatch.setattr(Lab, "status", classmethod(lambda cls: [status, stale]))
+    assert cli.invoke(["lab", "status"]) == 0
+    assert "def: the command that made it is gone; `harness lab down` removes it" in capsys.readouterr().out
 
 
 def test_lab_down_without_a_name_leaves_labs_in_use_alone(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
