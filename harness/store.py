@@ -29,7 +29,7 @@ _MAX_RUN_BYTES = 64 * 1024 * 1024
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 1_000_000
 #: Disk space kept back while a run is made, so that on a full disk it can still be marked as failed.
-_RESERVE, _RESERVE_BYTES = ".reserve", 4 * 1024 * 1024
+_RESERVE, _RESERVE_BYTES = ".reserve", 1024 * 1024
 
 _Line = TypeVar("_Line", bound=BaseModel)
 
