@@ -163,7 +163,7 @@ class Throughput(_Section):
         None, "Trials of so much time in all decide a bound; a single trial when left out")
     exceed_ratio: Ratio = _optional("0%", "Share of these trials that may be worse than the goal (FD.io CSIT uses 50%)")
     min_load: Rate = _optional("1k", "Loads below this are not tried")
-    timeout: Duration = _optional("10m", "A search that takes longer has failed")
+    timeout: Duration = _optional("10m", "A search that takes longer is cut short; its bounds stay as they are")
 
 
 class Latency(_Section):
