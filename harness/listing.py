@@ -171,12 +171,13 @@ def result_text(reader: RunReader) -> str:
 
 
 def _figures(outcome: PointOutcome, pdr_loss: float) -> tuple[str, str, str, str, str]:
-    if outcome.status != "ok":
-        return ("n/a", "n/a", "n/a", "n/a", f"{outcome.status}: {outcome.reason}")
+    state = [] if outcome.status == "ok" else [f"{outcome.status}: {outcome.reason}"]
+    if outcome.status not in ("ok", "interrupted"):
+        return ("n/a", "n/a", "n/a", "n/a", state[0])
     p99 = [f"{format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
            for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
     rates = [bound_text(bound, pdr_loss) for bound in (outcome.mrr, outcome.ndr, outcome.pdr)]
-    return (rates[0], rates[1], rates[2], "; ".join(p99) or "n/a", ", ".join(outcome.verdicts))
+    return (rates[0], rates[1], rates[2], "; ".join(p99) or "n/a", ", ".join([*state, *outcome.verdicts]))
 
 
 # ------------------------------------------------------------------------------------------------------------- labs

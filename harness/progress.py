@@ -171,9 +171,11 @@ def describe_trial(trial: Trial) -> str:
 
 def describe_outcome(outcome: PointOutcome, pdr_loss: float = PDR_LOSS) -> str:
     """One line: what a point came to. ``pdr_loss``: the loss ratio that PDR allows."""
-    if outcome.status != "ok":
-        return f"{outcome.status}: {outcome.reason}"
-    parts = [f"{name.upper()} {_result(bound, pdr_loss)}" for name, bound in
+    state = "" if outcome.status == "ok" else f"{outcome.status}: {outcome.reason}"
+    if outcome.status not in ("ok", "interrupted"):
+        return state
+    parts = [state] if state else []
+    parts += [f"{name.upper()} {_result(bound, pdr_loss)}" for name, bound in
              (("mrr", outcome.mrr), ("ndr", outcome.ndr), ("pdr", outcome.pdr)) if bound is not None]
     parts += [f"p99 {format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
               for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]

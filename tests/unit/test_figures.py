@@ -42,3 +42,10 @@ def test_noisy_is_five_per_cent_of_the_median() -> None:
     assert not noisy([100, 103, 105])
     assert not noisy([100])
     assert not noisy([])
+
+
+def test_an_interrupted_point_shows_the_rates_it_had_found() -> None:
+    outcome = PointOutcome(point="p", repeat=0, status="interrupted", reason="Ctrl-C", mrr=limited(0.4))
+    assert describe_outcome(outcome) == "interrupted: Ctrl-C, MRR 412 kpps"
+    failed = outcome.model_copy(update={"status": "failed", "reason": "it died"})
+    assert describe_outcome(failed) == "failed: it died"
