@@ -100,10 +100,8 @@ def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
     exact = [_against(best, other, limits.width) for other in compared[1:] if not other.at_least]
     if exact:
         said += f": {_listing(exact)}"
-    open_ended = [other for other in compared[1:] if other.at_least]
-    if open_ended:
-        names = _listing([f"{other.name} ({other.figure})" for other in open_ended])
-        said += f"; no ratio to {names} can be given, which may be faster than measured"
+    elif len(compared) > 1:
+        said += ", the most that was measured"
     return said
 
 
@@ -189,12 +187,17 @@ def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
     """What the comparison is worth: too few repeats to tell it from chance, verdicts on the very rates compared."""
     if len(compared) < 2:
         return
+    unbounded = [f"{other.name} ({other.figure})" for other in compared[1:] if other.at_least]
+    if unbounded:
+        yield (f"No ratio can be given to {_listing(unbounded)}: {'it' if len(unbounded) == 1 else 'they'} may be "
+               "faster than measured.")
     repeats = min(entry.spread.count for entry in compared)
     if repeats < ENOUGH_REPEATS:
         times = "One repeat" if repeats == 1 else f"{_NUMBERS[repeats].capitalize()} repeats"
-        close = any(not other.at_least and compared[0].spread.median < 2 * other.spread.median
-                    for other in compared[1:])
-        yield (f"{times}: a difference of this size may be chance." if close else
+        exact = [other.spread.median for other in compared[1:] if not other.at_least]
+        yield (f"{times}: a difference of this size may be chance."
+               if any(compared[0].spread.median < 2 * median for median in exact) else
+               f"{times}: which is the fastest may be chance." if not exact else
                f"{times}: how much the ratios vary is not known.")
     marked = [f"{entry.name}: {', '.join(verdicts)}" for entry in compared if (verdicts := _marks(entry))]
     if marked:

@@ -52,7 +52,7 @@ def method(run: RunData, points: Sequence[PointSummary]) -> Method:
                     for name, facts in list(info.hosts.items())[:20]]
     return Method(tuple(settings), tuple(facts for facts in environment if facts.pairs),
                   tuple(map(_ceiling, info.ceilings[:50])),
-                  tuple(clean(note, 500) for note in [*plan.notes, *info.notes][:50]),
+                  tuple(clean(note, 500) for note in list(dict.fromkeys([*plan.notes, *info.notes]))[:50]),
                   clean(shlex.join(info.command[:100]), 2000), clean(info.scenario_text, 100_000))
 
 

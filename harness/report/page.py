@@ -38,7 +38,7 @@ from harness.report.tables import (
     summary_table,
     troubles,
 )
-from harness.report.trialrows import TrialTable, trial_table
+from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
 from harness.resources import resource
 
@@ -84,7 +84,7 @@ def render(runs: Sequence[RunData]) -> str:
         runs=views, title=_title(views), style=Markup(_asset("report.css")), script=Markup(script),
         policy=_policy(script), glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT,
         lab_bypass=words.LAB_BYPASS, phases=[(phase.value, text) for phase, text in words.PHASES.items()],
-        version=one_line(runs[0].info.harness_version, 40))
+        version=one_line(runs[0].info.harness_version, 40), paper_rows=FIRST_ROWS)
     return html.encode("utf-8", "replace").decode("utf-8")
 
 

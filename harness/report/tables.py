@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.plan import Role
@@ -180,7 +180,7 @@ def summary_table(points: Sequence[PointSummary], names: dict[str, PointName], p
         Heading("Latency p99", times.name, f"at {fraction_name(SUMMARY_FRACTION)} of {of}"),
         Heading("Busiest core", "core-%", at),
         Heading("All given cores", "core-%", at),
-        Heading("Cost", "per packet", at),
+        Heading("Cost", f"per packet {at}" if load is not None else "per packet"),
     )
     cycles = has_cycles([cpu for p in points if (cpu := _load_at(p, load)) is not None])
     rows = []
@@ -329,9 +329,10 @@ def _busy_cell(point: PointSummary, at: LoadSummary) -> Cell:
 
 
 def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
+    load = f"at {set_rate(at.load_pps)}"
     polls = ("empty polls included",) if point.polls else ()
     if cycles and at.cycles is not None:
-        return Cell(rounded(at.cycles.median), ("cycles", *polls))
+        return Cell(rounded(at.cycles.median), ("cycles", load, *polls))
     forwarding = at.forwarding.median if at.forwarding else 0.0
     if at.busy_cores is None:
         return Cell(MISSING, (), clean(at.note, 200) or NO_SAMPLE)
@@ -339,7 +340,7 @@ def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
         return Cell(MISSING, (), "no frame was forwarded at this load")
     cost = at.busy_cores.median * 100 / (forwarding / 1000)
     also = (f"{rounded(at.cycles.median)} cycles",) if at.cycles is not None else ()
-    return Cell(significant(cost), ("core-%/kpps", *also, *polls))
+    return Cell(significant(cost), ("core-%/kpps", load, *also, *polls))
 
 
 def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:
@@ -355,10 +356,19 @@ def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -
     rows = [(names[p.plan.id],
              (Cell(f"{fraction_name(e.fraction)} of {e.of.upper()[:8]}"),
               Cell(rates.text(e.load.median)) if e.load else Cell(MISSING, (), e.reason),
-              *(time_cell(e.at[name], unit, e, name) for name in columns), Cell(f"{e.samples:,}")))
+              *_percentiles(e, columns, unit), Cell(f"{e.samples:,}")))
             for p, e in entries]
     return PlainTable(headings, tuple(rows), ("A percentile p is given where at least 10 ÷ (1 − p) samples stand "
                                               "behind it.",))
+
+
+def _percentiles(entry: LatencySummary, columns: Sequence[str], unit: Unit) -> Iterator[Cell]:
+    """A cell each; what concerns all of them is said in the first."""
+    if any(entry.at[name] is not None for name in columns):
+        yield from (time_cell(entry.at[name], unit, entry, name) for name in columns)
+    else:
+        yield time_cell(None, unit, entry, columns[0])
+        yield from (Cell(MISSING) for _ in columns[1:])
 
 
 def cpu_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:

@@ -18,6 +18,8 @@ from harness.report.numbers import MISSING, Unit, finite, plural, rate_unit
 from harness.report.summarise import PointSummary, useful_share
 
 FIRST_ROWS = 100
+#: Phases whose trials are printed on paper; those of the search are drawn in its chart, and are many.
+PAPER = (Phase.CEILING, Phase.LATENCY, Phase.LOAD)
 MAX_ROWS = 50_000
 Value = float | int | str | None
 
@@ -36,14 +38,15 @@ class Column:
 
 @dataclass(frozen=True)
 class TrialTable:
-    """``data`` goes into the page as JSON; ``first`` are the texts of the first rows; ``left_out`` rows were not
-    embedded."""
+    """``data`` goes into the page as JSON; ``first`` are the texts of the first rows, ``on_paper`` says which of them
+    are printed; ``left_out`` rows were not embedded."""
 
     columns: tuple[Column, ...]
     data: dict[str, Any]
     first: tuple[tuple[str, ...], ...]
     total: int
     left_out: int
+    on_paper: tuple[bool, ...]
 
 
 def trial_table(run: RunData, points: Sequence[PointSummary]) -> TrialTable:
@@ -56,9 +59,11 @@ def trial_table(run: RunData, points: Sequence[PointSummary]) -> TrialTable:
     rows = [_row(trial, index, unit) for trial in shown]
     phases = [phase.value for phase in Phase]
     data = {"columns": [asdict(column) for column in columns], "points": titles, "phases": phases,
-            "polls": sorted(polls), "missing": MISSING, "rows": rows}
+            "polls": sorted(polls), "missing": MISSING, "rows": rows,
+            "paper": [list(Phase).index(phase) for phase in PAPER]}
     first = tuple(text_row(row, columns, titles, phases, polls) for row in rows[:FIRST_ROWS])
-    return TrialTable(columns, data, first, len(run.trials), len(run.trials) - len(shown))
+    return TrialTable(columns, data, first, len(run.trials), len(run.trials) - len(shown),
+                      tuple(trial.phase in PAPER for trial in shown[:FIRST_ROWS]))
 
 
 def _columns(unit: Unit) -> tuple[Column, ...]:

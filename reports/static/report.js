@@ -15,6 +15,7 @@ class TrialTable {
     this.section = section;
     this.data = JSON.parse(section.querySelector("script[type='application/json']").textContent);
     this.polls = new Set(this.data.polls);
+    this.paper = new Set(this.data.paper);
     this.body = section.querySelector("tbody");
     this.state = { column: 0, descending: false, page: 0 };
     this.order = [];
@@ -117,7 +118,15 @@ class TrialTable {
       (mark.value === "" || row[last].split("; ").some((text) => text.split(":")[0] === mark.value)) &&
       words.every((word) => this.searchable(row).includes(word)));
     this.order = this.sorted(found);
+    this.filtered = found.length < this.data.rows.length;
+    this.section.classList.toggle("filtered", this.filtered);
     this.draw();
+  }
+
+  // On paper there are no pages to turn: what is printed begins with the first row of its kind.
+  toPaper() {
+    const rows = this.filtered ? this.order : this.order.filter((row) => this.paper.has(row[3]));
+    this.body.replaceChildren(...rows.slice(0, PAGE_ROWS).map((row) => this.row(row)));
   }
 
   sorted(rows) {
@@ -149,6 +158,7 @@ class TrialTable {
 
   row(row) {
     const line = document.createElement("tr");
+    if (this.paper.has(row[3])) line.className = "paper";
     this.data.columns.forEach((column, index) => {
       const cell = document.createElement(index === 0 ? "th" : "td");
       if (index === 0) cell.scope = "row";
@@ -164,16 +174,18 @@ class TrialTable {
   }
 }
 
-document.querySelectorAll("section.trials").forEach((section) => new TrialTable(section));
+const tables = Array.from(document.querySelectorAll("section.trials"), (section) => new TrialTable(section));
 
 // Closed details hide what a printed page should hold.
 window.addEventListener("beforeprint", () => {
+  tables.forEach((table) => table.toPaper());
   document.querySelectorAll("details:not([open])").forEach((details) => {
     details.open = true;
     details.dataset.printed = "";
   });
 });
 window.addEventListener("afterprint", () => {
+  tables.forEach((table) => table.draw());
   document.querySelectorAll("details[data-printed]").forEach((details) => {
     details.open = false;
     delete details.dataset.printed;

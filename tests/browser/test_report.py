@@ -192,6 +192,25 @@ def test_paper_opens_what_is_closed(open_page: Open, report: Path) -> None:
     assert len(page.pdf(format="A4")) > 50_000
 
 
+def test_paper_holds_the_trials_that_no_chart_shows(open_page: Open, report: Path) -> None:
+    page = open_page(report)
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    expect(page.locator(".on-paper")).to_be_visible()
+    assert set(column(page, "Phase")) == {"ceiling", "latency", "load"}
+    assert len(column(page, "Phase")) > 50
+    boxes = page.evaluate("""() => Array.from(document.querySelectorAll('section.trials thead th'))
+      .filter(th => th.offsetParent !== null).map(th => th.textContent.trim())""")
+    assert "Phase" in boxes
+    assert "Repeat #" not in boxes
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert "search" in column(page, "Phase")
+    page.get_by_label("Phase").select_option("search")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert set(column(page, "Phase")) == {"search"}
+
+
 def test_ten_thousand_trials_are_quick(open_page: Open, large_report: Path) -> None:
     assert large_report.stat().st_size < 5 << 20
     page = open_page(large_report)

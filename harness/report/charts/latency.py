@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,11 +36,29 @@ def latency_chart(key: str, points: Sequence[PointSummary], looks: dict[str, Loo
     frame = points[0].plan.frame_bytes
     of = panels[0][0][1].upper()[:8]
     title = f"Round-trip latency by percentile, {frame} B frames"
+    missing = " ".join(_missing(points[:MAX_LINES], panels))
     caption = (f"One panel a load, as a share of each stack’s own {of}; all repeats together. The axis stretches the "
                "tail: each step to the right is ten times rarer. Where fewer than ten slower frames stand "
                "behind a percentile, the line goes straight to the highest latency seen. Bucket edges are lower "
-               "bounds. Lower is better.")
-    return make_chart(key, title, caption, _describe(title, panels), lambda narrow: _draw(panels, looks, narrow))
+               f"bounds. Lower is better. {missing}").rstrip()
+    return make_chart(key, title, caption, _describe(title, panels),
+                      lambda narrow: _draw(panels, points, looks, narrow))
+
+
+def _missing(points: Sequence[PointSummary], panels: Sequence[tuple[tuple[float, str], list[Line]]]) -> Iterator[str]:
+    """Who is in no panel or not in all, and why."""
+    for (fraction, of), lines in panels:
+        drawn = {point.plan.id for point, _ in lines}
+        absent = [f"{stack_name(point.plan)}, {plural(len(point.plan.cores), 'core')} "
+                  f"({_why(point, fraction, of)})" for point in points if point.plan.id not in drawn]
+        if absent:
+            yield f"No latency at {fraction_name(fraction)} of {of.upper()[:8]}: {'; '.join(absent)}."
+
+
+def _why(point: PointSummary, fraction: float, of: str) -> str:
+    entry = next((e for e in point.latency if (e.fraction, e.of) == (fraction, of)), None)
+    reason = entry.reason if entry is not None else point.reason or (point.pdr if of == "pdr" else point.ndr).reason
+    return one_line(reason, 120) or ("no latency frame came back" if entry is not None else "not measured")
 
 
 def curve(entry: LatencySummary) -> list[tuple[float, float]]:
@@ -65,13 +83,12 @@ def _known(entry: LatencySummary) -> list[tuple[float, float]]:
     found: list[tuple[float, float]] = []
     below = 0
     for ns, frames in entry.curve:
-        share = below / total
-        if share > highest:
-            break
         if not found:
             found.append((0.0, max(ns, _SMALLEST_NS)))
         below += frames
-        found.append((min(below / total, highest), max(ns, _SMALLEST_NS)))
+        if below / total > highest:
+            break  # drawn up to the limit, a bucket that reaches beyond it would be a vertical step there
+        found.append((below / total, max(ns, _SMALLEST_NS)))
     return found
 
 
@@ -89,10 +106,12 @@ def _position(percentile: float) -> float:
     return -math.log10(max(1 - percentile, 1e-9))
 
 
-def _draw(panels: Sequence[tuple[tuple[float, str], list[Line]]], looks: dict[str, Look], narrow: bool) -> Figure:
+def _draw(panels: Sequence[tuple[tuple[float, str], list[Line]]], points: Sequence[PointSummary],
+          looks: dict[str, Look], narrow: bool) -> Figure:
     columns = 1 if narrow else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    labels = {_line_name(point, looks): None for _, lines in panels for point, _ in lines}
+    drawn = {point.plan.id for _, lines in panels for point, _ in lines}
+    labels = {_line_name(point, looks): None for point in points if point.plan.id in drawn}
     legend_rows = len(labels) if narrow else math.ceil(len(labels) / 3)
     legend = 12 + 19 * legend_rows
     width, panel = NARROW if narrow else WIDE, 200 if narrow else 250
@@ -113,16 +132,17 @@ def _draw(panels: Sequence[tuple[tuple[float, str], list[Line]]], looks: dict[st
         axis.tick_params(labelbottom=index + columns >= len(panels))
     figure.supxlabel("percentile", fontsize=12, y=8 / height, va="bottom")
     figure.supylabel("latency, µs", fontsize=12, x=4 / width, ha="left")
-    handles, texts = flat[0].get_legend_handles_labels()
-    for axis in flat[1:]:
-        more = zip(*axis.get_legend_handles_labels(), strict=True)
-        for handle, text in more:
-            if text not in texts:
-                handles.append(handle)
-                texts.append(text)
-    figure.legend(handles, texts, loc="upper left", bbox_to_anchor=(0.0 if narrow else 46 / width, 1),
-                  ncols=1 if narrow else 3, borderaxespad=0.2, handlelength=2.4, columnspacing=2.2)
+    handles = {text: handle for axis in flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    order = by_rows(list(labels), 1 if narrow else 3)
+    figure.legend([handles[text] for text in order], order, loc="upper left",
+                  bbox_to_anchor=(0.0 if narrow else 46 / width, 1), ncols=1 if narrow else 3, borderaxespad=0.2,
+                  handlelength=2.4, columnspacing=2.2)
     return figure
+
+
+def by_rows(entries: Sequence[str], columns: int) -> list[str]:
+    """The order in which a legend, which fills column after column, shows the entries row after row."""
+    return [entry for column in range(columns) for entry in entries[column::columns]]
 
 
 def _line_name(point: PointSummary, looks: dict[str, Look]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from harness.records import Phase, PointOutcome, Trial
 from harness.report.charts.svg import MUTED, NARROW, TEXT, WIDE, Chart, grid_lines, make_chart, new_figure, series
@@ -74,6 +74,7 @@ def _draw(traces: Sequence[tuple[PointSummary, PointOutcome, list[Trial]]], name
     for index, axis in enumerate(flat[: len(traces)]):
         axis.tick_params(labelbottom=index + columns >= len(traces))
         _scale(axis, unit)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     figure.supxlabel("search trial", fontsize=12, y=8 / height, va="bottom")
     figure.supylabel(f"asked load, {unit.name}", fontsize=12, x=4 / width, ha="left")
     return figure

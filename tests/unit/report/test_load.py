@@ -6,11 +6,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
+from harness.owner import this_process
+from harness.records import Phase
+from harness.report.headline import answer
+from harness.report.identity import looks
 from harness.report.load import load_run
 from harness.report.summarise import summarise
 
@@ -94,3 +99,22 @@ def test_a_plan_that_is_none_is_an_error(copy: Path) -> None:
 def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a run directory"):
         load_run(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("later", "problem", "headline", "reason"), [
+    (1, "The run died", "No point was finished: the run ended in the middle of", "the run ended in the middle"),
+    (0, "The run is under way", "No point is finished yet: the run is under way in the middle of", "under way, "),
+])
+def test_a_run_that_is_marked_running_is_under_way_or_died(copy: Path, later: int, problem: str, headline: str,
+                                                           reason: str) -> None:
+    me = this_process()
+    info = json.loads((copy / "run.json").read_text())
+    info.update(state="running", ended_at=None, owner=me.model_dump() | {"start_ticks": me.start_ticks + later})
+    (copy / "run.json").write_text(json.dumps(info))
+    (copy / "points.jsonl").write_text("")
+    run = load_run(copy)
+    assert run.problems[0].startswith(problem)
+    run = replace(run, trials=tuple(trial for trial in run.trials if trial.phase is Phase.SEARCH))
+    points = summarise(run)
+    assert answer(run, points, looks(point.plan for point in points)).headline.startswith(headline)
+    assert points[0].reason.startswith(reason)

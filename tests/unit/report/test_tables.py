@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
 from harness.records import Phase, Verdict
-from harness.report.charts.latency import curve
+from harness.report.charts.latency import by_rows, curve, latency_chart
+from harness.report.charts.search import search_chart
 from harness.report.charts.throughput import throughput_chart
 from harness.report.headline import answer
 from harness.report.identity import looks
@@ -143,9 +145,10 @@ def test_polling_is_never_a_plain_percentage(summary: SummaryTable) -> None:
 
 
 def test_one_kind_of_cost_in_a_column(summary: SummaryTable, points: Points, names: dict[str, PointName]) -> None:
-    assert {row.cells[7].subs[0] for row in summary.rows if not row.nothing} == {"core-%/kpps"}
+    assert {row.cells[7].subs[:2] for row in summary.rows if not row.nothing} == {("core-%/kpps", "at 100 kpps")}
+    assert summary.headings[7].unit == "per packet at 100 kpps"
     kernel = summary_table(points[:3], names, 0.005)
-    assert {row.cells[7].subs[0] for row in kernel.rows} == {"cycles"}
+    assert {row.cells[7].subs[:2] for row in kernel.rows} == {("cycles", "at 100 kpps")}
     assert any("time x nominal frequency" in note for note in kernel.notes)
 
 
@@ -224,12 +227,13 @@ def test_lower_bounds_give_no_ratio(run: RunData, points: Points) -> None:
     said = answer(run, (limited, second), styles).headline
     assert "xdp echoes at least 8" in said
     assert ": at least 2.8 times dpdk" in said
-    said = answer(run, (best, replace(second, ndr=replace(second.ndr, at_least=True)), third), styles).headline
-    assert said.count(" times ") == 1
-    assert "; no ratio to dpdk (at least 2" in said
-    assert said.endswith("can be given, which may be faster than measured")
+    mixed = answer(run, (best, replace(second, ndr=replace(second.ndr, at_least=True)), third), styles)
+    assert mixed.headline.count(" times ") == 1
+    assert "dpdk" not in mixed.headline
+    assert any(line.startswith("No ratio can be given to dpdk (at least 2") and line.endswith(
+        " kpps): it may be faster than measured.") for line in mixed.deck)
     both = [replace(p, ndr=replace(p.ndr, at_least=True)) for p in (best, second)]
-    assert "times" not in answer(run, both, styles).headline
+    assert answer(run, both, styles).headline.endswith(" on one core, the most that was measured")
 
 
 def once(point: PointSummary, pps: float) -> PointSummary:
@@ -393,3 +397,44 @@ def test_embedded_json_cannot_end_its_element() -> None:
     assert "<" not in text
     assert "&" not in text
     assert json.loads(text) == {"a": "</script><!--&\u2028"}
+
+
+def test_a_panel_without_a_stack_says_why(points: Points) -> None:
+    styles = looks(p.plan for p in points)
+    few = replace(points[0].latency[0], curve=(), at=dict.fromkeys(points[0].latency[0].at),
+                  reason="the load leaves no room for a latency stream")
+    shown = (replace(points[0], latency=(few, *points[0].latency[1:])), *points[1:])
+    chart = latency_chart("k", shown, styles)
+    assert chart is not None
+    assert ("No latency at 10 % of PDR: linux-udp reuseport=false, 1 core (the load leaves no room for a latency "
+            "stream); dpdk, 2 cores (testpmd did not start") in chart.caption
+    legend = [text for text in re.findall(r"<text[^>]*>([^<]*)</text>", str(chart.narrow)) if ", 1 core" in text]
+    assert legend == ["linux-udp reuseport=false, 1 core", "linux-udp reuseport=true, 1 core", "xdp, 1 core",
+                      "dpdk, 1 core"]
+
+
+def test_a_legend_reads_row_after_row() -> None:
+    assert by_rows(list("abcd"), 3) == ["a", "d", "b", "c"]  # filled by columns: a b c over d
+    assert by_rows(list("abcde"), 3) == ["a", "d", "b", "e", "c"]
+
+
+def test_the_curve_has_no_step_where_its_samples_end(points: Points) -> None:
+    entry = points[3].latency[0]
+    total = sum(frames for _, frames in entry.curve)
+    known = curve(entry)[:-1]
+    assert known[-1][0] <= 1 - 10 / total
+    assert len({share for share, _ in known}) == len(known)
+
+
+def test_search_trials_are_counted_in_whole_numbers(points: Points, names: dict[str, PointName]) -> None:
+    short = [replace(p, trials=tuple(t for t in p.trials if t.phase is Phase.SEARCH)[:7]) for p in points[3:4]]
+    chart = search_chart("k", short, names, 0.005)
+    assert chart is not None
+    ticks = re.findall(r"<text[^>]*>([\d.]+)</text>", str(chart.wide))
+    assert ticks
+    assert not any("." in tick for tick in ticks)
+
+
+def test_a_note_is_said_once(run: RunData, points: Points) -> None:
+    twice = replace(run, info=run.info.model_copy(update={"notes": [*run.plan.notes, "another"]}))
+    assert method(twice, points).notes == (*run.plan.notes, "another")
