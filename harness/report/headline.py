@@ -11,7 +11,14 @@ from harness.records import Verdict
 from harness.report.identity import Look, one_line, stack_key
 from harness.report.load import RunData
 from harness.report.numbers import Spread, count, percent, plural, rate, seconds, set_rate, significant
-from harness.report.summarise import Limits, LoadSummary, PointSummary, RateSummary, repeated_trials
+from harness.report.summarise import (
+    Limits,
+    LoadSummary,
+    PointSummary,
+    RateSummary,
+    repeated_for_pauses,
+    repeated_trials,
+)
 from harness.report.tables import RATE_VERDICTS, named_load
 from harness.report.words import verb
 
@@ -212,6 +219,7 @@ def _marks(entry: _Ranked) -> list[str]:
 def _stood_still(points: Sequence[PointSummary]) -> Iterable[str]:
     """Said once where pauses concern every point that was measured and made trials to be repeated."""
     measured = [point for point in points if point.repeats]
-    repeated, trials = repeated_trials(points)
+    repeated, (_, trials) = repeated_for_pauses(points), repeated_trials(points)
     if repeated and measured and all(Verdict.PAUSED in point.verdicts for point in measured):
-        yield f"This machine stood still often: {count(repeated)} of {count(trials)} search trials were repeated."
+        yield (f"This machine stood still often: {count(repeated)} of {count(trials)} search trials were repeated "
+               "for a pause.")

@@ -12,7 +12,7 @@ from harness.records import Verdict
 from harness.report.identity import clean, stack_name
 from harness.report.load import RunData
 from harness.report.numbers import count, plural, rate
-from harness.report.summarise import PointSummary, RateSummary, repeated_trials
+from harness.report.summarise import PointSummary, RateSummary, repeated_for_pauses, repeated_trials
 from harness.report.words import VERDICTS
 
 
@@ -99,9 +99,13 @@ def _pause_rule(points: Sequence[PointSummary]) -> Iterable[Caveat]:
                     if repeated_trials([point])[0] and any(r.raw or r.raw_none for r in (point.ndr, point.pdr)))
     told = ("First attempts: highest load whose first attempt met the goal." if changed else
             "First attempts alone give the same rates.")
-    yield Caveat("", "info", "Trials repeated for a pause",
-                 f"{count(repeated)} of {count(trials)} search trials lost frames while a core stood still and were "
-                 f"repeated. {told}", changed)
+    pauses = repeated_for_pauses(points)
+    why = [text for number, text in ((pauses, f"{count(pauses)} because they lost frames while a core stood still"),
+                                     (repeated - pauses, f"{count(repeated - pauses)} because the generator fell short "
+                                                         "of a load that it can send")) if number]
+    yield Caveat("", "info", "Trials repeated",
+                 f"{count(repeated)} of {count(trials)} search trials were repeated, {' and '.join(why)}. {told}",
+                 changed)
 
 
 def _first_attempts(point: PointSummary) -> str:

@@ -123,9 +123,18 @@ class Limits:
 
 
 def repeated_trials(points: Iterable[PointSummary]) -> tuple[int, int]:
-    """(search trials that were repeated for a pause, search trials), each counted once however often it was made."""
-    first = [t for p in points for t in p.trials if t.phase is Phase.SEARCH and t.attempt == 0]
+    """(search trials that were repeated, search trials), each counted once however often it was made."""
+    first = _first_attempts(points)
     return sum(trial.superseded for trial in first), len(first)
+
+
+def repeated_for_pauses(points: Iterable[PointSummary]) -> int:
+    """Search trials that were repeated because they lost frames in a pause; others were short of their load."""
+    return sum(t.superseded and (t.spoilt or Verdict.PAUSED in t.verdicts) for t in _first_attempts(points))
+
+
+def _first_attempts(points: Iterable[PointSummary]) -> list[Trial]:
+    return [t for p in points for t in p.trials if t.phase is Phase.SEARCH and t.attempt == 0]
 
 
 def summarise(run: RunData) -> tuple[PointSummary, ...]:
@@ -293,7 +302,7 @@ def _load(phase: Phase, load: float, trials: Sequence[Trial], polls: Sequence[Tr
     shares: dict[int, list[float]] = defaultdict(list)
     for cpu in cpus:
         for core in cpu.cores:
-            shares[core.core].append(core.own)
+            shares[core.core].append(core.busy)
     cores = {core: spread for core, values in sorted(shares.items()) if (spread := Spread.of(values)) is not None}
     loss = Spread.of(trial.loss_ratio for trial in trials)
     useful, source = _useful(cpus, load, polls)

@@ -217,7 +217,7 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
     if any(r.raw or r.raw_none for p in points for r in p.rates()):
         repeated, trials = repeated_trials(points)
         notes.append("“first attempts”: highest load whose first attempt met the goal"
-                     + (f"; {repeated:,} of {trials:,} search trials were repeated for a pause." if repeated else "."))
+                     + (f"; {repeated:,} of {trials:,} search trials were repeated." if repeated else "."))
     loads = [at for p in points if (at := _load_at(p, load)) is not None]
     if any(at.cycles is not None for at in loads):
         sources = sorted({one_line(at.cycles_source, 60) or "source not recorded"

@@ -107,7 +107,7 @@ def _row(trial: Trial, index: dict[str, int], unit: Unit) -> list[Value]:
     failed = trial.status != "ok"
     latency = trial.latency
     cpu = trial.cpu
-    given = [core.own for core in cpu.cores if core.given] if cpu is not None else []
+    given = [core.busy for core in cpu.cores if core.given] if cpu is not None else []
     marks = [verdict.value for verdict in trial.verdicts]
     if trial.superseded:
         marks.append("repeated")

@@ -50,8 +50,8 @@ VERDICTS: dict[Verdict, VerdictText] = {
         "More than 2 % of the work was found on cores that the stack was not given: it used more than the row says.",
         "Pin the work named in the trial, or count that core as the stack's.", "warn"),
     Verdict.OTHER_LOAD: VerdictText(
-        "Other programs ran on the stack’s cores for more than 2 % of the time. Their time is taken out of the CPU "
-        "figures; what the stack lost to them in throughput and latency is not.",
+        "Other programs ran on the stack’s cores for more than 2 % of the time. Their work is in the CPU figures of "
+        "these cores, and the stack had less of them.",
         "Stop the programs named, or keep them off these cores (isolcpus, cpusets).", "warn"),
     Verdict.DEGRADED: VerdictText(
         "The stack ran in a slower mode than the one it is known for.",

@@ -13,7 +13,21 @@ from pydantic import ValidationError
 
 from harness.errors import UsageError
 from harness.plan import Role
-from harness.scenario import Goal, Load, Order, Scenario, StackEntry, json_schema, load_scenario, minimum_frame
+from harness.scenario import (
+    Goal,
+    Latency,
+    Load,
+    LoadCurve,
+    Measure,
+    Order,
+    Scenario,
+    StackEntry,
+    Throughput,
+    Traffic,
+    json_schema,
+    load_scenario,
+    minimum_frame,
+)
 
 Write = Callable[..., Path]
 
@@ -187,3 +201,13 @@ def test_the_schema_accepts_what_the_reader_accepts_and_describes_every_key() ->
 def test_a_scenario_survives_json() -> None:
     spec = Scenario.model_validate(GOOD)
     assert json.loads(json.dumps(spec.model_dump(mode="json")))["measure"]["latency"]["at"] == [0.1, 0.5]
+
+
+def test_the_readme_names_every_key() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| key | default | |")[2].partition("\n\n")[0]
+    keys = [*Scenario.model_fields, *(f"traffic.{name}" for name in Traffic.model_fields),
+            *(f"measure.{name}" for name in Measure.model_fields), *Throughput.model_fields, *Latency.model_fields,
+            *LoadCurve.model_fields]
+    missing = [key for key in keys if key not in ("traffic", "measure") and f"`{key}`" not in table]
+    assert missing == []

@@ -30,7 +30,7 @@ def search_chart(key: str, points: Sequence[PointSummary], names: dict[str, Poin
         return None
     title = f"How the search closed in, {shown[0][0].plan.frame_bytes} B frames"
     caption = ("The first finished repeat of each point, trial after trial. Filled: no frame lost. Ring: loss within "
-               "PDR’s limit. Cross: more. Triangle: lost frames during a pause and was repeated."
+               "PDR’s limit. Cross: more. Triangle: repeated, for a pause or because it was sent short."
                + (f" The first {MAX_PANELS} of {len(traces)} points." if len(traces) > len(shown) else ""))
     unit = rate_unit(pps for _, _, trials in shown for t in trials if (pps := finite(t.asked_pps)))
     return make_chart(key, title, caption, _describe(title, shown),
