@@ -304,6 +304,9 @@ class Undo:
 
     @staticmethod
     def _undo_apply(entry: Json) -> None:
+        made = entry.get("made")
+        if made and run_command(made, UNDO_TIMEOUT_S, b"", None)["returncode"] != 0:
+            return  # the change was never made, or went with something else
         done = run_command(entry["undo"], UNDO_TIMEOUT_S, b"", None)
         if done["returncode"] != 0:
             raise AgentError("exit status %d: %s" % (done["returncode"], (done["stderr"] or done["stdout"])[-500:]))
@@ -1250,7 +1253,7 @@ OPERATIONS = {
     "exists": {"path": (_is_path, True)},
     "set_file": {"path": (_is_path, True), "value": (_text(MAX_VALUE), True), "verify": (_is_bool, True)},
     "create": {"path": (_is_path, True), "text": (_text(MAX_READ), False)},
-    "apply": {"do": (_ARGV, True), "undo": (_ARGV, True), "timeout_s": (_TIME, True)},
+    "apply": {"do": (_ARGV, True), "undo": (_ARGV, True), "made": (_ARGV, False), "timeout_s": (_TIME, True)},
     "spawn": {"argv": (_ARGV, True), "name": (_text(200), True), "cores": (_CORES, True), "env": (_is_env, True)},
     "status": {"pid": (_PID, True)},
     "write": {"pid": (_PID, True), "text": (_text(MAX_READ), True)},
@@ -1449,9 +1452,9 @@ class Host:
                     stream.write(text)
             self.journal.confirm(seq)
 
-    def op_apply(self, do: List[str], undo: List[str], timeout_s: float) -> Json:
+    def op_apply(self, do: List[str], undo: List[str], timeout_s: float, made: Optional[List[str]] = None) -> Json:
         with self._change():
-            seq = self.journal.intend("apply", do=do, undo=undo)
+            seq = self.journal.intend("apply", do=do, undo=undo, made=made)
             with self._off_home():
                 done = run_command(do, timeout_s, b"", self.cancelled)
             self.journal.confirm(seq)

@@ -99,8 +99,9 @@ class Dut(Protocol):
     def set_file(self, path: str, value: str, *, verify: bool = True) -> None:
         """Write a sysctl or sysfs value; the old one is journalled, the new one read back, undo restores and checks."""
 
-    def apply(self, do: Sequence[str], undo: Sequence[str]) -> Completed:
-        """Run ``do`` after journalling ``undo``. ``undo`` must succeed or be harmless when ``do`` never ran."""
+    def apply(self, do: Sequence[str], undo: Sequence[str], *, made: Sequence[str] = ()) -> Completed:
+        """Run ``do`` after journalling ``undo``. ``undo`` must succeed or be harmless when ``do`` never ran; where it
+        cannot, ``made`` is a command that ends with status 0 only while there is something to undo."""
 
     def program(self, source: Path, target: str) -> str:
         """Deploy a source folder (with a Makefile) under its content's hash, ``make target`` there when absent, and

@@ -128,8 +128,9 @@ class AgentDut:
         """Make a directory, mode 0700 (journalled: undo removes it when it is empty). It must not exist yet."""
         self._link.call("create", path=path)
 
-    def apply(self, do: Sequence[str], undo: Sequence[str]) -> Completed:
-        answer = self._link.call("apply", within_s=60.0, do=list(do), undo=list(undo), timeout_s=60.0)
+    def apply(self, do: Sequence[str], undo: Sequence[str], *, made: Sequence[str] = ()) -> Completed:
+        guard = {"made": list(made)} if made else {}
+        answer = self._link.call("apply", within_s=60.0, do=list(do), undo=list(undo), timeout_s=60.0, **guard)
         return self._completed(do, answer, check=True)
 
     def program(self, source: Path, target: str) -> str:

@@ -189,6 +189,17 @@ def test_what_could_not_be_undone_is_kept_and_tried_again_by_the_next(host, tmp_
     assert on_disk(last) == []
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_an_undo_with_a_guard_runs_only_while_there_is_something_to_undo(host, tmp_path, there):
+    made = tmp_path / "made"
+    host.op_apply(["touch", str(made)], ["rm", str(made)], 5.0, ["test", "-e", str(made)])
+    if not there:
+        made.unlink()
+    again = agent.Host(host.places, agent.Journal(host.journal.path), ())
+    assert again.undo_left_over() == []
+    assert not made.exists()
+
+
 def test_a_folder_that_others_can_read_is_refused(tmp_path):
     folder = tmp_path / "open"
     folder.mkdir(mode=0o755)
