@@ -7,6 +7,7 @@ The prefixes of a wire are those of :mod:`harness.lab.addresses`, on every testb
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 
 from harness.errors import UsageError
@@ -71,13 +72,26 @@ def _nearest(count: int, step: int) -> int | None:
 
 def directions(role: Role, wires: tuple[WirePlan, ...], flows: int, *, bidirectional: bool,
                ) -> tuple[DirectionPlan, ...]:
-    """Where frames of a role go in and come back, with their flows. ``wires``: those the role uses, in order."""
+    """Where frames of a role go in and come back, with their flows, addressed to the DUT's ports. ``wires``: those the
+    role uses, in order."""
     if role is Role.FORWARD:
         there = _direction(wires[0], wires[1].tg.index, _sink(wires[1]), flows)
         back = _direction(wires[1], wires[0].tg.index, _sink(wires[0]), flows)
         return (there, back) if bidirectional else (there,)
     returns_to = None if role is Role.DROP else wires[0].tg.index
     return (_direction(wires[0], returns_to, wires[0].dut.ip, flows),)
+
+
+def addressed(there: tuple[DirectionPlan, ...], wires: tuple[WirePlan, ...], layer: str) -> tuple[DirectionPlan, ...]:
+    """The same directions with the destination MAC that a DUT of this layer (``RoleInfo.layer``) takes in: the far
+    generator port's for "l2", the DUT port's own for all others. ``wires``: those the directions use."""
+
+    def mac(direction: DirectionPlan) -> str:
+        if layer == "l2":
+            return next(wire.tg.mac for wire in wires if wire.tg.index == direction.rx_port)
+        return next(wire.dut.mac for wire in wires if wire.tg.index == direction.tx_port)
+
+    return tuple(dataclasses.replace(direction, dst_mac=mac(direction)) for direction in there)
 
 
 def _sink(wire: WirePlan) -> str:

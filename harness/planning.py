@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from harness import estimate, stacks
 from harness.errors import UsageError
-from harness.flows import directions, factor_flows, wire_plans, wires_needed
+from harness.flows import addressed, directions, factor_flows, wire_plans, wires_needed
 from harness.host.tuning.profile import NamedProfile
 from harness.plan import (
     GeneratorPlan,
@@ -160,15 +160,16 @@ def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan,
     varies = [f"{frame} B"] * (len(spec.frame_bytes()) > 1)
     varies += [f"{cores} core{'s' * (cores > 1)}"] * (len(spec.cores) > 1)
     varies += [f"on {dut.name}"] * several_hosts
+    stack = stacks.create(choice.stack.name, choice.params)
+    there = directions(spec.role, wires, spec.traffic.flows, bidirectional=spec.traffic.direction == "bidirectional")
     return PointPlan(
         id=_slug(f"{identity} {frame}B {cores}c" + (f" {dut.name}" if several_hosts else "")),
         label=", ".join([identity, *varies]), stack=choice.stack.name, params=choice.params, role=spec.role,
         host=dut.name, frame_bytes=frame, cores=dut.cores[:cores], wires=wires,
-        directions=directions(spec.role, wires, spec.traffic.flows,
-                              bidirectional=spec.traffic.direction == "bidirectional"),
+        directions=addressed(there, wires, stack.role_info(spec.role).layer),
         line_rate_pps=min(line_rate_pps(wire.speed_gbps, frame) for wire in wires),
         profile=tuning.name, tuning=tuning.profile.model_dump(mode="json", exclude_defaults=True),
-        polling=stacks.create(choice.stack.name, choice.params).polls(),
+        polling=stack.polls(),
     )
 
 

@@ -21,6 +21,7 @@ from harness import stacks
 from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, MeasurementError
 from harness.estimate import FLOODED_TRIALS, KEPT_TRIALS
 from harness.figures import noisy
+from harness.flows import addressed
 from harness.generator.contract import TrafficSpec
 from harness.host.tuning.apply import tuned
 from harness.host.tuning.change import Target
@@ -138,6 +139,7 @@ class _Session:
             return self._no_ceiling(like, "", f"no stack is known as the cheapest responder for role {like.role}")
         point = dataclasses.replace(
             like, id="ceiling", label=f"ceiling: {responder.name}", stack=responder.name, params={},
+            directions=addressed(like.directions, like.wires, responder.roles[like.role].layer),
         )
         duration = self.plan.measure.search.trial_s if self.plan.measure.search else 1.0
         try:
@@ -256,7 +258,7 @@ class _Session:
     def _deployed(self, point: PointPlan, outcome: PointOutcome) -> Iterator[Bench]:
         """Deploy, pin, check the role; on leaving, undeploy. Fills in the outcome's times and semantics."""
         stack, dut = stacks.create(point.stack, point.params), self.machines.dut(point.host)
-        info = stack.roles[point.role]
+        info = stack.role_info(point.role)
         outcome.semantics = info.semantics
         started = time.monotonic()
         with (

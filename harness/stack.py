@@ -42,7 +42,8 @@ class RoleInfo:
 
     semantics: str
     discard_counter: str = ""
-    #: Forwarding only: "l2" keeps the frame, "l3" rewrites MACs and lowers the TTL.
+    #: Forwarding only: "l2" keeps the frame, which is addressed to the generator's far port (so ports must take frames
+    #: for other addresses); "l3" takes frames for its own port, rewrites MACs and lowers the TTL.
     layer: str = ""
 
 
@@ -128,6 +129,10 @@ class Stack(ABC):
     def poll_pass(self, role: Role) -> bool:
         """Whether polls are counted in a pass of its own (:meth:`RunningStack.record_polls`) in this role."""
         return False
+
+    def role_info(self, role: Role) -> RoleInfo:
+        """How it fills a role with these parameters; ``roles`` says how it does with the default ones."""
+        return self.roles[role]
 
     def in_softirq(self) -> bool:
         """Whether all of its work is done in softirq, none in a program. Where NAPI runs in threads, those of such a

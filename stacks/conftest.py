@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness import stacks
-from harness.flows import directions
+from harness.flows import addressed, directions
 from harness.host.contract import Dut
 from harness.host.dut import SshDut
 from harness.lab import netns
@@ -78,11 +78,12 @@ def make_point(lab: Lab) -> Callable[..., PointPlan]:
     def make(stack: str, role: Role, params: dict[str, Any] | None = None, *, frame: int = 64, flows: int = 64,
              bidirectional: bool = False, cores: int = 1) -> PointPlan:
         used = lab.wires if role is Role.FORWARD else lab.wires[:1]
-        validated = stacks.create(stack, params or {}).params.model_dump(mode="json")
+        created = stacks.create(stack, params or {})
+        there = directions(role, used, flows, bidirectional=bidirectional)
         return PointPlan(
-            id="test", label=stack, stack=stack, params=validated, role=role, host="dut", frame_bytes=frame,
-            cores=lab.dut_cores[:cores], wires=used,
-            directions=directions(role, used, flows, bidirectional=bidirectional),
+            id="test", label=stack, stack=stack, params=created.params.model_dump(mode="json"), role=role,
+            host="dut", frame_bytes=frame, cores=lab.dut_cores[:cores], wires=used,
+            directions=addressed(there, used, created.role_info(role).layer),
             line_rate_pps=line_rate_pps(used[0].speed_gbps, frame))
 
     return make

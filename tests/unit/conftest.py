@@ -40,15 +40,23 @@ class Sockets(_Bare):
     Params = SocketsParams
 
 
+class BypassParams(StackParams):
+    bridge: bool = Field(False, description="Forward frames as they are")
+
+
 class Bypass(_Bare):
     name = "bypass"
     summary = "everything but echo, polling"
     roles: ClassVar = {role: RoleInfo("L2") for role in (Role.DROP, Role.REFLECT, Role.FORWARD)}
+    Params = BypassParams
     polling = True
 
     def poll_pass(self, role: Role) -> bool:
         return True
 
+    def role_info(self, role: Role) -> RoleInfo:
+        bridged = isinstance(self.params, BypassParams) and self.params.bridge and role is Role.FORWARD
+        return RoleInfo("bridged", layer="l2") if bridged else self.roles[role]
 
 
 @pytest.fixture

@@ -83,6 +83,14 @@ def test_forward_goes_from_wire_to_wire(write: Write, traffic: str, ways: list[t
         assert ipaddress.ip_address(direction.flows.dst_ip) in ipaddress.ip_network(leaves.flow_prefix)
 
 
+def test_frames_to_be_bridged_are_addressed_to_the_far_end(write: Write) -> None:
+    made = plan(write, role="forward", stacks="[bypass, {bypass: {bridge: true}}]", traffic="direction: bidirectional")
+    (there, back), (first, second) = made.points[1].directions, made.wires
+    assert (there.src_mac, there.dst_mac) == (first.tg.mac, second.tg.mac)
+    assert (back.src_mac, back.dst_mac) == (second.tg.mac, first.tg.mac)
+    assert [d.dst_mac for d in made.points[0].directions] == [first.dut.mac, second.dut.mac]
+
+
 @pytest.mark.parametrize("flows", [1, 7, 64, 256, 997, 1000, 1024, 65_536, 1_000_000])
 def test_every_flow_lies_behind_its_wire(write: Write, flows: int) -> None:
     made = plan(write, role="forward", stacks="[bypass]", traffic=f"flows: {flows}, direction: bidirectional")
