@@ -19,7 +19,9 @@ needed=(
   "/usr/include/libelf.h:libelf-dev" "/usr/include/zlib.h:zlib1g-dev" "/usr/include/linux/bpf.h:linux-libc-dev"
   "/usr/include/stdio.h:libc6-dev" "/usr/include/xdp/libxdp.h:libxdp-dev"
 )
-[ "$set_of" = demo ] || needed+=("git:git" "trafgen:netsniff-ng" "$CHROMIUM:chromium")
+[ "$set_of" = demo ] || needed+=(
+  "git:git" "trafgen:netsniff-ng" "$CHROMIUM:chromium" "nft:nftables" "iptables-nft:iptables"
+)
 
 # The first interpreter that runs and has a version we support. (A pyenv shim may be on PATH and still not run.)
 find_python() {

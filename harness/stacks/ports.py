@@ -42,6 +42,12 @@ def set_up_ports(dut: Dut, point: PointPlan) -> None:
         _route(dut, wire)
 
 
+def bring_up(dut: Dut, ifname: str) -> None:
+    """Set an interface up where it is not; journalled."""
+    if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & 1:  # IFF_UP
+        dut.apply(["ip", "link", "set", ifname, "up"], ["ip", "link", "set", ifname, "down"])
+
+
 def keep_neighbours(dut: Dut, ifname: str) -> None:
     """Journal the permanent neighbours of an interface whose MAC a stack's program is going to set, if only to what it
     was: the kernel forgets all neighbours then, the permanent ones too."""
@@ -77,8 +83,7 @@ def _address(dut: Dut, wire: WirePlan) -> None:
     if port.ip not in there:
         address = f"{port.ip}/{port.prefix_len}"
         dut.apply(["ip", "addr", "add", address, "dev", port.ifname], _flush("addr", port.ifname, "to", port.ip))
-    if not int(dut.read(f"/sys/class/net/{port.ifname}/flags"), 16) & 1:  # IFF_UP
-        dut.apply(["ip", "link", "set", port.ifname, "up"], ["ip", "link", "set", port.ifname, "down"])
+    bring_up(dut, port.ifname)
 
 
 def _neighbour(dut: Dut, wire: WirePlan) -> None:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv4 forwarding by the Linux kernel between two ports, with static neighbours and routes."""
+"""Forwarding by the Linux kernel between two ports: routing, a bridge, or routing with flows offloaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
@@ -15,32 +15,58 @@ from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
 
+from .bridge import bridge_ports, is_forwarding, missing_bridge
+from .fib import add_routes
+from .flowtable import missing_flowtable, offload
+
 #: Entries of /proc/net/snmp that say what the IP layer did with a packet it was to forward.
 _FORWARDED = "ip.ForwDatagrams"
 _REFUSED = ("ip.InHdrErrors", "ip.InAddrErrors", "ip.InDiscards", "ip.OutDiscards", "ip.OutNoRoutes")
 _CONF = "/proc/sys/net/ipv4/conf"
+_MODES = {
+    "route": RoleInfo("L3, TTL - 1", layer="l3"),
+    "bridge": RoleInfo("L2 bridge with a static table; the frame is unchanged", layer="l2"),
+    "flowtable": RoleInfo("L3, TTL - 1, through netfilter's flowtable", layer="l3"),
+}
 
 
 class LinuxForwardParams(StackParams):
     """Parameters of ``linux-forward``."""
 
+    mode: Literal["route", "bridge", "flowtable"] = Field(
+        "route", description="route: the IP layer; bridge: a Linux bridge with a static table (L2); flowtable: the IP "
+                             "layer for the first packets of a flow, netfilter's flowtable for the others.")
+    routes: int = Field(0, ge=0, le=1_000_000, description="Host routes added to the main routing table, outside the "
+                                                           "test's prefixes; not with mode: bridge.")
+    bridge_netfilter: bool | None = Field(
+        None, description="Whether bridged packets also pass iptables (bridge-nf-call-iptables, for all bridges of the "
+                          "host while the stack is deployed); left as it is when not given. Only with mode: bridge.")
     gro: bool | None = Field(None, description="Generic receive offload of both ports on or off; left as it is when "
                                                "not given. A veth port needs it on: its NAPI depends on it.")
+
+    @model_validator(mode="after")
+    def _fits_the_mode(self) -> LinuxForwardParams:
+        if self.routes and self.mode == "bridge":
+            raise ValueError("routes: a bridge looks up no route; leave routes out, or use mode: route")
+        if self.bridge_netfilter is not None and self.mode != "bridge":
+            raise ValueError("bridge_netfilter is a setting of bridges; leave it out, or use mode: bridge")
+        return self
 
 
 class RunningLinuxForward(RunningStack):
     """Two ports that forward; the kernel keeps the counts."""
 
-    def __init__(self, dut: Dut, ports: Sequence[str]) -> None:
+    def __init__(self, dut: Dut, ports: Sequence[str], mode: str) -> None:
         self._dut = dut
         self._ports = tuple(ports)
+        self._mode = mode
         self._ip_before = self._ip()
         self._ports_before = self._statistics()
 
     def check_alive(self) -> None:
         for port in self._ports:
             try:
-                forwards = self._dut.read(f"{_CONF}/{port}/forwarding").strip() == "1"
+                forwards = is_forwarding(self._dut, port) if self._mode == "bridge" else _routes(self._dut, port)
                 up = int(self._dut.read(f"/sys/class/net/{port}/flags"), 16) & 1
             except HostError as error:
                 raise StackError(f"port {port} of {self._dut.name} is gone: {error}") from error
@@ -48,10 +74,14 @@ class RunningLinuxForward(RunningStack):
                 raise StackError(f"port {port} of {self._dut.name} was taken down or no longer forwards")
 
     def counters(self) -> StackCounters:
+        """``forwarded`` is what the layer counts that forwards; neither a bridge nor a flowtable does, there it is what
+        left the ports."""
         ip = {name: value - self._ip_before[name] for name, value in self._ip().items()}
         per_port = tuple({name: value - before[name] for name, value in now.items()}
                          for now, before in zip(self._statistics(), self._ports_before, strict=True))
         totals = {"forwarded": ip[_FORWARDED], **{f"snmp.{name}": ip[name] for name in _REFUSED}}
+        if self._mode != "route":
+            totals |= {"forwarded": sum(port["tx_packets"] for port in per_port), "ip_forwarded": ip[_FORWARDED]}
         return StackCounters(totals, per_port, {"ip layer": sum(ip[name] for name in _REFUSED)})
 
     def _ip(self) -> Mapping[str, int]:
@@ -65,19 +95,26 @@ class RunningLinuxForward(RunningStack):
         return [{name: now[port].get(name, 0) for name in wanted} for port in self._ports]
 
 
+def _routes(dut: Dut, port: str) -> bool:
+    return dut.read(f"{_CONF}/{port}/forwarding").strip() == "1"
+
+
 class LinuxForward(Stack):
-    """The kernel's own router between the DUT ports of two wires."""
+    """The kernel's own router or bridge between the DUT ports of two wires."""
 
     name = "linux-forward"
-    summary = "Linux kernel routing between two ports, static neighbours and routes"
-    roles: ClassVar[Mapping[Role, RoleInfo]] = {Role.FORWARD: RoleInfo("L3, TTL - 1", layer="l3")}
+    summary = "Linux kernel forwarding between two ports: routing, bridge, or netfilter's flowtable"
+    roles: ClassVar[Mapping[Role, RoleInfo]] = {Role.FORWARD: _MODES["route"]}
     Params = LinuxForwardParams
 
     def __init__(self, params: StackParams) -> None:
         if not isinstance(params, LinuxForwardParams):
             raise TypeError(f"linux-forward needs LinuxForwardParams, not {type(params).__name__}")
         super().__init__(params)
-        self.gro = params.gro
+        self.settings = params
+
+    def role_info(self, role: Role) -> RoleInfo:
+        return _MODES[self.settings.mode]
 
     def in_softirq(self) -> bool:
         return True
@@ -87,11 +124,15 @@ class LinuxForward(Stack):
         if len(point.wires) != 2:
             missing.append(Missing(f"two wires to forward between (the point has {len(point.wires)})",
                                    "give the testbed two wires to this host"))
-        if self.gro is not None and dut.which("ethtool") is None:
+        if self.settings.gro is not None and dut.which("ethtool") is None:
             missing.append(Missing("the program ethtool", "apt-get install ethtool"))
-        if self.gro is False and dut.virtual:
+        if self.settings.gro is False and dut.virtual:
             missing.append(Missing("a port that receives without GRO: a veth port has NAPI only while GRO is on",
                                    "leave gro out, or measure gro: off on a real NIC"))
+        if not missing and self.settings.mode == "bridge":
+            missing += missing_bridge(dut, point)
+        if not missing and self.settings.mode == "flowtable":
+            missing += missing_flowtable(dut, point)
         return missing
 
     @contextmanager
@@ -99,23 +140,32 @@ class LinuxForward(Stack):
         dut, point = context.dut, context.point
         ports = [wire.dut.ifname for wire in point.wires]
         with undone(dut):
-            set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
-            for port in ports:
-                self._route_between(dut, port)
-            running = RunningLinuxForward(dut, ports)
+            if self.settings.gro is not None:
+                for port in ports:
+                    _set_gro(dut, port, self.settings.gro)
+            slowed = ""
+            if self.settings.mode == "bridge":
+                slowed = bridge_ports(dut, point, self.settings.bridge_netfilter)
+            else:
+                self._route_between(dut, point)
+            running = RunningLinuxForward(dut, ports, self.settings.mode)
+            running.degraded = slowed
             running.check_alive()
             yield running
 
-    def _route_between(self, dut: Dut, port: str) -> None:
+    def _route_between(self, dut: Dut, point: PointPlan) -> None:
         """Forwarding is turned on for the two ports alone: net.ipv4.ip_forward would make a router of every interface
         of the host, its management interface too, and reset other settings as it changes."""
-        if self.gro is not None:
-            _set_gro(dut, port, self.gro)
-        for setting, value in (("forwarding", "1"), ("rp_filter", "0"), ("send_redirects", "0")):
-            path = f"{_CONF}/{port}/{setting}"
-            if dut.read(path).strip() != value:
-                dut.set_file(path, value)
+        set_up_ports(dut, point)
+        for wire in point.wires:
+            for setting, value in (("forwarding", "1"), ("rp_filter", "0"), ("send_redirects", "0")):
+                path = f"{_CONF}/{wire.dut.ifname}/{setting}"
+                if dut.read(path).strip() != value:
+                    dut.set_file(path, value)
+        add_routes(dut, point, self.settings.routes)
+        if self.settings.mode == "flowtable":
+            offload(dut, point)
 
 
 def _set_gro(dut: Dut, port: str, on: bool) -> None:

@@ -11,7 +11,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from harness import stacks
-from harness.errors import StackError
+from harness.errors import HostError, StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
 from harness.measure.rolecheck import FRAMES, check_role
@@ -32,6 +32,8 @@ def state(dut: Dut, point: PointPlan) -> list[str]:
             for name in ("forwarding", "rp_filter", "send_redirects")]
     shown = [dut.run(["ip", "-4", *what]).stdout
              for what in (["addr"], ["route"], ["neigh", "show", "nud", "permanent"])]
+    shown += [dut.run(argv).stdout for argv in (["ip", "-o", "link"], ["bridge", "fdb"], ["nft", "list", "ruleset"])]
+    conf.append(dut.read("/proc/sys/net/bridge/bridge-nf-call-iptables"))
     return [*conf, *shown, *(dut.run(["ethtool", "-k", port]).stdout for port in ports(point))]
 
 
@@ -55,6 +57,75 @@ def test_routes_between_the_wires(dut: Dut, wires: Any, make_point: MakePoint, b
         assert all(n >= FRAMES and n % FRAMES == 0 for n in received[:len(point.directions)])
         assert received == [port["tx_packets"] for port in reversed(counters.per_worker)]
         assert counters.losses == {"ip layer": 0}
+    assert state(dut, point) == before
+
+
+def test_bridges_frames_as_they_are(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    """Also frames to a port that nobody announced, and only to the port where the table has them."""
+    point = make_point("linux-forward", Role.FORWARD, {"mode": "bridge", "bridge_netfilter": False}, bidirectional=True)
+    stack = stacks.create(point.stack, point.params)
+    assert stack.requirements(dut, point) == []
+    before = state(dut, point)
+    with stack.deploy(context(dut, point)) as running:
+        check_role(wires, point, stack.role_info(Role.FORWARD), None)
+        sent = Ether(flow_frame(point.directions[0], 64))
+        sent[IP].ttl = 1
+        del sent[IP].chksum
+        assert bytes(sent) in [frame[:60] for frame in wires.exchange(0, [bytes(sent)], 1, 0.3)]
+        sent.dst = "02:00:00:00:00:99"
+        assert not [f for f in wires.exchange(0, [bytes(sent)], 1, 0.3) if UDP in Ether(f)], "flooded"
+        counters = running.counters()
+        assert counters.totals["forwarded"] == sum(port["rx_packets"] for port in counters.per_worker) - 1
+        assert counters.totals["ip_forwarded"] == 0
+        assert running.degraded == ""
+        dut.run(["ip", "link", "set", "dev", ports(point)[1], "nomaster"])
+        with pytest.raises(StackError, match="no longer forwards"):
+            running.check_alive()
+    assert state(dut, point) == before
+
+
+def test_a_bridge_that_passes_iptables_says_so(dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("linux-forward", Role.FORWARD, {"mode": "bridge"})
+    mark = dut.undo_mark()
+    dut.set_file("/proc/sys/net/bridge/bridge-nf-call-iptables", "1")
+    try:
+        with stacks.create(point.stack, point.params).deploy(context(dut, point)) as running:
+            assert "also pass iptables" in running.degraded
+    finally:
+        dut.undo_to(mark)
+
+
+def test_routes_among_many_others_and_removes_them(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    """More than one batch, and more than fit beside the test's prefixes."""
+    point = make_point("linux-forward", Role.FORWARD, {"routes": 70_000})
+    stack = stacks.create(point.stack, point.params)
+    before, count = state(dut, point), ["ip", "-4", "-o", "route", "get"]
+    with stack.deploy(context(dut, point)):
+        check_role(wires, point, stack.role_info(Role.FORWARD), None)
+        for address in ("198.18.2.0", "198.18.255.255", "240.0.17.255"):
+            assert f"dev {ports(point)[1]}" in dut.run([*count, address]).stdout
+        assert dut.run([*count, "240.0.255.255"], check=False).returncode != 0
+    assert state(dut, point) == before
+
+
+def test_a_flowtable_forwards_or_says_what_the_kernel_lacks(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    point = make_point("linux-forward", Role.FORWARD, {"mode": "flowtable"}, bidirectional=True)
+    stack = stacks.create(point.stack, point.params)
+    before = state(dut, point)
+    missing = stack.requirements(dut, point)
+    assert state(dut, point) == before
+    if missing:
+        assert len(missing) == 1
+        assert missing[0].what.startswith("netfilter flowtables in the kernel (")
+        assert "CONFIG_NF_FLOW_TABLE" in missing[0].remedy
+        with pytest.raises(HostError, match="nsh_forward"):
+            with stack.deploy(context(dut, point)):
+                pytest.fail("it cannot serve")
+    else:
+        with stack.deploy(context(dut, point)) as running:
+            for _ in range(3):
+                check_role(wires, point, stack.role_info(Role.FORWARD), None)
+            assert 0 < running.counters().totals["ip_forwarded"] < running.counters().totals["forwarded"]
     assert state(dut, point) == before
 
 
