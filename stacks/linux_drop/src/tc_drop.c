@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loader of the tc places: attaches the program to the clsact qdisc that is on the port already, prints "ready" and
+ * answers "stats ID" on standard input with one JSON line. It detaches at its end; what SIGKILL leaves goes with the
+ * qdisc.
+ *
+ *   tc_drop IFNAME PREF DST_IP UDP_PORT
+ */
+#define _GNU_SOURCE
+#include "control.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/types.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "tc_drop.h"
+
+/* The compiled BPF program, part of this file: one program to deploy. */
+__asm__(".section .rodata\n"
+	".balign 16\n"
+	"bpf_object_start:\n"
+	".incbin \"" BPF_OBJECT "\"\n"
+	"bpf_object_end:\n"
+	".previous\n");
+extern const char bpf_object_start[], bpf_object_end[];
+
+static struct bpf_object *object;
+
+static void fail(const char *what, int error)
+{
+	errno = -error;
+	die(what);
+}
+
+/* Puts the test's address in place as constants and loads the program. */
+static void load(const struct tc_drop_config *config)
+{
+	struct bpf_map *constants;
+	size_t size = 0;
+	int error;
+
+	object = bpf_object__open_mem(bpf_object_start, (size_t)(bpf_object_end - bpf_object_start), NULL);
+	if (!object)
+		die("open BPF object");
+	bpf_object__for_each_map(constants, object)
+		if (bpf_map__is_internal(constants) && bpf_map__initial_value(constants, &size) &&
+		    size == sizeof(*config))
+			break;
+	if (!constants)
+		fail("the BPF object has no settings", -ENOENT);
+	error = bpf_map__set_initial_value(constants, config, sizeof(*config));
+	if (!error)
+		error = bpf_object__load(object);
+	if (error)
+		fail("load BPF program", error);
+}
+
+static void print_stats(unsigned long id)
+{
+	int cpus = libbpf_num_possible_cpus(), map = bpf_object__find_map_fd_by_name(object, "discarded");
+	__u64 value[cpus > 0 ? cpus : 1];
+	__u32 key = 0;
+
+	if (cpus < 1)
+		fail("number of CPUs", cpus);
+	if (bpf_map_lookup_elem(map, &key, value))
+		die("read counters");
+	printf("{\"id\":%lu,\"discarded\":[", id);
+	for (int cpu = 0; cpu < cpus; cpu++)
+		printf("%s%llu", cpu ? "," : "", value[cpu]);
+	printf("]}\n");
+}
+
+int main(int argc, char **argv)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, attached, .handle = 1);
+	LIBBPF_OPTS(bpf_tc_opts, place, .handle = 1);
+	struct tc_drop_config config = { 0 };
+	int signals, error;
+
+	if (argc != 5)
+		refuse("usage: tc_drop IFNAME PREF DST_IP UDP_PORT");
+	hook.ifindex = (int)if_nametoindex(argv[1]);
+	if (!hook.ifindex)
+		refuse("no interface '%s' here", argv[1]);
+	attached.priority = place.priority = (__u32)number("pref", argv[2], 1, 65535);
+	if (inet_pton(AF_INET, argv[3], &config.dst_ip) != 1)
+		refuse("'%s' is not an IPv4 address", argv[3]);
+	config.dst_port = htons((unsigned short)number("port", argv[4], 1, 65535));
+	signals = control_signals();
+	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	load(&config);
+	attached.prog_fd = bpf_program__fd(bpf_object__find_program_by_name(object, "tc_drop"));
+	error = bpf_tc_attach(&hook, &attached);
+	if (error)
+		fail("attach to clsact", error);
+	control_serve(signals, print_stats);
+	error = bpf_tc_detach(&hook, &place);
+	if (error)
+		fail("detach from clsact", error);
+	bpf_object__close(object);
+	return 0;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the BPF program and its loader share: which frames are of the test. Both fields are in network byte order. */
+#ifndef TC_DROP_H
+#define TC_DROP_H
+
+struct tc_drop_config {
+	__u32 dst_ip;
+	__u16 dst_port;
+	__u16 pad;
+};
+
+#endif
