@@ -36,8 +36,10 @@ class LinuxUdpParams(StackParams):
 
     reuseport: bool = Field(False, description="One socket per worker in a SO_REUSEPORT group; otherwise all workers "
                                                "share one socket.")
-    steering: Literal["hash", "cpu"] = Field("hash", description="How a SO_REUSEPORT group picks the socket: by the "
-                                             "flow's hash, or by the CPU that received it (SO_ATTACH_REUSEPORT_CBPF).")
+    steering: Literal["hash", "cpu", "ebpf", "incoming-cpu"] = Field(
+        "hash", description="How a SO_REUSEPORT group picks the socket: by the flow's hash; by the CPU that received "
+                            "the packet (SO_ATTACH_REUSEPORT_CBPF); by the sender's address and port, in turn "
+                            "(SO_ATTACH_REUSEPORT_EBPF); or by SO_INCOMING_CPU of each socket.")
     mode: Literal["block", "epoll", "busy"] = Field("block", description="How a worker waits: blocked in recvmmsg, in "
                                                     "epoll_wait, or by asking again at once.")
     busy_poll_us: int = Field(0, ge=0, le=1_000_000, description="SO_BUSY_POLL: microseconds for which an empty "
@@ -49,8 +51,8 @@ class LinuxUdpParams(StackParams):
 
     @model_validator(mode="after")
     def _steering_needs_a_group(self) -> LinuxUdpParams:
-        if self.steering == "cpu" and not self.reuseport:
-            raise ValueError("steering: cpu picks a socket of a group; set reuseport: true with it")
+        if self.steering != "hash" and not self.reuseport:
+            raise ValueError(f"steering: {self.steering} picks a socket of a group; set reuseport: true with it")
         return self
 
 
@@ -66,6 +68,10 @@ class _Worker(BaseModel):
     batches: int
     empty_polls: int
     cpu_ns: int
+    voluntary_switches: int
+    involuntary_switches: int
+    #: None: the kernel keeps no such record (CONFIG_SCHED_INFO).
+    run_queue_wait_ns: int | None = None
 
 
 class _Socket(BaseModel):
@@ -103,9 +109,8 @@ class RunningLinuxUdp(RunningStack):
 
     def counters(self) -> StackCounters:
         stats = self._stats()
-        per_worker = tuple(worker.model_dump() for worker in stats.workers)
-        totals = {name: sum(worker[name] for worker in per_worker)
-                  for name in _Worker.model_fields if name != "core"}
+        per_worker = tuple(worker.model_dump(exclude_none=True) for worker in stats.workers)
+        totals = {name: sum(worker[name] for worker in per_worker) for name in per_worker[0] if name != "core"}
         totals |= {f"snmp.{name}": value - self._snmp_before[name] for name, value in self._snmp().items()}
         losses = {"socket buffer": sum(s.drops for s in stats.sockets), "tx": totals["send_errors"]}
         return StackCounters(totals, per_worker, losses)

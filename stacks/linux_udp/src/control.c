@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "control.h"
+#include "sched.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,12 +33,18 @@ static uint64_t cpu_time_ns(pthread_t thread)
 static void print_worker(struct worker *w, const char *separator)
 {
 	struct counters *c = &w->counters;
+	struct sched s;
 
+	sched_read(w->tid, &s);
 	printf("%s{\"core\":%d,\"received\":%" PRIu64 ",\"sent\":%" PRIu64 ",\"send_errors\":%" PRIu64
 	       ",\"discarded\":%" PRIu64 ",\"other\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"empty_polls\":%" PRIu64
-	       ",\"cpu_ns\":%" PRIu64 "}",
+	       ",\"cpu_ns\":%" PRIu64 ",\"voluntary_switches\":%" PRIu64 ",\"involuntary_switches\":%" PRIu64,
 	       separator, w->core, get(&c->received), get(&c->sent), get(&c->send_errors), get(&c->discarded),
-	       get(&c->other), get(&c->batches), get(&c->empty_polls), cpu_time_ns(w->thread));
+	       get(&c->other), get(&c->batches), get(&c->empty_polls), cpu_time_ns(w->thread), s.voluntary_switches,
+	       s.involuntary_switches);
+	if (s.has_wait)
+		printf(",\"run_queue_wait_ns\":%" PRIu64, s.wait_ns);
+	putchar('}');
 }
 
 static void print_socket(struct sock *s, const char *separator)

@@ -13,7 +13,7 @@
 
 static const char usage[] =
 	"usage: udp-server --role echo|drop --bind ADDRESS:PORT [--bind ...] --cores N[,N...]\n"
-	"                  [--reuseport] [--steering hash|cpu] [--mode block|epoll|busy]\n"
+	"                  [--reuseport] [--steering hash|cpu|ebpf|incoming-cpu] [--mode block|epoll|busy]\n"
 	"                  [--batch 1..64] [--busy-poll-us N] [--rcvbuf BYTES] [--payload BYTES]\n";
 
 static const char *const mode_names[] = { "block", "epoll", "busy" };
@@ -90,8 +90,8 @@ static void check_together(const struct options *o)
 {
 	if (!o->nbinds || !o->ncores)
 		refuse("--bind and --cores are both needed");
-	if (o->steer_by_cpu && !o->reuseport)
-		refuse("--steering cpu needs --reuseport");
+	if (o->steering != STEER_HASH && !o->reuseport)
+		refuse("--steering other than hash needs --reuseport");
 	if (o->nbinds * o->ncores > MAX_WORKERS)
 		refuse("%u addresses on %u cores are more than %d sockets", o->nbinds, o->ncores, MAX_WORKERS);
 }
@@ -107,7 +107,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	static const char *const roles[] = { "echo", "drop" };
-	static const char *const steering[] = { "hash", "cpu" };
+	static const char *const steering[] = { "hash", "cpu", "ebpf", "incoming-cpu" };
 	bool role_given = false;
 	int c;
 
@@ -118,7 +118,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		case 'b': add_bind(o, optarg); break;
 		case 'c': add_cores(o, optarg); break;
 		case 'p': o->reuseport = true; break;
-		case 's': o->steer_by_cpu = choice("steering", optarg, steering, 2); break;
+		case 's': o->steering = choice("steering", optarg, steering, 4); break;
 		case 'm': o->mode = choice("mode", optarg, mode_names, 3); break;
 		case 'n': o->batch = number("batch", optarg, 1, MAX_BATCH); break;
 		case 'u': o->busy_poll_us = number("busy-poll-us", optarg, 0, 1000000); break;

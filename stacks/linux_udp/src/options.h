@@ -11,6 +11,12 @@
 
 enum role { ROLE_ECHO, ROLE_DROP };
 
+/*
+ * How a SO_REUSEPORT group picks the socket: the kernel's flow hash; the CPU that received the packet, by a classic BPF
+ * program; the sender's address and port, by an eBPF program; or the CPU again, by SO_INCOMING_CPU of each socket.
+ */
+enum steering { STEER_HASH, STEER_CPU, STEER_EBPF, STEER_INCOMING_CPU };
+
 /* How a worker waits: in recvmmsg(), in epoll_wait(), or not at all. */
 enum mode { MODE_BLOCK, MODE_EPOLL, MODE_BUSY };
 
@@ -22,7 +28,7 @@ struct options {
 	int cores[MAX_WORKERS];
 	unsigned int ncores;
 	bool reuseport;      /* one socket per worker and address, not one per address */
-	bool steer_by_cpu;   /* the receiving CPU picks the socket, not the flow hash */
+	enum steering steering;
 	unsigned int batch;
 	unsigned int busy_poll_us;
 	unsigned int rcvbuf; /* bytes asked for; 0 leaves the kernel's default */

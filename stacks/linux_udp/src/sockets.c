@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "sockets.h"
+#include "steering.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,27 +56,6 @@ static int open_one(const struct options *o, const struct sockaddr_in *address)
 	return fd;
 }
 
-/*
- * The program returns an index into the group in the order of bind(). Each core is looked up by its number, because
- * the cores given need not be 0..n-1; a packet received on any other core falls back to the flow hash.
- */
-static void steer_by_cpu(int fd, const struct options *o)
-{
-	struct sock_filter code[2 * MAX_WORKERS + 2];
-	struct sock_fprog program = { .filter = code };
-	unsigned int n = 0;
-
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned int)(SKF_AD_OFF + SKF_AD_CPU));
-	for (unsigned int i = 0; i < o->ncores; i++) {
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)o->cores[i], 0, 1);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, i);
-	}
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
-	program.len = (unsigned short)n;
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)))
-		die("SO_ATTACH_REUSEPORT_CBPF");
-}
-
 struct sock *sockets_open(const struct options *o, unsigned int *count)
 {
 	unsigned int per_address = o->reuseport ? o->ncores : 1;
@@ -92,8 +71,7 @@ struct sock *sockets_open(const struct options *o, unsigned int *count)
 			group[i].bind = &o->binds[a];
 			group[i].core = o->reuseport ? o->cores[i] : -1;
 		}
-		if (o->steer_by_cpu)
-			steer_by_cpu(group[0].fd, o);
+		steer(o, group, per_address);
 	}
 	*count = o->nbinds * per_address;
 	return all;

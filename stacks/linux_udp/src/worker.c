@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* A jumbo frame's payload, and an odd number of cache lines so that successive buffers use different cache sets. */
 #define BUFFER_BYTES (145 * 64)
@@ -169,6 +170,7 @@ static void *worker_main(void *argument)
 	struct batch *b = batch_new(w->options);
 	int ep = w->options->mode == MODE_EPOLL ? epoll_open(w) : -1;
 
+	w->tid = gettid();
 	pthread_barrier_wait(w->serving);
 	switch (w->options->mode) {
 	case MODE_EPOLL: run_epoll(w, b, ep);

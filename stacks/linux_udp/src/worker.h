@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 #include <stdint.h>
 
 typedef _Atomic uint64_t counter;
@@ -27,6 +28,7 @@ struct worker {
 	unsigned int nsocks;
 	struct sock **socks;
 	pthread_t thread;
+	pid_t tid;           /* set by the worker before it serves */
 	pthread_barrier_t *serving;
 	_Alignas(64) struct counters counters;
 };

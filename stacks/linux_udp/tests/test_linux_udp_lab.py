@@ -47,6 +47,7 @@ def settled(running: Any, name: str) -> StackCounters:
 
 @pytest.mark.parametrize("params", [
     {"reuseport": False}, {"reuseport": True}, {"reuseport": True, "steering": "cpu", "mode": "epoll"},
+    {"reuseport": True, "steering": "ebpf"}, {"reuseport": True, "steering": "incoming-cpu"},
     {"mode": "busy", "busy_poll_us": 50, "batch": 64}, {"mode": "epoll", "busy_poll_us": 20, "rcvbuf": 0},
 ])
 @pytest.mark.parametrize("role", [Role.ECHO, Role.DROP])
@@ -80,6 +81,23 @@ def test_counts_only_test_datagrams_as_discarded(dut: Dut, wires: Any, make_poin
         wires.exchange(0, [longer, longer, flow_frame(point.directions[0], 64)], 0, 0.2)
         totals = running.counters().totals
         assert (totals["discarded"], totals["other"]) == (1, 2)
+
+
+def test_what_the_scheduler_did_is_counted_for_each_worker(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    """A worker that blocks sleeps before every lone datagram."""
+    point = make_point("linux-udp", Role.DROP)
+    with stacks.create(point.stack, {}).deploy(context(dut, point)) as running:
+        before = running.counters()
+        for number in range(10):
+            wires.exchange(0, [flow_frame(point.directions[0], 64)], 0, 0.0)
+            deadline = time.monotonic() + 5
+            while running.counters().totals["received"] <= before.totals["received"] + number:
+                assert time.monotonic() < deadline
+        after = running.counters()
+        assert after.totals["voluntary_switches"] - before.totals["voluntary_switches"] == 10
+        for name in ("voluntary_switches", "involuntary_switches", "run_queue_wait_ns"):
+            assert after.totals[name] == sum(worker[name] for worker in after.per_worker)
+        assert after.totals["run_queue_wait_ns"] > before.totals["run_queue_wait_ns"]
 
 
 def test_a_wrong_checksum_is_not_answered_and_shows_in_the_counters(

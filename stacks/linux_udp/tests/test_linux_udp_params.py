@@ -11,6 +11,8 @@ from harness.errors import UsageError
 
 @pytest.mark.parametrize(("params", "message"), [
     ({"steering": "cpu"}, "set reuseport: true"),
+    ({"steering": "ebpf"}, "steering: ebpf picks a socket of a group; set reuseport: true"),
+    ({"steering": "random", "reuseport": True}, "steering.*'hash', 'cpu', 'ebpf' or 'incoming-cpu'"),
     ({"batch": 65}, "batch"),
     ({"batch": 0}, "batch"),
     ({"rcvbuf": "4 apples"}, "rcvbuf"),

@@ -88,7 +88,8 @@ def client() -> socket.socket:
 
 
 @pytest.mark.parametrize("mode", ["block", "epoll", "busy"])
-@pytest.mark.parametrize("sharing", [(), ("--reuseport",), ("--reuseport", "--steering", "cpu")])
+@pytest.mark.parametrize("sharing", [
+    (), ("--reuseport",), *(("--reuseport", "--steering", how) for how in ("cpu", "ebpf", "incoming-cpu"))])
 def test_echo_returns_every_payload_to_its_sender(program: Path, mode: str, sharing: tuple[str, ...]) -> None:
     with serving(program, "--mode", mode, *sharing, cores=CORES[:2]) as server:
         for n in range(8):
@@ -125,13 +126,39 @@ for _ in range(count):
 """
 
 
-def test_steering_by_cpu_hands_datagrams_to_the_worker_of_the_receiving_core(program: Path) -> None:
+@pytest.mark.parametrize("steering", ["cpu", "incoming-cpu"])
+def test_steering_by_cpu_hands_datagrams_to_the_worker_of_the_receiving_core(program: Path, steering: str) -> None:
     """Loopback receives on the core that sends."""
-    with serving(program, "--reuseport", "--steering", "cpu", role="drop", cores=CORES[1::-1]) as server:
+    with serving(program, "--reuseport", "--steering", steering, role="drop", cores=CORES[1::-1]) as server:
         for core, number in ((CORES[0], 30), (CORES[1], 50)):
             subprocess.run([sys.executable, "-c", SEND, str(core), str(number), *map(str, server.address)], check=True)
         received = {worker["core"]: worker["received"] for worker in server.stats()["workers"]}
         assert received == {CORES[0]: 30, CORES[1]: 50}
+
+
+def test_steering_by_ebpf_spreads_senders_in_turn(program: Path) -> None:
+    """Loopback's senders share an address: successive ports take the sockets in turn, whatever core they send on."""
+    with serving(program, "--reuseport", "--steering", "ebpf", role="drop", cores=CORES[:2]) as server:
+        expected = {CORES[0]: 0, CORES[1]: 0}
+        for _ in range(40):
+            with client() as one:
+                one.sendto(b"x", server.address)
+                number = int.from_bytes(socket.inet_aton("127.0.0.1")) + one.getsockname()[1]
+                expected[CORES[number % 2]] += 1
+        assert server.reaches("received", 40)
+        assert {worker["core"]: worker["received"] for worker in server.stats()["workers"]} == expected
+        assert min(expected.values()) > 0
+
+
+def test_a_worker_that_shares_its_core_waits_for_it(program: Path) -> None:
+    """Both workers poll on one core: each is switched out for the other, and waits while the other runs."""
+    with serving(program, "--mode", "busy", "--reuseport", cores=[CORES[0], CORES[0]]) as server:
+        deadline = time.monotonic() + 20
+        while True:
+            workers = server.stats()["workers"]
+            if all(w["involuntary_switches"] > 5 and w["run_queue_wait_ns"] > 10_000_000 for w in workers):
+                break
+            assert time.monotonic() < deadline, workers
 
 
 def test_drops_of_a_full_buffer_are_counted_exactly(program: Path) -> None:
@@ -187,7 +214,8 @@ def test_hostile_control_lines_do_no_harm(program: Path) -> None:
 @pytest.mark.parametrize("wrong", [
     ["--bind", "127.0.0.1"], ["--bind", "localhost:1"], ["--bind", "127.0.0.1:0"], ["--bind", "127.0.0.1:65536"],
     ["--cores", "0,,1"], ["--cores", "-1"], ["--cores", "1025"], ["--batch", "65"], ["--batch", "0"], ["--mode", "x"],
-    ["--role", "reflect"], ["--steering", "cpu"], ["--rcvbuf", "1x"], ["extra"], ["--unknown"],
+    ["--role", "reflect"], ["--steering", "cpu"],
+    ["--steering", "ebpf"], ["--steering", "x"], ["--rcvbuf", "1x"], ["extra"], ["--unknown"],
 ])
 def test_wrong_options_are_refused_before_anything_is_opened(program: Path, wrong: list[str]) -> None:
     argv = [program, "--role", "echo", "--bind", "127.0.0.1:9", "--cores", "0", *wrong]
