@@ -19,7 +19,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from harness import stacks
-from harness.errors import StackError
+from harness.errors import HostError, StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
 from harness.measure.rolecheck import check_role
@@ -183,6 +183,34 @@ def test_a_port_whose_ingress_is_taken_is_left_alone(dut: Dut, make_point: MakeP
         assert missing.remedy == f"tc qdisc del dev {port} clsact"
     finally:
         dut.undo_to(mark)
+
+
+class Failing:
+    """A DUT on which one command fails, after everything before it was done."""
+
+    def __init__(self, dut: Dut, argv: list[str]) -> None:
+        self._dut, self._argv = dut, argv
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dut, name)
+
+    def run(self, argv: Any, **options: Any) -> Any:
+        if list(argv[:len(self._argv)]) == self._argv:
+            raise HostError("it fails, as the test wants it")
+        return self._dut.run(argv, **options)
+
+
+@pytest.mark.parametrize(("at", "argv"), [
+    ("iptables-input", ["iptables-nft-restore"]), ("iptables-raw", ["iptables-nft-restore"]),
+    ("nft-ingress", ["nft", "-f"]), ("tc-clsact", ["tc", "-batch"])])
+def test_a_deployment_that_fails_half_way_is_undone(dut: Dut, make_point: MakePoint, at: str, argv: list[str]) -> None:
+    """What is undone then was in part never made."""
+    point = make_point("linux-drop", Role.DROP, {"at": at, "rules": 10})
+    before = state(dut, point)
+    with pytest.raises(HostError, match="as the test wants it"):
+        with stacks.create(point.stack, point.params).deploy(context(Failing(dut, argv), point)):  # type: ignore[arg-type]
+            pytest.fail("it cannot serve")
+    assert state(dut, point) == before
 
 
 @pytest.mark.parametrize("at", ["recvmmsg", "tc-clsact"])
