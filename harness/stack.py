@@ -59,11 +59,13 @@ class PollUsage:
 @dataclass(frozen=True)
 class StackCounters:
     """Monotonic counts since deployment. ``totals``: by name; ``per_worker``: one mapping a worker (or queue);
-    ``losses``: frames the stack itself lost, by place ("socket buffer", "application", "tx ring")."""
+    ``losses``: frames the stack itself lost, by place ("socket buffer", "application", "tx ring"). ``in_port_drops``:
+    how many of these the DUT port's driver counts as its own receive drops as well; they are not counted twice."""
 
     totals: Mapping[str, int]
     per_worker: tuple[Mapping[str, int], ...] = ()
     losses: Mapping[str, int] = field(default_factory=dict)
+    in_port_drops: int = 0
 
 
 class RunningStack(ABC):

@@ -32,11 +32,12 @@ _TX_RING = (r"tx_dropped", r"rx_queue_\d+_xdp_tx_errors", r"tx_queue_\d+_xdp_xmi
 @dataclass
 class Readings:
     """One reading of every hop. ``dut``: per test interface; ``system``: Dut.system_counters; ``stack``: losses by
-    place from the stack itself."""
+    place from the stack itself, ``in_port_drops`` of which the interfaces count among their receive drops, too."""
 
     dut: Mapping[str, Counters] = field(default_factory=dict)
     system: Counters = field(default_factory=dict)
     stack: Counters = field(default_factory=dict)
+    in_port_drops: int = 0
 
 
 def rise(before: Counters, after: Counters) -> dict[str, int]:
@@ -54,11 +55,13 @@ def _first(changes: Counters, patterns: tuple[str, ...]) -> int:
 
 def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult) -> dict[str, int]:
     """Lost frames by place, places without loss left out."""
-    places: dict[str, int] = {DUT_RING: sum(d.refused for d in traffic.directions)}
+    places, port_drops = {RETURN: 0}, 0
     for name, counters in after.dut.items():
         changes = rise(before.dut.get(name, {}), counters)
-        places[DUT_RING] += _first(changes, _RX_RING)
-        places[RETURN] = places.get(RETURN, 0) + _first(changes, _TX_RING)
+        port_drops += _first(changes, _RX_RING)
+        places[RETURN] += _first(changes, _TX_RING)
+    port_drops -= min(port_drops, after.in_port_drops - before.in_port_drops)
+    places[DUT_RING] = sum(d.refused for d in traffic.directions) + port_drops
     system = rise(before.system, after.system)
     places[BACKLOG] = sum(v for k, v in system.items() if re.fullmatch(r"softnet\.\d+\.dropped", k))
     stack = rise(before.stack, after.stack)

@@ -163,3 +163,10 @@ def test_every_lost_frame_gets_one_place() -> None:
     assert places == {"DUT ring": 30, "softirq backlog": 4, "socket buffer": 7, "application": 2}
     own = Readings(after.dut, after.system, {"socket buffer": 6})
     assert losses_by_place(before, own, traffic(100, 100, 60))["socket buffer"] == 6
+
+
+def test_a_loss_that_stack_and_port_both_count_is_counted_once() -> None:
+    """veth counts a frame that an AF_XDP socket had no room for as its own drop."""
+    before = Readings({"d0": {"rx_queue_0_drops": 10}}, {}, {"AF_XDP rx ring": 4}, 4)
+    after = Readings({"d0": {"rx_queue_0_drops": 35}}, {}, {"AF_XDP rx ring": 24}, 24)
+    assert losses_by_place(before, after, traffic(100, 100, 70, refused=5)) == {"DUT ring": 10, "AF_XDP rx ring": 20}
