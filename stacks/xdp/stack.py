@@ -25,7 +25,10 @@ from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_
 MIN_KERNEL = (5, 9)
 READY_S = 20.0
 STATS_S = 5.0
-COUNTS = ("received", "dropped", "sent", "redirected", "refused", "passed")
+COUNTS = ("received", "dropped", "sent", "redirected", "refused", "passed", "handed")
+CPU_COUNTS = ("taken", "redirected", "refused")
+#: The loader takes so many cores.
+MAX_CPUS = 64
 
 
 class XdpParams(StackParams):
@@ -35,6 +38,14 @@ class XdpParams(StackParams):
         "native",
         description="native: inside the driver, before a socket buffer exists; generic: after the kernel has built one,"
         " works with every driver, slower",
+    )
+    redirect: Literal["devmap", "cpumap"] = Field(
+        "devmap",
+        description="role forward: devmap: the core that receives a frame forwards it; cpumap: it hands the frame to"
+        " one of the point's cores, by the flow's hash, whose kernel thread forwards it",
+    )
+    cpumap_ring: int = Field(
+        2048, ge=8, le=16384, description="redirect: cpumap: frames that may wait for a core; more are lost"
     )
 
 
@@ -60,7 +71,9 @@ def port_argument(point: PointPlan, wire: WirePlan) -> str:
 def parse_stats(line: str) -> StackCounters:
     """Counters from the loader's answer: totals, and one mapping a port's queue. Raises StackError when malformed.
 
-    Frames that a port's driver refused to send are in the interface's own counters, not in these.
+    Frames that a port's driver refused to send are in the interface's own counters, not in these. Behind a cpumap the
+    cores follow the queues. The kernel counts nowhere what its ring had no room for: it is what was handed to a core
+    and not taken by it, exact once nothing is on its way.
     """
     try:
         ports = json.loads(line)["ports"]
@@ -69,15 +82,29 @@ def parse_stats(line: str) -> StackCounters:
             for index, port in enumerate(ports)
             for queue in port["queues"]
         )
+        cores = tuple(
+            {"port": index, "core": int(core["cpu"])} | {name: int(core[name]) for name in CPU_COUNTS}
+            for index, port in enumerate(ports)
+            for core in port["cpus"]
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise StackError(f"xdp: the loader's counters cannot be read ({error!r}).", line[-500:]) from error
     totals = {name: sum(worker[name] for worker in workers) for name in COUNTS}
     totals["discarded"] = totals.pop("dropped")
-    return StackCounters(totals=totals, per_worker=workers, losses={"application": totals["refused"]})
+    if not cores:
+        return StackCounters(totals=totals, per_worker=workers, losses={"application": totals["refused"]})
+    totals["taken"] = sum(core["taken"] for core in cores)
+    for name in ("redirected", "refused"):
+        totals[name] += sum(core[name] for core in cores)
+    losses = {"application": totals["refused"], "cpumap ring": max(0, totals["handed"] - totals["taken"])}
+    return StackCounters(totals=totals, per_worker=(*workers, *cores), losses=losses)
 
 
 class RunningXdp(RunningStack):
     """The attached program, seen through its loader."""
+
+    #: Kernel threads of a cpumap, one a core.
+    thread_names = ("cpumap/",)
 
     def __init__(self, loader: RemoteProcess) -> None:
         self.process = loader
@@ -99,6 +126,13 @@ class RunningXdp(RunningStack):
 
     def log_tail(self) -> str:
         return self.process.output(4096)
+
+
+def _cpumap(params: XdpParams, point: PointPlan) -> list[str]:
+    """The loader's CPUMAP argument: all cores of the point forward."""
+    if params.redirect == "devmap":
+        return []
+    return [",".join(map(str, ("cpumap", params.cpumap_ring, *point.cores)))]
 
 
 def _await_ready(loader: RemoteProcess, mode: str) -> None:
@@ -124,7 +158,9 @@ class Xdp(Stack):
     ceiling_for: ClassVar[frozenset[Role]] = frozenset({Role.DROP, Role.REFLECT, Role.ECHO, Role.FORWARD})
 
     def in_softirq(self) -> bool:
-        return True
+        """Behind a cpumap the work is a kernel thread's, which softirq would starve."""
+        assert isinstance(self.params, XdpParams)
+        return self.params.redirect == "devmap"
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point)
@@ -138,6 +174,11 @@ class Xdp(Stack):
             )
             if not there
         ]
+        assert isinstance(self.params, XdpParams)
+        if self.params.redirect == "cpumap" and point.role is not Role.FORWARD:
+            missing.append(Missing(f"a cpumap for role {point.role}", "leave redirect out; it is a way of forwarding"))
+        if self.params.redirect == "cpumap" and len(point.cores) > MAX_CPUS:
+            missing.append(Missing(f"a cpumap of {len(point.cores)} cores", f"give it at most {MAX_CPUS}"))
         release = dut.read("/proc/sys/kernel/osrelease").strip()
         number = re.match(r"(\d+)\.(\d+)", release)
         if number is None or (int(number[1]), int(number[2])) < MIN_KERNEL:
@@ -153,7 +194,7 @@ class Xdp(Stack):
         with undone(dut):
             set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
-            loader = dut.spawn([program, self.params.mode, *arguments], name="xdp_loader")
+            loader = dut.spawn([program, self.params.mode, *_cpumap(self.params, point), *arguments], name="xdp_loader")
             try:
                 _await_ready(loader, self.params.mode)
                 yield RunningXdp(loader)

@@ -4,8 +4,9 @@
  * the foreground. A line "stats ID" on standard input is answered with one JSON line. INT, TERM or the end of standard
  * input detach and end it; the attachments are BPF links, so that even SIGKILL leaves no program on a port.
  *
- *   xdp_loader MODE PORT...
+ *   xdp_loader MODE [CPUMAP] PORT...
  *   MODE  native | generic
+ *   CPUMAP  cpumap,RING,CPU[,CPU...]: forward on these cores, each with a ring of so many frames
  *   PORT  IFNAME,ROLE[,DST_IP,UDP_PORT[,EGRESS_IFNAME,NEW_SRC_MAC,NEW_DST_MAC]]
  *   ROLE  pass | drop | reflect | echo | forward
  */
@@ -27,7 +28,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "xdp_stack.h"
+#include "loader.h"
 
 #define MAX_PORTS 8
 #define LINE_BYTES 256
@@ -41,20 +42,10 @@ __asm__(".section .rodata\n"
 	".previous\n");
 extern const char bpf_object_start[], bpf_object_end[];
 
-struct port {
-	char ifname[IF_NAMESIZE];
-	unsigned int ifindex, queues;
-	unsigned int egress;	/* ifindex, 0: none */
-	struct xdp_stack_config config;
-	struct bpf_object *object;
-	int link;		/* file descriptor, -1: not attached */
-};
-
 static struct port ports[MAX_PORTS];
 static unsigned int port_count;
 
-/* Says what is wrong on standard error; returns -1 to be handed on. */
-static int complain(const char *format, ...)
+int complain(const char *format, ...)
 {
 	va_list arguments;
 
@@ -152,7 +143,7 @@ static int parse_port(char *text, struct port *port)
 }
 
 /* Puts the port's settings in place as constants and loads the program. */
-static int load_port(struct port *port)
+static int load_port(struct port *port, const struct cpumap *cpumap)
 {
 	struct bpf_map *constants;
 	size_t size = 0;
@@ -167,10 +158,14 @@ static int load_port(struct port *port)
 			break;
 	if (!constants)
 		return complain("port %s: the BPF object has no settings of %zu bytes", port->ifname, sizeof(port->config));
+	if (cpumap_configure(cpumap, port))
+		return -1;
 	error = bpf_map__set_initial_value(constants, &port->config, sizeof(port->config));
 	if (!error)
 		error = bpf_object__load(port->object);
-	return error ? complain("port %s: load BPF program: %s", port->ifname, strerror(-error)) : 0;
+	if (error)
+		return complain("port %s: load BPF program: %s", port->ifname, strerror(-error));
+	return cpumap_fill(cpumap, port);
 }
 
 static int attach_port(struct port *port, __u32 mode)
@@ -195,8 +190,8 @@ static int attach_port(struct port *port, __u32 mode)
 static void print_queue(const struct xdp_stack_counters *sum, unsigned int queue)
 {
 	printf("%s{\"queue\":%u,\"received\":%llu,\"dropped\":%llu,\"sent\":%llu,\"redirected\":%llu,\"refused\":%llu,"
-	       "\"passed\":%llu}", queue ? "," : "", queue, sum->received, sum->dropped, sum->sent, sum->redirected,
-	       sum->refused, sum->passed);
+	       "\"passed\":%llu,\"handed\":%llu}", queue ? "," : "", queue, sum->received, sum->dropped, sum->sent,
+	       sum->redirected, sum->refused, sum->passed, sum->handed);
 }
 
 /* Sums one queue's counters over the CPUs; returns -1 when the map cannot be read. */
@@ -215,6 +210,7 @@ static int read_queue(const struct port *port, __u32 queue, int cpus, struct xdp
 		sum->redirected += value[cpu].redirected;
 		sum->refused += value[cpu].refused;
 		sum->passed += value[cpu].passed;
+		sum->handed += value[cpu].handed;
 	}
 	return 0;
 }
@@ -236,7 +232,10 @@ static int print_port(const struct port *port, int cpus)
 			return -1;
 		print_queue(&sum, queue);
 	}
-	fputs("]}", stdout);
+	fputs("],", stdout);
+	if (cpumap_print(port, cpus))
+		return -1;
+	putchar('}');
 	return 0;
 }
 
@@ -327,11 +326,17 @@ static int block_signals(void)
 
 static int run(int argc, char **argv)
 {
+	struct cpumap cpumap = { 0 };
 	__u32 mode;
-	int signals;
+	int signals, first = 2;
 
-	if (argc < 3 || argc - 2 > MAX_PORTS)
-		return complain("usage: xdp_loader native|generic PORT... (at most %d ports)", MAX_PORTS);
+	if (argc > 2 && !strncmp(argv[2], "cpumap,", strlen("cpumap,"))) {
+		if (cpumap_parse(argv[2] + strlen("cpumap,"), &cpumap))
+			return -1;
+		first = 3;
+	}
+	if (argc <= first || argc - first > MAX_PORTS)
+		return complain("usage: xdp_loader native|generic [cpumap,RING,CPU...] PORT... (at most %d ports)", MAX_PORTS);
 	if (!strcmp(argv[1], "native"))
 		mode = XDP_FLAGS_DRV_MODE;
 	else if (!strcmp(argv[1], "generic"))
@@ -342,9 +347,9 @@ static int run(int argc, char **argv)
 	if (signals < 0)
 		return -1;
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-	for (int i = 2; i < argc; i++, port_count++) {
+	for (int i = first; i < argc; i++, port_count++) {
 		ports[port_count].link = -1;
-		if (parse_port(argv[i], &ports[port_count]) || load_port(&ports[port_count]))
+		if (parse_port(argv[i], &ports[port_count]) || load_port(&ports[port_count], &cpumap))
 			return -1;
 	}
 	for (unsigned int i = 0; i < port_count; i++)

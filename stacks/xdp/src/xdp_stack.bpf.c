@@ -27,6 +27,21 @@ struct {
 	__uint(max_entries, 1);
 } egress SEC(".maps");
 
+/* Frames wait in the ring of a CPU for its kernel thread, which runs xdp_stack_on_cpu on them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CPUMAP);
+	__type(key, __u32);
+	__type(value, struct bpf_cpumap_val);
+	__uint(max_entries, 1); /* the loader: as many as the machine may have */
+} cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct xdp_stack_cpu_counters);
+	__uint(max_entries, 1);
+} cpu_counters SEC(".maps");
+
 /* Of a frame; with IP options or as a fragment it is not one of the test's, so the offsets are fixed. */
 struct headers {
 	struct ethhdr *eth;
@@ -82,23 +97,31 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 	ip->ttl--;
 }
 
-static __always_inline int forward(struct headers *h, struct xdp_stack_counters *count)
+static __always_inline int forward(struct headers *h, __u64 *redirected, __u64 *refused)
 {
-	long action;
-
-	if (h->ip->ttl <= 1)
-		goto refused;
-	action = bpf_redirect_map(&egress, 0, XDP_ABORTED);
-	if (action != XDP_REDIRECT)
-		goto refused;
+	if (h->ip->ttl <= 1 || bpf_redirect_map(&egress, 0, XDP_ABORTED) != XDP_REDIRECT) {
+		++*refused;
+		return XDP_DROP;
+	}
 	decrement_ttl(h->ip);
 	copy_mac(h->eth->h_dest, config.new_dst_mac);
 	copy_mac(h->eth->h_source, config.new_src_mac);
-	count->redirected++;
+	++*redirected;
 	return XDP_REDIRECT;
-refused:
-	count->refused++;
-	return XDP_DROP;
+}
+
+/* All frames of a flow go to one core: they stay in order. */
+static __always_inline int hand_over(struct headers *h, struct xdp_stack_counters *count)
+{
+	__u32 hash = h->ip->saddr * 0x9e3779b1 ^ h->udp->source * 0x85ebca6b;
+	__u32 nth = ((hash >> 16) * config.cpus) >> 16;
+
+	if (nth >= XDP_STACK_CPUS || bpf_redirect_map(&cpus, config.cpu[nth], XDP_ABORTED) != XDP_REDIRECT) {
+		count->refused++;
+		return XDP_DROP;
+	}
+	count->handed++;
+	return XDP_REDIRECT;
 }
 
 SEC("xdp")
@@ -126,7 +149,7 @@ int xdp_stack(struct xdp_md *ctx)
 		count->dropped++;
 		return XDP_DROP;
 	case ROLE_FORWARD:
-		return forward(&h, count);
+		return config.cpus ? hand_over(&h, count) : forward(&h, &count->redirected, &count->refused);
 	case ROLE_ECHO:
 		swap_addresses(&h);
 		break;
@@ -134,6 +157,24 @@ int xdp_stack(struct xdp_md *ctx)
 	swap_macs(h.eth);
 	count->sent++;
 	return XDP_TX;
+}
+
+/* On another core, behind the cpumap: frames that xdp_stack has recognised. */
+SEC("xdp/cpumap")
+int xdp_stack_on_cpu(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct headers h = { eth, ip, (void *)(ip + 1) };
+	struct xdp_stack_cpu_counters *count;
+	__u32 key = 0;
+
+	count = bpf_map_lookup_elem(&cpu_counters, &key);
+	if (!count || (void *)(h.udp + 1) > data_end)
+		return XDP_ABORTED;
+	count->taken++;
+	return forward(&h, &count->redirected, &count->refused);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,63 @@ def test_fills_its_role(lab: Lab, dut: Dut, wires: Any, receiving: None, make_po
         assert totals["refused"] == 0
         assert running.degraded == ""
     assert [program_of(lab, name) for name in lab.ifnames("dut")] == ["", ""]
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_another_core_forwards_what_a_cpumap_hands_it(lab: Lab, dut: Dut, wires: Any, receiving: None,
+                                                      make_point: MakePoint, mode: str) -> None:
+    point = make_point("xdp", Role.FORWARD, {"mode": mode, "redirect": "cpumap"}, bidirectional=True)
+    stack = stacks.create(point.stack, point.params)
+    assert stack.requirements(dut, point) == []
+    with stack.deploy(context(dut, point)) as running:
+        check_role(wires, point, stack.roles[Role.FORWARD], None)
+        counters = running.counters()
+        totals = counters.totals
+        assert totals["received"] == totals["handed"] == totals["taken"] == totals["redirected"] > 0
+        assert counters.losses == {"application": 0, "cpumap ring": 0}
+        assert {(w["port"], w["core"]) for w in counters.per_worker if w.get("taken")} == {
+            (port, point.cores[0]) for port in (0, 1)}
+        assert cpumap_threads(), "the kernel's, named so that their work is told to be the stack's"
+    deadline = time.monotonic() + 5
+    while cpumap_threads():
+        assert time.monotonic() < deadline, "they end with the map"
+        time.sleep(0.02)
+    assert [program_of(lab, name) for name in lab.ifnames("dut")] == ["", ""]
+
+
+def cpumap_threads() -> list[str]:
+    names = [(Path("/proc") / entry / "comm") for entry in os.listdir("/proc") if entry.isdigit()]
+    return [name for path in names if (name := read_comm(path)).startswith("cpumap/")]
+
+
+def read_comm(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it ended meanwhile
+
+
+def test_frames_without_room_in_a_cpumaps_ring_are_counted(dut: Dut, wires: Any, receiving: None,
+                                                           make_point: MakePoint) -> None:
+    """A ring of 8 for bursts of 64 on the same core: what its thread did not take was lost there."""
+    point = make_point("xdp", Role.FORWARD, {"redirect": "cpumap", "cpumap_ring": 8})
+    with stacks.create(point.stack, point.params).deploy(context(dut, point)) as running:
+        sent = arrived = 0
+        for _ in range(50):
+            frames = [flow_frame(point.directions[0], 64, n) for n in range(64)]
+            arrived += len([r for r in wires.exchange(0, frames, 1, 0.05) if UDP in Ether(r)])
+            sent += len(frames)
+            counters = running.counters()
+            if counters.losses["cpumap ring"]:
+                break
+        assert counters.losses["cpumap ring"] == sent - arrived > 0
+        assert counters.totals["handed"] == sent
+
+
+def test_a_cpumap_is_a_way_of_forwarding(dut: Dut, make_point: MakePoint) -> None:
+    point = make_point("xdp", Role.ECHO, {"redirect": "cpumap"})
+    (missing,) = stacks.create(point.stack, point.params).requirements(dut, point)
+    assert missing.what == "a cpumap for role echo"
 
 
 def test_forwards_both_ways(dut: Dut, wires: Any, receiving: None, make_point: MakePoint) -> None:

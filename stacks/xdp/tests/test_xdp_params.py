@@ -55,13 +55,27 @@ def test_forwarding_to_a_port_without_a_wire_is_refused() -> None:
 
 
 def test_counters_are_summed_over_ports_and_queues() -> None:
-    queue = {"queue": 0, "received": 10, "dropped": 4, "sent": 3, "redirected": 2, "refused": 1, "passed": 7}
-    answer = {"id": 3, "ports": [{"ifname": "d0", "queues": [queue, {**queue, "queue": 1, "dropped": 5}]},
-                                 {"ifname": "d1", "queues": [queue]}]}
+    queue = {"queue": 0, "received": 10, "dropped": 4, "sent": 3, "redirected": 2, "refused": 1, "passed": 7,
+             "handed": 0}
+    second = {**queue, "queue": 1, "dropped": 5}
+    answer = {"id": 3, "ports": [{"ifname": "d0", "cpus": [], "queues": [queue, second]},
+                                 {"ifname": "d1", "cpus": [], "queues": [queue]}]}
     counters = parse_stats(json.dumps(answer))
-    assert counters.totals == {"received": 30, "discarded": 13, "sent": 9, "redirected": 6, "refused": 3, "passed": 21}
+    assert counters.totals == {"received": 30, "discarded": 13, "sent": 9, "redirected": 6, "refused": 3, "passed": 21,
+                               "handed": 0}
     assert [(w["port"], w["queue"], w["dropped"]) for w in counters.per_worker] == [(0, 0, 4), (0, 1, 5), (1, 0, 4)]
     assert counters.losses == {"application": 3}
+
+
+def test_what_a_core_did_not_take_was_lost_in_its_ring() -> None:
+    queue = {"queue": 0, "received": 100, "dropped": 0, "sent": 0, "redirected": 0, "refused": 0, "passed": 7,
+             "handed": 100}
+    cores = [{"cpu": 2, "taken": 50, "redirected": 49, "refused": 1}, {"cpu": 3, "taken": 38, "redirected": 38,
+                                                                      "refused": 0}]
+    counters = parse_stats(json.dumps({"id": 1, "ports": [{"ifname": "d0", "queues": [queue], "cpus": cores}]}))
+    assert counters.losses == {"application": 1, "cpumap ring": 12}
+    assert (counters.totals["redirected"], counters.totals["taken"]) == (87, 88)
+    assert [w.get("core") for w in counters.per_worker] == [None, 2, 3]
 
 
 @pytest.mark.parametrize("line", ["", "ready", "{}", '{"ports": [{"queues": [{"queue": 0}]}]}', '{"ports": 3}', "[]"])
