@@ -60,6 +60,8 @@ def point(measure: MeasureSettings, *, poll_pass: bool = False) -> Expected:
         found = _trials(count, mean_s)
         total += Expected(found.trials, min(found.seconds, measure.search.max_search_s))
     total += _trials(len(measure.latency_fractions), measure.latency_trial_s)
+    if measure.bystander is not None:  # once without load
+        total += Expected(0, measure.load_trial_s)
     return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if poll_pass else 1)
 
 

@@ -21,8 +21,9 @@ from harness.host.dut import SshDut
 from harness.host.tuning.napi import pin_napi
 from harness.lab.lab import Lab
 from harness.lab.turn import turn
+from harness.measure.bystander import BystanderUnavailable, Connections, Unavailable, Watch
 from harness.options import RunOptions
-from harness.plan import Plan, PointPlan, PortPlan
+from harness.plan import BystanderSettings, Plan, PointPlan, PortPlan
 from harness.planning import build_plan
 from harness.prepare import Prepared, prepare
 from harness.sites import HostSite, LabSite, Site
@@ -80,6 +81,15 @@ class Machines:
         with self._server:
             if hasattr(self, "generator") and (self._process is None or self._process.poll() is None):
                 self.generator.close()
+
+    def bystander(self, settings: BystanderSettings, owned: ExitStack) -> Watch:
+        """The bystander of the run, ended by ``owned``; one that says why where this testbed has no place for it."""
+        first = {point.wires[0].index: point.wires[0] for point in self.plan.points}
+        try:
+            prober = owned.enter_context(self.site.prober(tuple(first.values())))
+        except BystanderUnavailable as error:
+            return Unavailable(settings, str(error))
+        return Connections(AgentClient(prober.channel), settings, prober.ssh_ports, prober.fifo)
 
     def generator_alive(self) -> bool:
         """Whether the server process that this run started still runs and the agent answers."""

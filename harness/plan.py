@@ -129,6 +129,16 @@ class SearchSettings:
 
 
 @dataclass(frozen=True)
+class BystanderSettings:
+    """Somebody else's connections over the port under test: ``service`` that answers, ``rate`` a second, and how long
+    a greeting may take before the attempt counts as lost."""
+
+    service: str
+    rate: float
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class MeasureSettings:
     """What is measured at every point."""
 
@@ -142,6 +152,8 @@ class MeasureSettings:
     warmup_s: float
     repeat: int
     pause_retries: int = 3
+    #: During the load curve; None: none.
+    bystander: BystanderSettings | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from harness.errors import UsageError
 from harness.flows import addressed, directions, factor_flows, wire_plans, wires_needed
 from harness.host.tuning.profile import NamedProfile
 from harness.plan import (
+    BystanderSettings,
     GeneratorPlan,
     HostPlan,
     MeasureSettings,
@@ -206,8 +207,13 @@ def _measure_settings(scenario: ScenarioFile, points: Sequence[PointPlan], repea
         latency_trial_s=latency.trial if latency else 0.0, latency_pps=latency.rate if latency else 0.0,
         load_rates_pps=tuple(_load_pps(scenario, i, load, points) for i, load in enumerate(rates)),
         load_trial_s=curve.trial if curve else 0.0, warmup_s=spec.measure.warmup,
-        repeat=spec.repeat if repeat is None else repeat,
+        repeat=spec.repeat if repeat is None else repeat, bystander=_bystander_settings(spec),
     )
+
+
+def _bystander_settings(spec: Scenario) -> BystanderSettings | None:
+    asked = spec.measure.bystander
+    return BystanderSettings(asked.service, asked.rate, asked.timeout) if asked else None
 
 
 def _search_settings(scenario: ScenarioFile, slowest: PointPlan) -> SearchSettings | None:

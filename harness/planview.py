@@ -94,6 +94,10 @@ def _measured(measure: MeasureSettings) -> Iterator[str]:
     if measure.load_rates_pps:
         rates = ", ".join(format_rate(rate) for rate in measure.load_rates_pps)
         yield f"load curve at {rates}: trials of {format_duration(measure.load_trial_s)}"
+    if measure.bystander is not None:
+        asked = measure.bystander
+        yield (f"bystander: {asked.rate:g} {asked.service} connections a second over the port under test, before the "
+               f"load curve and during it; lost after {format_duration(asked.timeout_s)}")
     yield f"a search trial that lost frames in a pause is repeated, at most {measure.pause_retries} times"
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+#: Of a bystander, kept with one trial.
+MOST_GREETINGS = 10_000
 
 
 class Verdict(StrEnum):
@@ -145,6 +147,36 @@ class Pauses(_Record):
     probe: str = ""
 
 
+class Times(_Record):
+    """Order statistics, ns. A percentile without 10 / (1 - p) samples is None ("n/a")."""
+
+    samples: int
+    min_ns: int
+    p50_ns: int | None
+    p90_ns: int | None
+    p99_ns: int | None
+    max_ns: int
+
+
+class Bystander(_Record):
+    """Somebody else's TCP connections over the port under test, from the generator's side to ``target``, at ``rate`` a
+    second. ``connected`` and ``greeted`` (the server's first bytes): since the attempt began. ``lost``: not greeted
+    within ``timeout_s``, by ``reasons``. ``greeted_ns``: one by one, the first MOST_GREETINGS. ``reason``: why there
+    was no bystander at all."""
+
+    service: str
+    target: str
+    rate: float
+    timeout_s: float
+    attempts: int
+    lost: int
+    reasons: dict[str, int] = Field(default_factory=dict)
+    connected: Times | None = None
+    greeted: Times | None = None
+    greeted_ns: list[int] = Field(default_factory=list, max_length=MOST_GREETINGS)
+    reason: str = ""
+
+
 class Trial(_Record):
     """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses)."""
 
@@ -177,6 +209,7 @@ class Trial(_Record):
     losses: dict[str, int] = Field(default_factory=dict)
     unexplained: int = 0
     generator_utilisation: float | None = None
+    bystander: Bystander | None = None
     counters: dict[str, Any] = Field(default_factory=dict)
     verdicts: list[Verdict] = Field(default_factory=list)
     status: str = "ok"
@@ -245,6 +278,8 @@ class PointOutcome(_Record):
     pdr_raw: Bound | None = None
     latency: list[LatencyAt] = Field(default_factory=list)
     load_curve: list[LoadPoint] = Field(default_factory=list)
+    #: Before the load curve, without any load.
+    bystander_idle: Bystander | None = None
     trials: int = 0
     #: Search trials made again: lost frames in a pause; the generator fell short of a load that it can send.
     paused_repeats: int = 0

@@ -27,6 +27,7 @@ from harness.host.tuning.apply import tuned
 from harness.host.tuning.change import Target
 from harness.host.tuning.profile import Profile
 from harness.machines import Machines, machines_of
+from harness.measure.bystander import Watch
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench, make_trial
@@ -95,6 +96,7 @@ class _Session:
     progress: Progress
     incomplete: bool = False
     trials_s: float = 0.0
+    bystander: Watch | None = None
     _number: int = 0
     _ceiling: dict[tuple[str, int], float] = field(default_factory=dict)
     _found: dict[str, list[float]] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class _Session:
             self.writer.info.hosts[name] = dict(dut.facts())
         self.machines.start_generator(owned)
         self.writer.info.generator = dict(self.machines.generator.describe())
+        if self.plan.measure.bystander is not None:
+            self.bystander = self.machines.bystander(self.plan.measure.bystander, owned)
         self.writer.save()
 
     # ------------------------------------------------------------------------------------------------- trials
@@ -297,7 +301,7 @@ class _Session:
             discard_counter=discard_counter if point.role is Role.DROP else "",
             nominal_hz=self.machines.nominal_hz(point.host), lab=self.plan.lab,
             live_queues=self._live_queues(point),
-            own_threads=tuple(f"napi/{name}-" for name in ifnames), ifnames=ifnames,
+            own_threads=tuple(f"napi/{name}-" for name in ifnames), ifnames=ifnames, bystander=self.bystander,
         )
 
     def _live_queues(self, point: PointPlan) -> int:

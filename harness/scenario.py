@@ -215,12 +215,31 @@ class LoadCurve(_Section):
                      ] = _optional("3s", "Length of each trial, at least 2s")
 
 
+def _bystander(value: object) -> object:
+    return {"service": value} if isinstance(value, str) else value
+
+
+def _attempts(value: object) -> int:
+    return units.parse_count(value, what="rate", least=1, most=100)
+
+
+class Bystander(_Section):
+    """Somebody else's connections to the DUT over the port under test, timed while the load curve is measured."""
+
+    service: Literal["ssh"] = _optional("ssh", "ssh: connect to the DUT's SSH server and wait for its greeting")
+    rate: Annotated[int, BeforeValidator(_attempts)] = _optional(10, "Connections a second, 1 to 100")
+    timeout: Duration = _optional("1s", "An attempt without a greeting by then is lost")
+
+
 class Measure(_Section):
     """What is measured at every point: any of throughput, latency, load_curve."""
 
     throughput: Throughput | None = _optional(None, "Search for MRR, NDR and PDR")
     latency: Latency | None = _optional(None, "Latency percentiles at shares of PDR or NDR")
     load_curve: LoadCurve | None = _optional(None, "Trials at fixed loads, with per-core CPU")
+    bystander: Annotated[Bystander | None, BeforeValidator(
+        _bystander, json_schema_input_type=Literal["ssh"] | Bystander | None)] = _optional(
+        None, "Time other connections over the same port during the load curve: ssh")
     warmup: Duration = _optional("1s", "A discarded trial before the first; 0 for none")
 
 
@@ -383,12 +402,26 @@ def _measure_problems(spec: Scenario) -> list[tuple[Location, str]]:
         problems.append((("measure", "latency", "trial"), f"{latency.trial:g}s is out of range; 10ms to 1h"))
     if measure.warmup and not LEAST_TRIAL_S <= measure.warmup <= LONGEST_TRIAL_S:
         problems.append((("measure", "warmup"), f"{measure.warmup:g}s is out of range; 10ms to 1h, or 0"))
+    if measure.bystander is not None:
+        problems += _bystander_problems(measure)
     for name in spec.gate:
         goal = name if name in ("mrr", "ndr", "pdr") else None
         if goal is not None and (throughput is None or Goal(goal) not in throughput.goals):
             problems.append((("gate", name), f"{name} is not measured; add it to measure.throughput.goals"))
         if goal is None and latency is None:
             problems.append((("gate", name), "latency is not measured; add measure.latency"))
+    return problems
+
+
+def _bystander_problems(measure: Measure) -> list[tuple[Location, str]]:
+    assert measure.bystander is not None
+    problems: list[tuple[Location, str]] = []
+    if measure.load_curve is None:
+        problems.append((("measure", "bystander"), "the bystander connects during the load curve; add "
+                                                   "measure.load_curve"))
+    if not 0.01 <= measure.bystander.timeout <= 60:
+        problems.append((("measure", "bystander", "timeout"), f"{measure.bystander.timeout:g}s is out of range; 10ms "
+                                                              "to 1m"))
     return problems
 
 

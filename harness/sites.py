@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,14 +19,28 @@ from harness.host.channel import ByteChannel, PipeChannel, spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
 from harness.host.ssh import SshConnection, SshTarget
 from harness.lab.lab import Lab
+from harness.lab.sshd import PORT as SSH_PORT
+from harness.measure.bystander import BystanderUnavailable
 from harness.paths import with_home
+from harness.plan import PortPlan, WirePlan
 from harness.testbed import Ssh, Testbed
 
 _GENERATOR = Path(__file__).parent / "generator"
-AGENT, STL = _GENERATOR / "agent.py", _GENERATOR / "stl.py"
+AGENT, STL, PROBER = (_GENERATOR / name for name in ("agent.py", "stl.py", "prober.py"))
 _LOOPBACK = "127.0.0.1"
+#: In the lab the prober shares the cores on which senders spin: above them, below the NAPI threads that receive.
+_PROBER_PRIORITY = 5
 #: Interpreters that TRex's client runs under, tried in this order on the generator host: 3.13 lacks what it imports.
 _TREX_PYTHONS = ("python3.12", "python3.11", "python3.10", "python3.9", "python3.8", "python3.7", "python3.6")
+
+
+@dataclass(frozen=True)
+class Prober:
+    """A prober that was started: its channel, the TCP port of SSH by host, its real-time priority (0: none)."""
+
+    channel: ByteChannel
+    ssh_ports: Mapping[str, int]
+    fifo: int = 0
 
 
 class Site(Protocol):
@@ -46,6 +61,10 @@ class Site(Protocol):
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
         """Start a program of the generator's side on this machine."""
 
+    def prober(self, wires: Sequence[WirePlan]) -> AbstractContextManager[Prober]:
+        """The bystander's program, from which the DUT's ends of these wires can be reached. Entering raises
+        BystanderUnavailable where there is no such place."""
+
 
 class LabSite:
     """The lab's two namespaces."""
@@ -59,6 +78,7 @@ class LabSite:
 
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
         name = "xdpgen" if "harness.generator.xdpgen" in argv else "generator-agent"
+        name = "prober" if str(PROBER) in argv else name
         return self._lab.spawn("tg", argv, name=name, **streams)
 
     def embedded(self) -> EmbeddedServer:
@@ -73,6 +93,15 @@ class LabSite:
 
     def server(self) -> Server:
         return Server("stl", _LOOPBACK, self._lab.sync_port, self._lab.async_port, stl_path=str(STL), here=True)
+
+    @contextmanager
+    def prober(self, wires: Sequence[WirePlan]) -> Iterator[Prober]:
+        with ExitStack() as owned:
+            for wire in wires:
+                owned.enter_context(self._lab.ssh_on_wire(wire))
+            argv = on_cores(self._lab.tg_cores, [sys.executable, "-I", str(PROBER)])
+            channel = owned.enter_context(closing(PipeChannel(argv, self.spawn)))
+            yield Prober(channel, {wire.host: SSH_PORT for wire in wires}, fifo=_PROBER_PRIORITY)
 
 
 class HostSite:
@@ -126,6 +155,43 @@ class HostSite:
         python = self._python(self._generator)
         path = self._generator.deploy(AGENT.read_bytes(), CACHE_DIR, AGENT.name)
         return self._generator.start([python, path])
+
+    @contextmanager
+    def prober(self, wires: Sequence[WirePlan]) -> Iterator[Prober]:
+        """Nothing is changed on the generator host, which keeps no journal: its ports must be the kernel's and carry
+        the wires' addresses already."""
+        generator = self._testbed.generator
+        if generator.trex is not None:
+            raise BystanderUnavailable("TRex has taken the generator's ports from the kernel, so nothing there can "
+                                       "open a connection over the wire; xdpgen leaves them to the kernel")
+        for wire in wires:
+            self._need_address(wire.tg)
+        with closing(self._start_prober()) as channel:
+            yield Prober(channel, {wire.host: self._ssh_port(wire.host) for wire in wires})
+
+    def _need_address(self, port: PortPlan) -> None:
+        if not port.ifname:
+            raise BystanderUnavailable(f"the generator's port {port.index} has no ifname in the testbed file")
+        argv = ["ip", "-j", "-4", "address", "show", "dev", port.ifname]
+        if self._generator is not None:
+            done = self._generator.run(argv, check=False)
+            shown = done.stdout if done.returncode == 0 else ""
+        else:
+            shown = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
+        if f'"local":"{port.ip}"' not in shown.replace(" ", ""):
+            raise BystanderUnavailable(
+                f"the generator's port {port.ifname} does not have the wire's address {port.ip}; give it to it: "
+                f"ip address add {port.ip}/{port.prefix_len} dev {port.ifname}")
+
+    def _start_prober(self) -> ByteChannel:
+        if self._generator is None:
+            return PipeChannel([sys.executable, "-I", str(PROBER)])
+        path = self._generator.deploy(PROBER.read_bytes(), CACHE_DIR, PROBER.name)
+        return self._generator.start(["python3", "-I", path])
+
+    def _ssh_port(self, host: str) -> int:
+        ssh = self._testbed.dut(host).ssh
+        return ssh.port if ssh is not None else SSH_PORT
 
     def _python(self, connection: SshConnection) -> str:
         """An interpreter that suits the client: TRex's does not import on 3.13, the built-in one needs pyzmq."""

@@ -15,7 +15,7 @@ import signal
 import string
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -201,6 +201,31 @@ class Lab:
     def ifnames(self, side: str) -> tuple[str, ...]:
         """Device names of one side, by wire."""
         return tuple(device_name(self.name, side, wire.index) for wire in self.wires)
+
+    @contextlib.contextmanager
+    def ssh_on_wire(self, wire: WirePlan) -> Iterator[None]:
+        """While this lasts, the DUT's SSH greets on its end of a wire too, on the DUT's cores, and the generator's end
+        has its address: somebody else's traffic on the port under test. Raises LabError when the server does not come
+        up."""
+        target, config = sshd.on_wire(self.directory, self.dut_netns, wire.dut.ip)
+        address = f"{wire.tg.ip}/{wire.tg.prefix_len}"
+        tg_ip = partial(wires.run_tool, ["ip", "address", "replace", address, "dev", wire.tg.ifname])
+        cores = ",".join(map(str, self.dut_cores))
+        argv = [wires.tool("taskset"), "-c", cores, wires.tool("sshd"), "-D", "-e", *sshd.patient(config),
+                "-f", str(config)]
+        log = self.directory / f"sshd-{wire.dut.ip}.log"
+        with log.open("wb") as output:
+            process = self.spawn("dut", argv, name=f"{_SSHD}-wire-{wire.index}", stdin=subprocess.DEVNULL,
+                                 stdout=output, stderr=output)
+        try:
+            sshd.await_ready(target, process, log)
+            netns.in_netns(self.tg_netns, tg_ip)
+            yield
+        finally:
+            process.terminate()
+            process.wait(_REAP_S)
+            netns.in_netns(self.tg_netns, partial(wires.run_tool, ["ip", "-4", "address", "flush", "to", wire.tg.ip,
+                                                                   "dev", wire.tg.ifname]))
 
     def pin_napi(self, side: str | None = None) -> None:
         """Pin the NAPI threads of one side, or both: the DUT's to its cores, the generator's to its own with

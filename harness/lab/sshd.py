@@ -9,12 +9,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.lab import netns
 from harness.lab.errors import LabError
-from harness.lab.wires import run_tool
+from harness.lab.wires import run_tool, tool
 
 PORT = 22
 USER = "root"
@@ -36,10 +36,11 @@ class SshTarget:
     key_path: Path
     known_hosts: Path
     netns: str
+    address: str = "127.0.0.1"
 
     def open_socket(self, timeout_s: float) -> socket.socket:
         """A socket connected to the server; raises OSError, or LabError when the lab is gone."""
-        return netns.connect_in_netns(self.netns, ("127.0.0.1", self.port), timeout_s)
+        return netns.connect_in_netns(self.netns, (self.address, self.port), timeout_s)
 
 
 def target(directory: Path, namespace: str) -> SshTarget:
@@ -48,12 +49,12 @@ def target(directory: Path, namespace: str) -> SshTarget:
                      known_hosts=directory / "known_hosts", netns=namespace)
 
 
-def config_text(directory: Path) -> str:
-    """sshd_config. Nothing is read from /etc/ssh or from root's home; the directory is 0700, so StrictModes, which
-    would look at the mode of /run as well, adds nothing."""
+def config_text(directory: Path, address: str = "127.0.0.1") -> str:
+    """sshd_config for a server on ``address``. Nothing is read from /etc/ssh or from root's home; the directory is
+    0700, so StrictModes, which would look at the mode of /run as well, adds nothing."""
     options = {
         "AddressFamily": "inet",
-        "ListenAddress": f"127.0.0.1:{PORT}",
+        "ListenAddress": f"{address}:{PORT}",
         "HostKey": str(directory / "host_key"),
         "AuthorizedKeysFile": str(directory / "authorized_keys"),
         "PidFile": "none",
@@ -104,6 +105,22 @@ def prepare(directory: Path, namespace: str) -> None:
     client_key = (directory / "client_key.pub").read_text(encoding="ascii")
     (directory / "authorized_keys").write_text(client_key, encoding="ascii")
     (directory / "sshd_config").write_text(config_text(directory), encoding="ascii")
+
+
+def on_wire(directory: Path, namespace: str, address: str) -> tuple[SshTarget, Path]:
+    """A server of the same keys on an address of a wire: how it is reached from inside, and its configuration."""
+    config = directory / f"sshd_config-{address}"
+    config.write_text(config_text(directory, address), encoding="ascii")
+    return replace(target(directory, namespace), address=address), config
+
+
+def patient(config: Path) -> list[str]:
+    """Options with which the server bears clients that come often and do not log in, as a bystander's do. OpenSSH has
+    refused such from 9.8 on, and knows the option only then."""
+    option = ["-o", "PerSourcePenalties=no"]
+    known = subprocess.run([tool("sshd"), "-t", *option, "-f", str(config)], capture_output=True, check=False,
+                           timeout=_READY_S)
+    return option if known.returncode == 0 else []
 
 
 def await_ready(ssh: SshTarget, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -8,6 +8,7 @@ load well below its ceiling; any trial once when the generator died. Every attem
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -156,7 +157,17 @@ class PointMeasurement:
                 reason=reason,
             ))
 
+    def _idle_bystander(self) -> None:
+        """What the bystander sees with the stack in place and no load: the baseline of the trials that follow."""
+        watch = self.bench.bystander
+        if watch is None:
+            return
+        watch.start(self.bench.point.wires[0])
+        time.sleep(self.settings.load_trial_s)
+        self.outcome.bystander_idle = watch.stop()
+
     def _load_curve(self) -> None:
+        self._idle_bystander()
         for rate in self.settings.load_rates_pps:
             trial = self._loaded(Phase.LOAD, rate, self.settings.load_trial_s)
             self.outcome.load_curve.append(LoadPoint(load_pps=rate, trial=trial.number))

@@ -16,6 +16,7 @@ from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
 from harness.measure.accounting import Readings, losses_by_place, rise
+from harness.measure.bystander import Watch
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
@@ -51,6 +52,8 @@ class Bench:
     live_queues: int
     own_threads: Sequence[str] = ()
     ifnames: Sequence[str] = ()
+    #: Connects during trials of the load curve; None: nobody asked.
+    bystander: Watch | None = None
 
     def discarded(self) -> int:
         """The stack's discard counter once it has stood still for 50 ms."""
@@ -81,7 +84,8 @@ def _snapshot(bench: Bench, drop: bool) -> _Snapshot:
     discarded = bench.discarded() if drop else None
     counters = bench.stack.counters()
     readings = Readings(
-        bench.dut.interface_counters(bench.ifnames), bench.dut.system_counters(), dict(counters.losses)
+        bench.dut.interface_counters(bench.ifnames), bench.dut.system_counters(), dict(counters.losses),
+        counters.in_port_drops,
     )
     return _Snapshot(readings, counters, bench.stack.poll_usage(), discarded)
 
@@ -95,15 +99,19 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     period_s = max(_LEAST_PERIOD_S, min(SAMPLE_PERIOD_S, duration_s / _SAMPLES))
     bench.dut.start_sampling(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
     sampling_ns = time.monotonic_ns()
+    watch = bench.bystander if phase is Phase.LOAD else None
     try:
+        if watch is not None:
+            watch.start(bench.point.wires[0])
         traffic = bench.generator.trial(rate_pps, duration_s)
     finally:
         sampling = bench.dut.stop_sampling()
+    bystander = watch.stop(traffic.report.started_ns, traffic.report.ended_ns) if watch is not None else None
     bench.stack.check_alive()
     after = _snapshot(bench, drop)
     trial = Trial(
         number=number, point=bench.point.id, repeat=repeat, phase=phase, attempt=attempt, started_at=started_at,
-        asked_pps=rate_pps, duration_s=duration_s, real_s=traffic.report.real_s,
+        asked_pps=rate_pps, duration_s=duration_s, real_s=traffic.report.real_s, bystander=bystander,
     )
     _count(trial, traffic, before, after)
     _explain(trial, traffic, before, after)

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report import words
+from harness.report.bystander import BystanderSection, bystander_section
 from harness.report.charts.cpu import cpu_chart
 from harness.report.charts.latency import latency_chart
 from harness.report.charts.search import search_chart
@@ -64,6 +65,7 @@ class RunView:
     latency_missing: str
     cpu: tuple[Chart, ...]
     cpu_numbers: PlainTable | None
+    bystander: BystanderSection | None
     losses: LossTable | None
     searches: tuple[Chart, ...]
     tuning: PlainTable | None
@@ -131,8 +133,8 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         throughput=tuple(filter(None, rates)),
         latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
         latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
-        cpu_numbers=cpu_table(points, names), losses=loss_table(points, names),
-        searches=tuple(filter(None, searches)), tuning=tuning_table(points, names),
+        cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
+        losses=loss_table(points, names), searches=tuple(filter(None, searches)), tuning=tuning_table(points, names),
         troubles=troubles(points, names), trials=trials,
         trial_data=embedded_json(trials.data), method=method(run, points))
 

@@ -114,6 +114,10 @@ def test_min_selects_the_smallest_frame(write: Write) -> None:
     ({"traffic__flow": 5}, "traffic.flow: unknown key; did you mean 'flows'?"),
     ({"measure__throughput__widht": "1%"}, "measure.throughput.widht: unknown key; did you mean 'width'?"),
     ({"name": None}, "name: is missing; a short name"),
+    ({"measure__bystander": "telnet"}, "measure.bystander.service: 'telnet' is not known"),
+    ({"measure__bystander": {"rate": 101}}, "measure.bystander.rate: 101 is too large"),
+    ({"measure__bystander": {"timeout": "5m"}}, "measure.bystander.timeout: 300s is out of range; 10ms to 1m"),
+    ({"measure__bystander": "ssh", "measure__load_curve": None}, "measure.bystander: the bystander connects during"),
     ({"measure": None}, "measure: is missing; say what to measure"),
     ({"measure": {"load_curve": {}}}, "measure.load_curve.rates: is missing; loads in frames per second"),
     ({"name": "Has Spaces"}, "name: 'Has Spaces' does not fit; a short name"),
@@ -180,6 +184,15 @@ def test_the_line_is_that_of_the_key(write: Write) -> None:
 def test_every_problem_is_a_line(write: Write) -> None:
     message = refusal(write("name: a\nrole: echo\nstacks: [xdp]\nmeasure: {throughput: {trial: 1}}\nrepeat: 0\n"))
     assert [line.split(": ")[0].rsplit(":")[-1] for line in message.splitlines()] == ["4", "5"]
+
+
+@pytest.mark.parametrize(("given", "rate", "timeout"), [
+    ("ssh", 10, 1.0), ({}, 10, 1.0), ({"service": "ssh", "rate": 50, "timeout": "200ms"}, 50, 0.2),
+])
+def test_a_bystander_is_a_word_or_a_section(write: Write, given: object, rate: int, timeout: float) -> None:
+    asked = load_scenario(write(changed(measure__bystander=given))).spec.measure.bystander
+    assert asked is not None
+    assert (asked.service, asked.rate, asked.timeout) == ("ssh", rate, timeout)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "just text", "5"])

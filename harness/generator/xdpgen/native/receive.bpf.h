@@ -9,7 +9,7 @@ struct vlan_tag {
 /* What classify() finds in a frame. */
 struct frame_info {
 	__u16 ip_id; /* IPv4 identification or the flow label's low 16 bits; 0 if neither */
-	__u8 for_kernel; /* ARP or neighbour discovery: the namespace has to answer it */
+	__u8 for_kernel; /* ARP, neighbour discovery, TCP over IPv4: the namespace has to answer it, or asked for it */
 };
 
 /* Trailer as 16 little-endian bytes. */
@@ -46,8 +46,10 @@ static __always_inline void classify(void *data, void *end, struct frame_info *i
 	}
 	if (protocol == bpf_htons(ETH_P_IP)) {
 		ip = data;
-		if ((void *)(ip + 1) <= end)
-			info->ip_id = bpf_ntohs(ip->id);
+		if ((void *)(ip + 1) > end)
+			return;
+		info->ip_id = bpf_ntohs(ip->id);
+		info->for_kernel = ip->protocol == IPPROTO_TCP;
 	} else if (protocol == bpf_htons(ETH_P_IPV6)) {
 		ip6 = data;
 		type = (__u8 *)(ip6 + 1);
