@@ -162,21 +162,43 @@ def lab() -> None:
 @lab.command("up")
 @click.option("--name", metavar="NAME", help="1 to 8 of a-z and 0-9; chosen when left out.")
 @click.option("--wires", type=click.IntRange(1, 4), default=2, show_default=True, metavar="N", help="Number of wires.")
+@click.option("--dut", type=click.Choice(["netns", "vm"]), default="netns", show_default=True,
+              help="A namespace, or a virtual machine with its own kernel and PCI NICs.")
+@click.option("--nic", type=click.Choice(["vmxnet3", "e1000", "virtio-net-pci"]), default="vmxnet3", show_default=True,
+              help="Virtual machine: model of its test ports.")
+@click.option("--memory", type=click.IntRange(512, 65536), default=1536, show_default=True, metavar="MIB",
+              help="Virtual machine: memory.")
+@click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True,
+              help="Virtual machine: KVM where it works, or translation, slow.")
 @_json
-def lab_up(name: str | None, wires: int, as_json: bool) -> int:
-    """Build a lab that stays until `harness lab down`."""
+def lab_up(name: str | None, wires: int, dut: str, nic: str, memory: int, accel: str, as_json: bool) -> int:
+    """Build a lab that stays until `harness lab down`.
+
+    With `--dut vm` the first call builds the guest's disk from Debian packages (minutes); it is kept in ~/.cache. What
+    is printed at the end is a testbed file for `harness run SCENARIO --testbed FILE`.
+    """
     from harness.lab import Lab
+    from harness.lab.vm import Machine, VmLab
     from harness.listing import labs_data, labs_text
 
     _interrupt_on_termination()
-    made = Lab.up(name, wires=wires, persistent=True)
+    made: Lab
+    if dut == "vm":
+        machine = Machine(nic=nic, memory_mib=memory, accelerator=accel)
+        made = VmLab.up(name, wires=wires, persistent=True, machine=machine,
+                        say=lambda text: click.echo(text, err=True))
+    else:
+        made = Lab.up(name, wires=wires, persistent=True)
     labs = [status for status in Lab.status() if status.name == made.name]
+    testbed = str(made.testbed_file) if isinstance(made, VmLab) else ""
     if as_json:
-        _print_json(labs_data(labs)[0])
+        _print_json(labs_data(labs)[0] | ({"testbed": testbed} if testbed else {}))
     else:
         click.echo(labs_text(labs))
         click.echo(f"harness lab exec {made.name} dut -- ip addr     # a command in it\n"
                    f"harness lab down {made.name}                    # remove it")
+        if testbed:
+            click.echo(f"testbed: {testbed}")
     return 0
 
 
@@ -224,12 +246,12 @@ def lab_exec(name: str, side: str, command: tuple[str, ...]) -> NoReturn:
 
     Example: harness lab exec demo dut -- ip -s link
     """
-    from harness.lab import Lab
+    from harness.lab.vm import open_lab
 
     words = command[1:] if command[0] == "--" else command
     if not words:
         raise click.UsageError("name a COMMAND to run")
-    argv = Lab.open(name).exec_argv(side, words)
+    argv = open_lab(name).exec_argv(side, words)
     sys.stdout.flush()
     os.execv(argv[0], argv)
 

@@ -31,7 +31,7 @@ def wire_plans(testbed: Testbed) -> tuple[WirePlan, ...]:
         plans.append(WirePlan(
             index=index, host=wire.host, tg=_port(tg_port, wire.tg, link_ip(index, "tg")),
             dut=_port(dut_port, wire.port, link_ip(index, "dut")), speed_gbps=wire.speed,
-            flow_prefix=flow_prefix(index), virtual=testbed.lab,
+            flow_prefix=flow_prefix(index), virtual=testbed.lab or wire.virtual,
         ))
     return tuple(plans)
 

@@ -18,7 +18,8 @@ from harness.generator.trex import Server
 from harness.host.channel import ByteChannel, PipeChannel, spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
 from harness.host.ssh import SshConnection, SshTarget
-from harness.lab.lab import Lab
+from harness.lab.lab import Lab, enter_argv
+from harness.lab.netns import in_netns
 from harness.lab.sshd import PORT as SSH_PORT
 from harness.measure.bystander import BystanderUnavailable
 from harness.paths import with_home
@@ -135,7 +136,11 @@ class HostSite:
         return SshDut.connect(name, target_of(ssh), home_cores=home)
 
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
-        return spawn_here(argv, **streams)
+        namespace = self._testbed.generator.netns
+        if not namespace:
+            return spawn_here(argv, **streams)
+        inside = enter_argv(namespace, argv)
+        return in_netns(namespace, lambda: spawn_here(inside, **streams))
 
     def embedded(self) -> EmbeddedServer | None:
         generator = self._testbed.generator
@@ -219,4 +224,4 @@ def target_of(ssh: Ssh) -> SshTarget:
     """A testbed file's way to a host, for the SSH layer."""
     key = with_home(ssh.key) if ssh.key else None
     return SshTarget(hostname=ssh.address, known_hosts=with_home(ssh.known_hosts), port=ssh.port,
-                     user=ssh.user, key_path=key, sudo=ssh.user != "root")
+                     user=ssh.user, key_path=key, sudo=ssh.user != "root", netns=ssh.netns)

@@ -34,6 +34,8 @@ _ADDRESS = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,252}$"
 #: The kernel's limit is 15 characters; a leading dash would read as an option.
 _IFNAME = r"^[A-Za-z0-9_.][A-Za-z0-9_.@-]{0,14}$"
 _PATH = r"^[A-Za-z0-9/~_.+ -]*$"
+#: A file name below /run/netns.
+_NETNS = r"^$|^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 
 
 class _Section(BaseModel):
@@ -82,6 +84,8 @@ class Ssh(_Section):
     port: int = Field(default=22, ge=1, le=65535, description="TCP port of the SSH server")
     key: str = Field(default="", pattern=_PATH, description="Private key file; the SSH agent's keys when left out")
     known_hosts: str = Field(default="~/.ssh/known_hosts", pattern=_PATH, description="File with the host's key")
+    netns: str = Field(default="", pattern=_NETNS, description="Network namespace of this machine from which the host "
+                                                               "is reached, as `ip netns` names it")
 
 
 class Port(_Section):
@@ -106,6 +110,8 @@ class GeneratorHost(_Section):
     ssh: Ssh | None = Field(default=None, description="How to reach it; this machine when left out")
     cores: Cores = Field(description="cores the generator may use, like [2, 3, 8-11]")
     ports: tuple[Port, ...] = Field(min_length=1, max_length=8, description="the generator's ports, in its own order")
+    netns: str = Field(default="", pattern=_NETNS, description="Network namespace of this machine that holds the ports,"
+                                                               " where xdpgen runs; only without ssh and trex")
     trex: Trex | None = Field(default=None, description="The TRex installation; xdpgen is used when left out")
     sync_port: int = Field(default=4501, ge=1, le=65535, description="xdpgen: port of its RPC")
     async_port: int = Field(default=4500, ge=1, le=65535, description="xdpgen: port of its events")
@@ -138,6 +144,8 @@ class Wire(_Section):
     dut: str = Field(description="DUT and index of its port, such as sut1/0")
     speed: Annotated[float, BeforeValidator(units.parse_speed_gbps), WithJsonSchema(
         {"type": "string", "examples": ["10G"]})] = Field(description="the link's speed, such as 10G (Gbit/s)")
+    virtual: bool = Field(default=False, description="No cable but a virtual machine's tap or the like; the report says"
+                                                     " so")
 
     @property
     def host(self) -> str:
@@ -208,6 +216,8 @@ def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
     problems: list[tuple[Location, str]] = []
     if testbed.name == LAB:
         problems.append((("name",), "lab is the embedded testbed; choose another name"))
+    if testbed.generator.netns and (testbed.generator.ssh or testbed.generator.trex):
+        problems.append((("generator", "netns"), "is for xdpgen on this machine; remove it, or ssh and trex"))
     for index, dut in enumerate(testbed.duts):
         at: Location = ("duts", index)
         if dut.name in [other.name for other in testbed.duts[:index]]:

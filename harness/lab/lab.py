@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.host.bootstrap import AGENT_FILE
+from harness.host.ssh import Target
 from harness.lab import napi, netns, sshd, wires
 from harness.lab.addresses import MAX_WIRES, check_name, device_name, netns_name, plan_wires
 from harness.lab.cores import CoreSplit, physical_cores, split_cores, usable_cores, watch_pauses
@@ -30,7 +31,7 @@ from harness.lab.errors import LabError, LabNameError
 from harness.lab.fitness import preflight
 from harness.lab.interrupts import deferred_interrupts
 from harness.lab.process import ProcessId, comm_of, running, stop_all
-from harness.lab.state import LabRecord, LabStore, completed, new_record
+from harness.lab.state import NETNS, LabRecord, LabStore, completed, new_record
 from harness.plan import WirePlan
 
 #: Where the generator's server listens, on 127.0.0.1 of the TG namespace: TRex's own ports.
@@ -65,6 +66,9 @@ class LabStatus:
 class Lab:
     """A lab that is up. Made by :meth:`up` or found by :meth:`open`; as a context manager it is removed at the end."""
 
+    #: What its DUT is, as recorded.
+    DUT: ClassVar[str] = NETNS
+
     def __init__(self, record: LabRecord, store: LabStore) -> None:
         self._store = store
         self._children: list[subprocess.Popen[bytes]] = []
@@ -75,7 +79,7 @@ class Lab:
         self.directory = store.directory(record.name)
         self.queues = record.queues
         self.wires: tuple[WirePlan, ...] = plan_wires(record.name, record.wires)
-        self.ssh = sshd.target(self.directory, self.dut_netns)
+        self.ssh: Target = sshd.target(self.directory, self.dut_netns)
         self.sync_port, self.async_port = SYNC_PORT, ASYNC_PORT
 
     @property
@@ -115,7 +119,7 @@ class Lab:
         preflight()
         store = store or LabStore()
         with contextlib.ExitStack() as undo:
-            record = _claim(store, name, wires, persistent, undo)
+            record = claim(store, name, wires, persistent, undo, cls.DUT)
             lab = cls(record, store)
             undo.callback(lab.close)
             lab._build(pause_s)
@@ -125,7 +129,7 @@ class Lab:
     def _build(self, pause_s: float) -> None:
         """Everything that disturbs comes before the cores are watched; what needs the result, after."""
         with self._store.lock():
-            _make_shared(self._store)
+            make_shared(self._store)
         self.dut_state_dir.mkdir(mode=0o700)
         wires.make_namespaces(self.name)
         wires.make_wires(self.name, self.wires, self.queues)
@@ -135,6 +139,10 @@ class Lab:
         self.record = replace(self.record, split=split)
         self.pin_napi()
         wires.await_links(self.name, self.wires)
+        self._complete()
+
+    def _complete(self) -> None:
+        """The lab is up: recorded, and let go when it is to stay."""
         self.record = completed(self.record)
         self._store.write(self.record)
         if self.record.persistent:
@@ -153,9 +161,9 @@ class Lab:
         log = self.directory / "sshd.log"
         argv = [wires.tool("sshd"), "-D", "-e", "-f", str(self.directory / "sshd_config")]
         with log.open("wb") as output:
-            process = self._start("dut", _enter_argv(self.dut_netns, argv, options), _SSHD,
+            process = self._start("dut", enter_argv(self.dut_netns, argv, options), _SSHD,
                                   {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output})
-        sshd.await_ready(self.ssh, process, log)
+        sshd.await_ready(sshd.target(self.directory, self.dut_netns), process, log)
 
     @classmethod
     def open(cls, name: str, *, store: LabStore | None = None) -> Lab:
@@ -165,6 +173,8 @@ class Lab:
         record = store.read(name)
         if record is None or record.phase != "up" or record.split is None or record.stale():
             raise LabNameError(f"lab {name!r} is not up; `harness lab status` lists labs")
+        if record.dut != cls.DUT:
+            raise LabNameError(f"the DUT of lab {name!r} is of another kind ({record.dut})")
         return cls(record, store)
 
     # -- using -------------------------------------------------------------------------------------------------------
@@ -180,7 +190,7 @@ class Lab:
         /sys/fs/bpf. On the DUT's side mounts are those of the SSH server, so pinned objects are seen by both."""
         process = self._store.processes(self.name).get(_SSHD) if side == "dut" else None
         options = ["--mounts-of", str(process.pid)] if process is not None else []
-        return _enter_argv(self.netns_of(side), argv, options)
+        return enter_argv(self.netns_of(side), argv, options)
 
     def spawn(self, side: str, argv: Sequence[str], *, name: str, **popen: Any) -> subprocess.Popen[bytes]:
         """Start a program of the lab in a session of its own, recorded under ``name``; removal ends it. ``popen``:
@@ -289,20 +299,21 @@ class Lab:
         return [_status_of(store, name) for name in store.names()]
 
 
-def _enter_argv(namespace: str, argv: Sequence[str], options: Sequence[str]) -> list[str]:
+def enter_argv(namespace: str, argv: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """The argv that runs ``argv`` inside a namespace with mounts that show it (:mod:`harness.lab.enter`)."""
     enter = Path(__file__).with_name("enter.py")
     return [sys.executable, "-IS", str(enter), *options, namespace, "--", *argv]
 
 
-def _claim(store: LabStore, name: str | None, wire_count: int, persistent: bool,
-           undo: contextlib.ExitStack) -> LabRecord:
+def claim(store: LabStore, name: str | None, wire_count: int, persistent: bool, undo: contextlib.ExitStack,
+          dut: str) -> LabRecord:
     """Choose and record the name before anything exists; ``undo`` gets the removal while interrupts are held back."""
     if not 1 <= wire_count <= MAX_WIRES:
         raise LabNameError(f"{wire_count} wires: a lab has 1 to {MAX_WIRES}")
     with deferred_interrupts(), store.lock():
         _remove_stale(store)
         chosen = check_name(name) if name is not None else _free_name(store)
-        record = new_record(chosen, persistent=persistent, wires=wire_count, queues=os.cpu_count() or 1)
+        record = new_record(chosen, persistent=persistent, wires=wire_count, queues=os.cpu_count() or 1, dut=dut)
         for side in wires.SIDES if not store.directory(chosen).exists() else ():
             if netns.path_of(netns_name(chosen, side)).exists():
                 raise LabNameError(f"namespace {netns_name(chosen, side)} exists but no lab {chosen!r} does; "
@@ -312,7 +323,7 @@ def _claim(store: LabStore, name: str | None, wire_count: int, persistent: bool,
     return record
 
 
-def _make_shared(store: LabStore) -> None:
+def make_shared(store: LabStore) -> None:
     """Make what every lab needs outside its own directory, recorded first; hold the lock."""
     for path in (netns.NETNS_DIR, sshd.PRIVSEP_DIR):
         if not path.exists():
@@ -393,7 +404,7 @@ def _undo_left_over(store: LabStore, name: str) -> None:
     argv = [sys.executable, "-I", str(AGENT_FILE), "undo", *[str(state)] * 3]
     namespace = netns_name(name, "dut")
     if netns.key_of(namespace) is not None:
-        argv = _enter_argv(namespace, argv, [])
+        argv = enter_argv(namespace, argv, [])
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                text=True, start_new_session=True)
     try:

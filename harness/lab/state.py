@@ -26,13 +26,16 @@ from harness.lab.process import ProcessId, alive, boot_id, identify
 
 ROOT = Path("/run/netstack-harness")
 VERSION = 1
+#: Kinds of DUT: a namespace of this machine, a virtual machine.
+NETNS, VM = "netns", "vm"
 _RECORD, _SHARED, _PIDS = "lab.json", "shared.json", "pids"
 
 
 @dataclass(frozen=True)
 class LabRecord:
     """One lab.json. ``owner``: the process whose end makes the lab stale (None: persistent and complete).
-    ``phase``: "building" or "up". ``created``: Unix time. ``split`` is None until the cores have been chosen."""
+    ``phase``: "building" or "up". ``created``: Unix time. ``split`` is None until the cores have been chosen.
+    ``dut``: what the DUT is, NETNS or VM."""
 
     name: str
     boot: str
@@ -43,6 +46,7 @@ class LabRecord:
     queues: int
     created: float = field(default_factory=time.time)
     split: CoreSplit | None = None
+    dut: str = NETNS
 
     def stale(self) -> bool:
         """Whether nothing alive stands behind this lab any more."""
@@ -63,7 +67,7 @@ class LabRecord:
             owner=None if owner is None else ProcessId(int(owner["pid"]), int(owner["start"])),
             persistent=bool(data["persistent"]), phase=str(data["phase"]), wires=int(data["wires"]),
             queues=int(data["queues"]), created=float(data["created"]),
-            split=None if split is None else _split_from_json(split),
+            split=None if split is None else _split_from_json(split), dut=str(data.get("dut", NETNS)),
         )
 
 
@@ -197,13 +201,13 @@ class LabStore:
             (self.root / name).unlink(missing_ok=True)
 
 
-def new_record(name: str, *, persistent: bool, wires: int, queues: int) -> LabRecord:
+def new_record(name: str, *, persistent: bool, wires: int, queues: int, dut: str = NETNS) -> LabRecord:
     """The record with which this process claims a lab. Raises LabError when this process cannot be identified."""
     owner = identify(os.getpid())
     if owner is None:
         raise LabError("/proc does not show this process; is /proc mounted?")
     return LabRecord(name=name, boot=boot_id(), owner=owner, persistent=persistent, phase="building", wires=wires,
-                     queues=queues)
+                     queues=queues, dut=dut)
 
 
 def completed(record: LabRecord) -> LabRecord:

@@ -55,10 +55,10 @@ def run_tool(argv: Sequence[str], stdin: str = "") -> str:
     return done.stdout
 
 
-def make_namespaces(lab: str) -> None:
-    """Make and name both namespaces and set what a device inherits when it is made."""
+def make_namespaces(lab: str, sides: Iterable[str] = SIDES) -> None:
+    """Make and name the namespaces and set what a device inherits when it is made."""
     netns.prepare_directory()
-    for side in SIDES:
+    for side in sides:
         netns.create(netns_name(lab, side))
         netns.in_netns(netns_name(lab, side), _set_sysctls)
 
