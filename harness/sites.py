@@ -156,7 +156,7 @@ class HostSite:
 
     def agent_channel(self) -> ByteChannel:
         if self._generator is None:
-            return PipeChannel(on_cores(self._testbed.generator.cores, [sys.executable, str(AGENT)]))
+            return PipeChannel(on_cores(self._testbed.generator.cores, [sys.executable, str(AGENT)]), self.spawn)
         python = self._python(self._generator)
         path = self._generator.deploy(AGENT.read_bytes(), CACHE_DIR, AGENT.name)
         return self._generator.start([python, path])
