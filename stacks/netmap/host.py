@@ -21,9 +21,9 @@ def missing_module(dut: Dut) -> list[Missing]:
         return []
     release = dut.read("/proc/sys/kernel/osrelease").strip()
     if dut.exists("/sys/module/netmap"):
-        return [Missing(f"{DEVICE}, though netmap's module is loaded", "mknod it as `dmesg | grep netmap` says, or load "
-                                                                      "the module again")]
-    if dut.run(["modinfo", "-n", "netmap"], check=False).returncode == 0:
+        return [Missing(f"{DEVICE}, though netmap's module is loaded",
+                        "mknod it as `dmesg | grep netmap` says, or load the module again")]
+    if dut.which("modinfo") is not None and dut.run(["modinfo", "-n", "netmap"], check=False).returncode == 0:
         return [Missing(f"{DEVICE}: netmap's module is installed and not loaded", "modprobe netmap")]
     return [Missing(f"netmap's kernel module for kernel {release}", f"build it for this kernel ({_SOURCES}), install "
                                                                     "it, then modprobe netmap")]
@@ -63,9 +63,8 @@ def missing_to_build(dut: Dut) -> list[Missing]:
 
 def find_bridge(dut: Dut) -> str | None:
     """Full path of netmap's own bridge, told apart from iproute2's by what it says."""
-    places = dut.run(["which", "-a", "bridge"], check=False).stdout.split()
-    for path in dict.fromkeys([*places, "/usr/local/bin/bridge", "/usr/local/sbin/bridge"]):
-        if dut.exists(path):
+    for path in dict.fromkeys(["/usr/local/bin/bridge", "/usr/local/sbin/bridge", dut.which("bridge")]):
+        if path is not None and dut.exists(path):
             said = dut.run([path], check=False, timeout_s=10.0)
             if _BRIDGE_SAYS in said.stdout + said.stderr:
                 return path

@@ -18,7 +18,7 @@ _REPORT = re.compile(_STAMP + r"main_thread \[\d+\] [\d.]+ ?[KMG]?pps \(([\d.]+)
 _SUMMARY = re.compile(r"^(?:Received (\d+) packets (\d+) bytes (\d+) events|(Received nothing\.))", re.MULTILINE)
 #: A line of the programs' own logging, whose last words are the reason when one gives up.
 _REASON = re.compile(r"^(?!\d+\.\d{6} )(?!Usage:)([^\n:]+: [A-Z][^\n]*)$", re.MULTILINE)
-_BRIDGE_READY = re.compile(_STAMP + r"main \[\d+\] Ready to go, (\S+) 0x([0-9a-f]+)/(\d+) <-> (\S+) 0x([0-9a-f]+)/(\d+)\.",
+_BRIDGE_READY = re.compile(_STAMP + r"main \[\d+\] Ready to go, (\S+) 0x[0-9a-f]+/\d+ <-> (\S+) 0x[0-9a-f]+/\d+\.",
                            re.MULTILINE)
 _ZERO_COPY = re.compile(r"zerocopy (NOT )?supported")
 _POLL = re.compile(_STAMP + r"main \[\d+\] poll (timeout|ok) ", re.MULTILINE)
@@ -84,7 +84,7 @@ def bridge_ready(text: str) -> BridgeReady | None:
     copies = _ZERO_COPY.search(text)
     if ready is None:
         return None
-    return BridgeReady((ready[2], ready[5]), copies is not None and copies[1] is None)
+    return BridgeReady((ready[2], ready[3]), copies is not None and copies[1] is None)
 
 
 def bridge_polls(text: str) -> Mapping[str, int]:

@@ -15,7 +15,7 @@ from .host import rings_of
 #: In this order off, so that undoing turns each on after those that it needs.
 OFFLOADS = ("large-receive-offload", "generic-receive-offload", "generic-segmentation-offload",
             "tcp-segmentation-offload", "scatter-gather", "rx-checksumming", "tx-checksumming")
-#: The last place of a table of filters in most drivers; ours is put there by number, so that exactly it is removed.
+#: Our filter's place in the NIC's table: given, so that exactly this one is removed.
 _PLACE = "0"
 _LINK_S = 15.0
 _POLL_S = 0.05
@@ -77,7 +77,8 @@ def steer(dut: Dut, ifname: str, udp_port: int) -> int:
         rule = ["flow-type", "udp4", "dst-port", str(udp_port), "action", str(ring), "loc", _PLACE]
         dut.apply(["ethtool", "-N", ifname, *rule], ["ethtool", "-N", ifname, "delete", _PLACE])
     except HostError as error:
-        raise StackError(f"netmap: {ifname} does not take the filter: {error}. steering: host-rings needs none.") from error
+        raise StackError(f"netmap: {ifname} does not take the filter: {error}. steering: host-rings needs none."
+                         ) from error
     return ring
 
 
@@ -89,8 +90,8 @@ def _only_default_table(dut: Dut, ifname: str, rings: int) -> None:
                          f"be put back; `ethtool -X {ifname} default`, or steering: host-rings.")
     taken = dut.run(["ethtool", "-n", ifname, "rule", _PLACE], check=False)
     if taken.returncode == 0:
-        raise StackError(f"netmap: {ifname} has a filter at place {_PLACE} already; remove it (ethtool -N {ifname} delete "
-                         f"{_PLACE}), or choose steering: host-rings.")
+        raise StackError(f"netmap: {ifname} has a filter at place {_PLACE} already; remove it (ethtool -N {ifname} "
+                         f"delete {_PLACE}), or choose steering: host-rings.")
 
 
 def _flags(dut: Dut, ifname: str) -> int:

@@ -44,7 +44,7 @@ class RunningNetmap(RunningStack):
 
 
 class RunningPktGen(RunningNetmap):
-    """``pkt-gen -f rx``: every frame that it received is discarded. It cannot be asked: it reports, ten times a second."""
+    """``pkt-gen -f rx``: every frame received is discarded. It cannot be asked: it reports, ten times a second."""
 
     program = "pkt-gen"
     thread_names = ("pkt-gen",)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packets handled in user space through netmap: the NIC's rings mapped into a program that sleeps in poll().
 
-Whole NIC: drop by netmap's pkt-gen, forward by netmap's bridge, reflect and echo by our own program. Partial bypass: our
-own program for every role; the kernel keeps all traffic but the test's, by a filter of the NIC or through host rings.
+Whole NIC: drop by netmap's pkt-gen, forward by netmap's bridge, reflect and echo by our own program. Partial bypass:
+our own program for every role; the kernel keeps all traffic but the test's, by a filter of the NIC or by host rings.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class NetmapParams(StackParams):
 
     bypass: Literal["whole", "partial"] = Field(
         "whole",
-        description="whole: netmap has the NIC, the kernel sees nothing of it; partial: netmap takes the test's UDP port"
-        " only, everything else stays with the kernel",
+        description="whole: netmap has the NIC, the kernel sees nothing of it; partial: netmap takes the test's UDP"
+        " port only, everything else stays with the kernel",
     )
     steering: Literal["auto", "ntuple", "host-rings"] = Field(
         "auto",
-        description="partial: how the rest reaches the kernel. ntuple: a filter of the NIC sends the test's flows to one"
-        " ring, netmap opens that alone; host-rings: netmap has all rings and hands the rest on; auto: ntuple where the"
-        " NIC can",
+        description="partial: how the rest reaches the kernel. ntuple: a filter of the NIC sends the test's flows to"
+        " one ring, netmap opens that alone; host-rings: netmap has all rings and hands the rest on; auto: ntuple where"
+        " the NIC can",
     )
     adapter: Literal["native", "any"] = Field(
         "native",

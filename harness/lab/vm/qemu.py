@@ -82,7 +82,8 @@ def argv(program: str, machine: Machine, image: Image, wires: Sequence[WirePlan]
 
 
 def _nic(name: str, model: str, tap: str, mac: str, slot: int) -> list[str]:
-    """Without vnet_hdr a NIC that is asked to fill in a checksum does it, as hardware would: behind a tap nobody does."""
+    """Without vnet_hdr the NIC itself fills in checksums that it is asked for, as hardware does: behind a tap nobody
+    would."""
     return ["-netdev", f"tap,id={name},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr=off",
             "-device", f"{model},netdev={name},mac={mac},addr={slot:#x}"]
 
