@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup setup-demo demo test unit lab browser check bench-generator bench-reflector bench-search wheel clean
+.PHONY: help setup setup-demo setup-vm demo test test-vm unit lab browser check bench-generator bench-reflector bench-search wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
 	@echo "make test             every test that this machine can run (unit, lab, browser)"
+	@echo "make test-vm          the tests that boot a virtual machine as DUT (installs QEMU and debootstrap)"
 	@echo "make check            ruff, mypy --strict"
 	@echo "make setup            only install what is missing (Debian packages, .venv, native programs);"
 	@echo "                      setup-demo: without what only the tests and benchmarks need (a browser, trafgen)"
@@ -47,10 +48,17 @@ NO_BROWSER := $(shell . /etc/os-release 2>/dev/null; [ "$$ID" = ubuntu ] && [ ! 
 
 test: setup
 	@$(if $(NO_BROWSER),echo "test: no /usr/bin/chromium on this Ubuntu: the browser tests are left out",true)
-	$(SUDO) $(BIN)/python -m pytest -m "not trex$(if $(NO_BROWSER), and not browser)"
+	$(SUDO) $(BIN)/python -m pytest -m "not trex and not vm and not netmap$(if $(NO_BROWSER), and not browser)"
+
+# Builds a disk from Debian packages the first time and boots QEMU: minutes where KVM does not work. Not part of CI.
+test-vm: setup setup-vm
+	$(SUDO) $(BIN)/python -m pytest -m vm
+
+setup-vm:
+	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV) vm
 
 unit: setup
-	$(BIN)/python -m pytest -m "not trex and not lab and not browser"
+	$(BIN)/python -m pytest -m "not trex and not vm and not netmap and not lab and not browser"
 
 lab: setup
 	$(SUDO) $(BIN)/python -m pytest -m lab

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing and nothing else: Debian/Ubuntu packages by name, a virtual environment, the Python
 # package, and the native programs. Called by `make setup`, `make demo` and `make test`; a second call finds nothing to
-# do. `demo` is what a run in the lab needs; `test` (the default) adds what the tests and benchmarks need.
+# do. `demo` is what a run in the lab needs; `test` (the default) adds what the tests and benchmarks need; `vm` adds
+# what a virtual machine as DUT needs.
 set -euo pipefail
 
-venv=${1:?usage: setup.sh VENV [demo|test]}
+venv=${1:?usage: setup.sh VENV [demo|test|vm]}
 set_of=${2:-test}
-case $set_of in demo | test) ;; *) echo "setup: '$set_of' is neither demo nor test" >&2; exit 2 ;; esac
+case $set_of in demo | test | vm) ;; *) echo "setup: '$set_of' is none of demo, test, vm" >&2; exit 2 ;; esac
 SUDO=${SUDO-sudo}
 [ "$(id -u)" = 0 ] && SUDO=
 CHROMIUM=/usr/bin/chromium
@@ -22,6 +23,7 @@ needed=(
 [ "$set_of" = demo ] || needed+=(
   "git:git" "trafgen:netsniff-ng" "$CHROMIUM:chromium" "nft:nftables" "iptables-nft:iptables"
 )
+[ "$set_of" = vm ] && needed+=("qemu-system-x86_64:qemu-system-x86" "debootstrap:debootstrap" "mke2fs:e2fsprogs")
 
 # The first interpreter that runs and has a version we support. (A pyenv shim may be on PATH and still not run.)
 find_python() {

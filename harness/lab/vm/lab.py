@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lab whose DUT is a virtual machine: a namespace for the generator, taps, QEMU inside that namespace, a testbed file.
+"""A lab whose DUT is a virtual machine: a namespace for the generator, taps, QEMU inside it, a testbed file.
 
 Record, lock and removal are those of every lab (:mod:`harness.lab.lab`): QEMU is a recorded process inside the
 namespace, the taps end with it, the guest's changes to its disk with QEMU.

@@ -85,7 +85,7 @@ def _nic(name: str, model: str, tap: str, mac: str, slot: int) -> list[str]:
     """Without vnet_hdr the NIC itself fills in checksums that it is asked for, as hardware does: behind a tap nobody
     would."""
     return ["-netdev", f"tap,id={name},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr=off",
-            "-device", f"{model},netdev={name},mac={mac},addr={slot:#x}"]
+            "-device", f"{model},netdev={name},mac={mac},addr={slot:#x},romfile="]
 
 
 def _escaped(path: Path) -> str:

@@ -25,7 +25,7 @@ def shared_cycle(root: Path) -> None:
     store = LabStore(root)
     with store.lock():
         store.claim(new_record("abc", persistent=False, wires=1, queues=1))
-        lab._make_shared(store)
+        lab.make_shared(store)
         store.forget("abc")
         lab._remove_shared(store)
 

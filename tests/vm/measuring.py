@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of a few short trials on a testbed file, and what has to hold of their counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.options import RunOptions
+from harness.progress import Reporter
+from harness.records import Phase, PointOutcome, Trial
+from harness.runner import run
+from harness.store import RunReader
+
+SCENARIO = """
+name: vm-test
+role: {role}
+traffic: {{frame: 64, flows: 16}}
+cores: [1]
+stacks:
+{stacks}
+measure:
+  load_curve: {{rates: [2k], trial: 2s}}
+  warmup: 100ms
+order: given
+"""
+
+
+class Watching(Reporter):
+    """Collects what a run says, and may do something just before a trial."""
+
+    def __init__(self, before: Callable[[Phase], None] = lambda phase: None) -> None:
+        super().__init__()
+        self.before, self.outcomes, self.path = before, list[PointOutcome](), Path()
+
+    def run_started(self, plan: object, run_dir: Path | None = None) -> None:
+        assert run_dir is not None
+        self.path = run_dir
+
+    def point_started(self, *_: object) -> None:
+        pass
+
+    def trial_started(self, phase: Phase, asked_pps: float, duration_s: float) -> None:
+        self.before(phase)
+
+    def trial_done(self, trial: Trial) -> None:
+        pass
+
+    def point_done(self, outcome: PointOutcome) -> None:
+        self.outcomes.append(outcome)
+
+    def load_trials(self) -> list[Trial]:
+        """The trials that count, as the store has them."""
+        return [trial for trial in RunReader(self.path).trials() if trial.phase is Phase.LOAD]
+
+
+def measure(testbed: Path, folder: Path, role: str, *stacks: str,
+            before: Callable[[Phase], None] = lambda phase: None) -> Watching:
+    """Run a scenario of ``stacks`` in one role on a testbed file, as ``harness run`` does."""
+    scenario = folder / f"{role}.yaml"
+    scenario.write_text(SCENARIO.format(role=role, stacks="\n".join(f"  - {stack}" for stack in stacks)))
+    watching = Watching(before)
+    run(RunOptions(scenario=scenario, testbed=str(testbed), results=folder / "results"), watching)
+    return watching
+
+
+def check_counts(watching: Watching, points: int) -> None:
+    """Every point ended well, and what was sent was either received or is accounted for as lost."""
+    assert [(outcome.status, outcome.reason) for outcome in watching.outcomes] == [("ok", "")] * points
+    load = watching.load_trials()
+    assert len({trial.point for trial in load}) == points
+    for trial in load:
+        assert trial.sent > 0
+        assert trial.received is not None
+        assert trial.received + trial.lost == trial.sent
+        assert trial.received > 0.5 * trial.sent
+        assert sum(trial.losses.values()) + trial.unexplained == trial.lost
