@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from harness.errors import GeneratorDied
@@ -127,7 +127,9 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
     """Everything planned and, for the lab, built. Raises UsageError before anything is touched."""
     prepared = prepare(options)
     if not prepared.testbed.lab:
-        with HostSite(prepared.testbed) as site:
+        # A generator in a namespace of this machine shares its cores as a lab does.
+        shared = turn(message) if prepared.testbed.generator.netns else nullcontext()
+        with shared, HostSite(prepared.testbed) as site:
             yield Machines(prepared, prepared.plan, site, after_generator=lambda: None)
         return
     with turn(message):

@@ -198,7 +198,8 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     trial.generator_utilisation = report.utilisation
     trial.counters = _changes(before, after)
     trial.spoilt = lost_in_pauses(trial, log)
-    trial.verdicts = judge(trial, report, lab=bench.lab, live_queues=bench.live_queues)
+    virtual = bench.lab or any(wire.virtual for wire in bench.point.wires)
+    trial.verdicts = judge(trial, report, lab=virtual, live_queues=bench.live_queues)
 
 
 def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> None:

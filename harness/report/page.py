@@ -151,7 +151,7 @@ def _head(run: RunData) -> Iterable[tuple[str, str]]:
     """Name and value pairs below the headline."""
     info, plan = run.info, run.plan
     yield "Scenario", one_line(plan.scenario, 80)
-    yield "Testbed", one_line(plan.testbed, 80) + (", virtual wire" if plan.lab else "")
+    yield "Testbed", one_line(plan.testbed, 80) + (", virtual wire" if any(wire.virtual for wire in plan.wires) else "")
     hosts = [plan.hosts[0].name] if plan.hosts else list(info.hosts)[:1]
     for host in hosts:
         facts = info.hosts.get(host)
