@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -155,3 +156,40 @@ def test_an_owner_killed_while_the_guest_boots_leaves_nothing() -> None:
     assert not (ROOT / name).exists()
     assert list(netns.NETNS_DIR.glob(f"nsh-{name}-*")) == [] if netns.NETNS_DIR.exists() else True
     assert not Path(f"/sys/class/net/h{name}t0").exists()
+
+
+def mentioning(text: str) -> list[str]:
+    """Command lines of this machine's processes that hold the text."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue  # it has just ended
+            if text in command:
+                found.append(command.replace("\0", " "))
+    return found
+
+
+def test_an_owner_killed_while_the_disk_is_built_leaves_no_build(tmp_path: Path) -> None:
+    name, cache = "vmbuild", tmp_path / "netstack-harness" / "vm"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, name], start_new_session=True,
+                             env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    try:
+        deadline = time.monotonic() + 60
+        while not any("debootstrap" in command for command in mentioning(str(cache))):
+            assert owner.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        assert name in Lab.clean_stale()
+    finally:
+        owner.kill()
+        owner.wait()
+    assert mentioning(str(cache)) == []
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not any(str(cache) in line for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines())
+    assert sorted(path.name for path in cache.iterdir()) == ["building", "lock"], "the next build begins anew"
