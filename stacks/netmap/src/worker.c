@@ -26,7 +26,7 @@ bool worker_open(struct worker *w, struct nm_desc *first)
 
 		p->netmap = nm_open(p->name, NULL, 0, first);
 		if (!p->netmap) {
-			fprintf(stderr, "%s cannot be opened: %s\n", p->name, strerror(errno));
+			fprintf(stderr, "%s: %s\n", strchr(p->name, ':') ? strchr(p->name, ':') + 1 : p->name, strerror(errno));
 			return false;
 		}
 		p->host = (p->netmap->req.nr_flags & NR_REG_MASK) == NR_REG_NIC_SW;
