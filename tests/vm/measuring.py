@@ -66,7 +66,8 @@ def measure(testbed: Path, folder: Path, role: str, *stacks: str,
 
 def check_counts(watching: Watching, points: int) -> None:
     """Every point ended well, and what was sent was either received or is accounted for as lost."""
-    assert [(outcome.status, outcome.reason) for outcome in watching.outcomes] == [("ok", "")] * points
+    ends = [(outcome.status, outcome.reason) for outcome in watching.outcomes]
+    assert ends == [("ok", "")] * points, ends
     load = watching.load_trials()
     assert len({trial.point for trial in load}) == points
     for trial in load:
