@@ -18,6 +18,7 @@ from harness.errors import GeneratorDied
 from harness.generator.channel import AgentClient
 from harness.generator.trex import TrexGenerator
 from harness.host.dut import SshDut
+from harness.host.topology import check_cores
 from harness.host.tuning.napi import pin_napi
 from harness.lab.lab import Lab
 from harness.lab.turn import turn
@@ -53,8 +54,19 @@ class Machines:
 
     def connect_dut(self, name: str, owned: ExitStack) -> SshDut:
         """Connect; undone and disconnected by ``owned``."""
-        self._duts[name] = owned.enter_context(self.site.open_dut(name))
+        self._duts[name] = owned.enter_context(self.site.open_dut(name, self._cores_used(name)))
         return self._duts[name]
+
+    def _cores_used(self, name: str) -> list[int]:
+        """Cores of a DUT that some point uses."""
+        return sorted({core for point in self.plan.points if point.host == name for core in point.cores})
+
+    def core_remarks(self, name: str) -> list[str]:
+        """What a connected DUT's own topology says of the cores it gives to stacks, a sentence each. Raises
+        TestbedError when it does not have one of them."""
+        ports = [wire.dut.ifname for wire in self.plan.wires if wire.host == name and wire.dut.ifname]
+        management = next(host.management for host in self.plan.hosts if host.name == name)
+        return check_cores(self.dut(name), self._cores_used(name), ports, management)
 
     def dut(self, name: str) -> SshDut:
         """A connected DUT."""

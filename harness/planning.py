@@ -63,7 +63,8 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
         hosts=tuple(HostPlan(d.name, d.cores, d.management, d.all_cores) for d in testbed.duts),
         generator=_generator(testbed), points=points, measure=measure,
         sequence=_sequence(points, measure.repeat, order_seed, spec.order), seed=order_seed,
-        expected_trials=expected.trials, expected_s=expected.seconds, notes=tuple(notes),
+        expected_trials=expected.trials, expected_s=expected.seconds,
+        notes=(*notes, *_left_out(spec, testbed)),
     )
 
 
@@ -130,7 +131,11 @@ def _points(scenario: ScenarioFile, testbed: Testbed, wires: tuple[WirePlan, ...
     spec, points = scenario.spec, []
     for dut in testbed.duts:
         used = _wires_of(scenario, dut, wires)
-        for position, count in enumerate(spec.cores):
+        counts = spec.cores.of(len(dut.cores))
+        if not counts:
+            least = min(spec.cores.counts)
+            raise scenario.document.error(("cores",), _too_many_cores(least, dut, testbed))
+        for position, count in enumerate(counts):
             if count > len(dut.cores):
                 raise scenario.document.error(("cores", position), _too_many_cores(count, dut, testbed))
             for frame in spec.frame_bytes():
@@ -150,7 +155,19 @@ def _wires_of(scenario: ScenarioFile, dut: DutHost, wires: tuple[WirePlan, ...])
 def _too_many_cores(count: int, dut: DutHost, testbed: Testbed) -> str:
     have = len(dut.cores)
     why = f" ({dut.all_cores} in all, the others generate)" if testbed.lab else " in the testbed file"
-    return f"{count} cores are more than there are: {dut.name} has {have} for stacks{why}; at most {have}"
+    return (f"{count} cores are more than there are: {dut.name} has {have} for stacks{why}; at most {have}, or write "
+            "cores: {if_available: [1, 2, 4]} to measure the counts that it has")
+
+
+def _left_out(spec: Scenario, testbed: Testbed) -> list[str]:
+    """A note for each host on which core counts of ``if_available`` are left out."""
+    notes = []
+    for dut in testbed.duts:
+        absent = [count for count in spec.cores.counts if count not in spec.cores.of(len(dut.cores))]
+        if absent:
+            notes.append(f"{dut.name} has {len(dut.cores)} core{'s' * (len(dut.cores) > 1)} for stacks: points of "
+                         f"{', '.join(map(str, absent))} cores are left out")
+    return notes
 
 
 def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan, ...], frame: int, cores: int,
@@ -159,7 +176,7 @@ def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan,
     identity = " ".join([choice.stack.name, *(f"{key}={_plain(value)}" for key, value in choice.given.items()),
                          *([] if tuning.name == "stock" else [tuning.name])])
     varies = [f"{frame} B"] * (len(spec.frame_bytes()) > 1)
-    varies += [f"{cores} core{'s' * (cores > 1)}"] * (len(spec.cores) > 1)
+    varies += [f"{cores} core{'s' * (cores > 1)}"] * (len(spec.cores.counts) > 1)
     varies += [f"on {dut.name}"] * several_hosts
     stack = stacks.create(choice.stack.name, choice.params)
     there = directions(spec.role, wires, spec.traffic.flows, bidirectional=spec.traffic.direction == "bidirectional")

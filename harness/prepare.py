@@ -17,7 +17,7 @@ from harness.paths import with_home
 from harness.plan import Plan
 from harness.planning import build_plan
 from harness.scenario import ScenarioFile, load_scenario
-from harness.testbed import LAB, Testbed, lab_testbed, load_testbed
+from harness.testbed import LAB, Testbed, core_notes, lab_testbed, load_testbed
 
 #: Stands for the lab's name until one is up; shows in the names and MACs that a dry run prints.
 NOMINAL_LAB = "lab"
@@ -47,7 +47,8 @@ def resolve_testbed(scenario: ScenarioFile, name: str | None) -> tuple[Testbed, 
     if chosen == LAB:
         return nominal_lab()
     base = scenario.path.parent if name is None else Path()
-    return load_testbed(base / with_home(chosen)), ()
+    testbed = load_testbed(base / with_home(chosen))
+    return testbed, core_notes(testbed, max(scenario.spec.cores.counts))
 
 
 def nominal_lab() -> tuple[Testbed, tuple[str, ...]]:

@@ -106,6 +106,10 @@ class _Session:
         for name in self.machines.dut_names():
             dut = self.machines.connect_dut(name, owned)
             self.writer.info.hosts[name] = dict(dut.facts())
+            for remark in self.machines.core_remarks(name):
+                if remark not in self.writer.info.notes:
+                    self.progress.message(remark)
+                    self.writer.info.notes.append(remark)
         self.machines.start_generator(owned)
         self.writer.info.generator = dict(self.machines.generator.describe())
         if self.plan.measure.bystander is not None:

@@ -97,11 +97,37 @@ def _frames(value: object) -> tuple[int | str, ...]:
     return _distinct(sizes)
 
 
-def _cores(value: object) -> tuple[int, ...]:
+IF_AVAILABLE = "if_available"
+
+
+def _cores(value: object) -> object:
+    if isinstance(value, CoreCounts):
+        return value
+    if isinstance(value, dict):
+        if list(value) != [IF_AVAILABLE]:
+            raise ValueError(f"{shown(value)} does not say how many cores; write [1, 2, 4], or {{{IF_AVAILABLE}: "
+                             "[1, 2, 4]} to leave out the counts that a host does not have")
+        return {"counts": _core_counts(value[IF_AVAILABLE]), "if_available": True}
+    return {"counts": _core_counts(value)}
+
+
+def _core_counts(value: object) -> tuple[int, ...]:
     counts = [units.parse_count(item, what="a core count", least=1, most=1024) for item in _as_list(value)]
     if not counts:
         raise ValueError("an empty list; say how many DUT cores the stack gets, for example [1] or [1, 2, 4]")
     return _distinct(counts)
+
+
+class CoreCounts(_Section):
+    """How many DUT cores the stacks get. ``if_available``: counts that a host does not have are left out of its points;
+    otherwise they are an error."""
+
+    counts: tuple[int, ...]
+    if_available: bool = False
+
+    def of(self, there: int) -> tuple[int, ...]:
+        """The counts to measure on a host with this many cores for stacks."""
+        return tuple(count for count in self.counts if count <= there or not self.if_available)
 
 
 def _distinct(values: list[Any]) -> tuple[Any, ...]:
@@ -299,6 +325,9 @@ def _repeat(value: object) -> int:
     return units.parse_count(value, what="repeat", least=1, most=1000)
 
 
+_CORES_SCHEMA = {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}
+
+
 class Scenario(_Section):
     """A scenario file."""
 
@@ -308,9 +337,11 @@ class Scenario(_Section):
     role: Role = Field(description="what the stack does with a frame: drop, forward, reflect or echo")
     testbed: str = _optional("lab", "lab, or a testbed file relative to this one")
     traffic: Traffic = Field(default_factory=lambda: Traffic(), description="The frames that are sent")
-    cores: Annotated[tuple[int, ...], BeforeValidator(_cores), WithJsonSchema(
-        {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
-        ] = _optional(1, "DUT cores given to the stack; a list makes a point of each count")
+    cores: Annotated[CoreCounts, BeforeValidator(_cores), WithJsonSchema(
+        {"anyOf": [_CORES_SCHEMA, {"type": "object", "properties": {IF_AVAILABLE: _CORES_SCHEMA},
+                                   "required": [IF_AVAILABLE], "additionalProperties": False}]}),
+        ] = _optional(1, "DUT cores given to the stack; a list makes a point of each count, {if_available: [1, 2, 4]} "
+                         "of each count that the host has")
     stacks: Annotated[tuple[StackEntry, ...], BeforeValidator(_stacks), WithJsonSchema(
         {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}),
         ] = Field(description="list the stacks to compare; see `harness stacks list`")

@@ -18,6 +18,7 @@ from harness.generator.trex import Server
 from harness.host.channel import ByteChannel, PipeChannel, spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
 from harness.host.ssh import SshConnection, SshTarget
+from harness.host.topology import Topology
 from harness.lab.lab import Lab, enter_argv
 from harness.lab.netns import in_netns
 from harness.lab.sshd import PORT as SSH_PORT
@@ -47,8 +48,8 @@ class Prober:
 class Site(Protocol):
     """Where a testbed's programs run: how to start one on the generator's side, how to reach a DUT."""
 
-    def open_dut(self, name: str) -> SshDut:
-        """Connect to a DUT and start its agent; holds the host's lock until closed."""
+    def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
+        """Connect to a DUT and start its agent, off the cores that stacks use; holds the host's lock until closed."""
 
     def agent_channel(self) -> ByteChannel:
         """Start the generator's agent."""
@@ -73,7 +74,7 @@ class LabSite:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
 
-    def open_dut(self, name: str) -> SshDut:
+    def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
         return SshDut.connect(name, self._lab.ssh, home_cores=self._lab.tg_cores, virtual=True,
                               state_dir=str(self._lab.dut_state_dir))
 
@@ -128,12 +129,14 @@ class HostSite:
                  traceback: TracebackType | None) -> None:
         self._owned.close()
 
-    def open_dut(self, name: str) -> SshDut:
-        ssh = self._testbed.dut(name).ssh
-        assert ssh is not None  # testbed files are refused without it
-        given = set(self._testbed.dut(name).cores)
-        home = [core for core in range(self._testbed.dut(name).all_cores) if core not in given]
-        return SshDut.connect(name, target_of(ssh), home_cores=home)
+    def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
+        dut = self._testbed.dut(name)
+        assert dut.ssh is not None  # testbed files are refused without it
+        if dut.topology is not None:
+            home: Sequence[int] = Topology.parse(dut.topology.cpus).apart_from(used)
+        else:
+            home = [core for core in range(dut.all_cores) if core not in dut.cores]
+        return SshDut.connect(name, target_of(dut.ssh), home_cores=home)
 
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
         namespace = self._testbed.generator.netns

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from harness import units
 from harness.errors import UsageError
+from harness.host.topology import LSCPU, NearPort, Topology, listed, remarks
 from harness.host.tuning.profile import PROFILES, NamedProfile, named_profile
 from harness.lab.addresses import DUT_HOST, MAX_WIRES
 from harness.plan import PortPlan, WirePlan
@@ -25,6 +26,10 @@ from harness.yamlfile import Location, load
 
 #: The builtin testbed.
 LAB = "lab"
+#: Cores of a DUT: chosen by its topology.
+AUTO = "auto"
+#: Characters of a topology: a line for each of 4096 CPUs.
+_MOST_TOPOLOGY = 1 << 17
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -70,10 +75,26 @@ def _cores(value: object) -> tuple[int, ...]:
     return tuple(cores)
 
 
+def _cores_or_auto(value: object) -> tuple[int, ...]:
+    """As :func:`_cores`; ``auto`` is an empty tuple until the host's topology fills it."""
+    return () if value == AUTO else _cores(value)
+
+
+def _topology(value: object) -> object:
+    if isinstance(value, str) and len(value) <= _MOST_TOPOLOGY:
+        Topology.parse(value)
+        return value
+    raise ValueError(f"{shown(value)} is no topology; paste what `{' '.join(LSCPU)}` prints on the host")
+
+
 Mac = Annotated[str, BeforeValidator(_mac)]
 Pci = Annotated[str, BeforeValidator(_pci)]
 Cores = Annotated[tuple[int, ...], BeforeValidator(_cores), WithJsonSchema(
     {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}})]
+
+
+AutoCores = Annotated[tuple[int, ...], BeforeValidator(_cores_or_auto), WithJsonSchema(
+    {"anyOf": [{"const": AUTO}, {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}]})]
 
 
 class Ssh(_Section):
@@ -122,13 +143,28 @@ class GeneratorHost(_Section):
         return "trex" if self.trex else "xdpgen"
 
 
+class HostTopology(_Section):
+    """What is known of a DUT's cores: for ``cores: auto``, and for a word about the cores that are listed."""
+
+    cpus: Annotated[str, BeforeValidator(_topology)] = Field(
+        description=f"what `{' '.join(LSCPU)}` prints on the host, as a block of text (cpus: |)")
+    node: int | None = Field(default=None, ge=-1, le=1023, description="NUMA node of the test ports' NIC: cat "
+                                                                       "/sys/class/net/PORT/device/numa_node")
+    busy: Cores | tuple[()] = Field(default=(), description="Cores on which interrupts of the management interface "
+                                                            "arrive; given out last")
+    siblings: bool = Field(default=False, description="cores: auto also gives out SMT siblings, after every physical "
+                                                      "core; false: one worker a physical core")
+
+
 class DutHost(_Section):
     """A device under test."""
 
     name: str = Field(pattern=_NAME, description="a short name for results")
     ssh: Ssh | None = Field(default=None, description="how to reach it: address, user, port, key, known_hosts")
     management: str = Field(pattern=_IFNAME, description="the interface that carries SSH; it is never touched")
-    cores: Cores = Field(description="cores stacks may use, in the order they are given out, like [2, 3, 8-11]")
+    cores: AutoCores = Field(description="cores stacks may use, in the order they are given out, like [2, 3, 8-11]; or "
+                                         "auto, with topology")
+    topology: HostTopology | None = Field(default=None, description="The host's cores: {cpus, node, busy, siblings}")
     all_cores: int = Field(ge=1, le=4096, description="how many cores the host has")
     ports: tuple[Port, ...] = Field(min_length=1, max_length=8, description="the host's test ports")
     tuning: Annotated[NamedProfile, BeforeValidator(named_profile), WithJsonSchema(
@@ -193,7 +229,28 @@ def load_testbed(path: Path) -> Testbed:
     problems = [str(document.error(location, message)) for location, message in _contradictions(testbed)]
     if problems:
         raise UsageError("\n".join(problems))
-    return testbed
+    return testbed.model_copy(update={"duts": tuple(map(_with_cores, testbed.duts))})
+
+
+def _with_cores(dut: DutHost) -> DutHost:
+    """The DUT with ``cores: auto`` chosen by its topology."""
+    if dut.cores or dut.topology is None:
+        return dut
+    told = dut.topology
+    return dut.model_copy(update={"cores": Topology.parse(told.cpus).order(told.node, told.busy,
+                                                                           siblings=told.siblings)})
+
+
+def core_notes(testbed: Testbed, most: int) -> tuple[str, ...]:
+    """What a testbed file's topologies say about the first ``most`` cores of each DUT, a line each."""
+    notes: list[str] = []
+    for dut in testbed.duts:
+        if dut.topology is not None:
+            given = dut.cores[:most]
+            port = NearPort(dut.ports[0].ifname or dut.ports[0].pci, dut.topology.node)
+            said = remarks(Topology.parse(dut.topology.cpus), given, [port], dut.topology.busy, dut.management)
+            notes += [f"{dut.name}: {remark}" for remark in said]
+    return tuple(notes)
 
 
 def lab_testbed(wires: Sequence[WirePlan], tg_cores: Sequence[int], dut_cores: Sequence[int]) -> Testbed:
@@ -226,6 +283,7 @@ def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
             problems.append((at, "ssh is missing; how to reach it: {address: ..., user: root}"))
         if dut.management in [port.ifname for port in dut.ports]:
             problems.append(((*at, "management"), f"{dut.management} is also a test port; SSH would be cut off"))
+        problems += [((*at, *place), message) for place, message in _topology_problems(dut)]
         beyond = [core for core in dut.cores if core >= dut.all_cores]
         if beyond:
             problems.append(((*at, "cores"), f"core {beyond[0]} does not exist; all_cores says {dut.all_cores}, so "
@@ -233,6 +291,20 @@ def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
         problems += [((*at, "ports", number), "is known by neither ifname nor pci; give one of them")
                      for number, port in enumerate(dut.ports) if not (port.ifname or port.pci)]
     return problems + _wire_problems(testbed) + _mac_problems(testbed)
+
+
+def _topology_problems(dut: DutHost) -> list[tuple[Location, str]]:
+    if dut.topology is None:
+        return [] if dut.cores else [(("cores",), "auto needs topology: {cpus: ...} with what "
+                                                  f"`{' '.join(LSCPU)}` prints on the host; or list the cores")]
+    cpus = {cpu.cpu for cpu in Topology.parse(dut.topology.cpus).cpus}
+    problems: list[tuple[Location, str]] = []
+    if max(cpus) >= dut.all_cores:
+        problems.append((("all_cores",), f"{dut.all_cores}, but topology has core {max(cpus)}; one of them is wrong"))
+    absent = [core for core in dut.cores if core not in cpus]
+    if absent:
+        problems.append((("cores",), f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} not in the topology"))
+    return problems
 
 
 def _wire_problems(testbed: Testbed) -> list[tuple[Location, str]]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from harness.errors import HostError
 from harness.host.contract import Completed
+from harness.host.topology import LSCPU, MOST_CPUS
 
 _CPU = "/sys/devices/system/cpu"
 _MAX_NICS = 32
@@ -54,7 +55,8 @@ def collect(host: Asked) -> dict[str, Any]:
 
 
 def cpu(host: Asked) -> dict[str, Any]:
-    """Model, cores, frequency (Hz), SMT, governor, isolation."""
+    """Model, cores, frequency (Hz), SMT, governor, isolation; ``topology``: CPU, physical core, socket and NUMA node of
+    every logical CPU, a line each (:mod:`harness.host.topology` reads it)."""
     info = host.read("/proc/cpuinfo", "")
     online = _line(host, f"{_CPU}/online")
     model = _match(r"^(?:model name|Model)\s*: (.*)$", info)
@@ -73,7 +75,13 @@ def cpu(host: Asked) -> dict[str, Any]:
         "turbo": _turbo(host),
         "nominal_hz": _nominal_hz(host, model or ""),
         "numa_nodes": _line(host, "/sys/devices/system/node/online"),
+        "topology": _topology(host),
     }
+
+
+def _topology(host: Asked) -> str | None:
+    rows = [line for line in _output(host, LSCPU).splitlines() if not line.startswith("#")]
+    return "\n".join(rows[:MOST_CPUS]) or None
 
 
 def _turbo(host: Asked) -> bool | None:

@@ -63,7 +63,7 @@ def refusal(path: Path) -> str:
 
 def test_a_full_scenario(write: Write) -> None:
     spec = load_scenario(write(changed())).spec
-    assert (spec.role, spec.cores, spec.repeat, spec.order) == (Role.ECHO, (1, 2), 5, Order.INTERLEAVED)
+    assert (spec.role, spec.cores.counts, spec.repeat, spec.order) == (Role.ECHO, (1, 2), 5, Order.INTERLEAVED)
     assert spec.stacks == (StackEntry(name="sockets", params={"reuseport": False}), StackEntry(name="bypass"))
     assert spec.measure.throughput is not None
     assert spec.measure.throughput.goals == (Goal.MRR, Goal.NDR, Goal.PDR)
@@ -82,7 +82,7 @@ def test_defaults(write: Write) -> None:
         stacks: [xdp]
         measure: {throughput: {}, latency: {}}
         """)).spec
-    assert (spec.testbed, spec.cores, spec.repeat, spec.frame_bytes()) == ("lab", (1,), 1, (64,))
+    assert (spec.testbed, spec.cores.counts, spec.repeat, spec.frame_bytes()) == ("lab", (1,), 1, (64,))
     assert spec.measure.throughput is not None
     search = spec.measure.throughput
     assert (search.trial, search.width, search.loss) == (1, .005, .005)
