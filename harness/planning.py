@@ -140,7 +140,18 @@ def _points(scenario: ScenarioFile, testbed: Testbed, wires: tuple[WirePlan, ...
                 raise scenario.document.error(("cores", position), _too_many_cores(count, dut, testbed))
             for frame in spec.frame_bytes():
                 points += [_point(spec, choice, dut, used, frame, count, len(testbed.duts) > 1) for choice in chosen]
+    _refuse_namesakes(scenario, points, len(chosen))
     return tuple(points)
+
+
+def _refuse_namesakes(scenario: ScenarioFile, points: Sequence[PointPlan], entries: int) -> None:
+    """Entries that differ have to be called differently, or their results could not be told apart."""
+    seen: set[str] = set()
+    for number, point in enumerate(points):
+        if point.id in seen:
+            raise scenario.document.error(("stacks", number % entries), f"another entry is called {point.label!r} too; "
+                                                                        "give this one a name of its own (title)")
+        seen.add(point.id)
 
 
 def _wires_of(scenario: ScenarioFile, dut: DutHost, wires: tuple[WirePlan, ...]) -> tuple[WirePlan, ...]:
@@ -173,12 +184,11 @@ def _left_out(spec: Scenario, testbed: Testbed) -> list[str]:
 def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan, ...], frame: int, cores: int,
            several_hosts: bool) -> PointPlan:
     tuning = choice.tuning or dut.tuning
-    identity = " ".join([choice.stack.name, *(f"{key}={_plain(value)}" for key, value in choice.given.items()),
-                         *([] if tuning.name == "stock" else [tuning.name])])
+    stack = stacks.create(choice.stack.name, choice.params)
+    identity = " ".join([stack.identity(choice.given), *([] if tuning.name == "stock" else [tuning.name])])
     varies = [f"{frame} B"] * (len(spec.frame_bytes()) > 1)
     varies += [f"{cores} core{'s' * (cores > 1)}"] * (len(spec.cores.counts) > 1)
     varies += [f"on {dut.name}"] * several_hosts
-    stack = stacks.create(choice.stack.name, choice.params)
     there = directions(spec.role, wires, spec.traffic.flows, bidirectional=spec.traffic.direction == "bidirectional")
     return PointPlan(
         id=_slug(f"{identity} {frame}B {cores}c" + (f" {dut.name}" if several_hosts else "")),
@@ -189,10 +199,6 @@ def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan,
         profile=tuning.name, tuning=tuning.profile.model_dump(mode="json", exclude_defaults=True),
         polling=stack.polls(),
     )
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _slug(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -107,6 +107,10 @@ class StackContext:
     source: Path
 
 
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Stack(ABC):
     """One way of handling packets. Construct with validated parameters; deploy on a point."""
 
@@ -131,6 +135,10 @@ class Stack(ABC):
     def poll_pass(self, role: Role) -> bool:
         """Whether polls are counted in a pass of its own (:meth:`RunningStack.record_polls`) in this role."""
         return False
+
+    def identity(self, given: Mapping[str, Any]) -> str:
+        """What it is called in labels and ids of points: its name and the parameters ``given`` in the scenario."""
+        return " ".join([self.name, *(f"{key}={_plain(value)}" for key, value in given.items())])
 
     def role_info(self, role: Role) -> RoleInfo:
         """How it fills a role with these parameters; ``roles`` says how it does with the default ones."""

@@ -19,6 +19,7 @@ from harness.plan import Plan, Role, line_rate_pps
 from harness.planning import build_plan
 from harness.planview import render_plan
 from harness.scenario import load_scenario
+from harness.stack import Stack
 from harness.testbed import Testbed, lab_testbed
 
 Write = Callable[..., Path]
@@ -251,3 +252,9 @@ def test_one_length_of_trials_is_said_once(write: Write) -> None:
     assert "trials of 1s, width" in render_plan(plan(write))
     both = render_plan(plan(write, measure="{throughput: {trial: 1s, initial_trial: 200ms}}"))
     assert "trials of 200ms to 1s, width" in both
+
+
+def test_entries_that_are_called_alike_are_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stack, "identity", lambda self, given: f"{self.name} mine")
+    assert plan(write, stacks="[sockets]").points[0].label == "sockets mine"
+    assert "yaml:5: stacks[1]: another entry is called 'sockets mine' too; give this one a name" in refusal(write)
