@@ -21,7 +21,7 @@ needed=(
   "/usr/include/stdio.h:libc6-dev" "/usr/include/xdp/libxdp.h:libxdp-dev"
 )
 [ "$set_of" = demo ] || needed+=(
-  "git:git" "trafgen:netsniff-ng" "$CHROMIUM:chromium" "nft:nftables" "iptables-nft:iptables"
+  "git:git" "trafgen:netsniff-ng" "socat:socat" "$CHROMIUM:chromium" "nft:nftables" "iptables-nft:iptables"
 )
 [ "$set_of" = vm ] && needed+=("qemu-system-x86_64:qemu-system-x86" "debootstrap:debootstrap" "mke2fs:e2fsprogs")
 
