@@ -15,6 +15,7 @@ from typing import Any
 from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
+from harness.host.osprobe import AgentProbe, OsProbe
 from harness.measure.accounting import Readings, losses_by_place, rise
 from harness.measure.bystander import Watch
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
@@ -55,6 +56,11 @@ class Bench:
     #: Connects during trials of the load curve; None: nobody asked.
     bystander: Watch | None = None
 
+    @property
+    def probe(self) -> OsProbe:
+        """Reads the DUT's CPU and interfaces as its operating system tells them."""
+        return AgentProbe(self.dut)
+
     def discarded(self) -> int:
         """The stack's discard counter once it has stood still for 50 ms."""
         deadline = time.monotonic() + _STILL_DEADLINE_S
@@ -84,7 +90,7 @@ def _snapshot(bench: Bench, drop: bool) -> _Snapshot:
     discarded = bench.discarded() if drop else None
     counters = bench.stack.counters()
     readings = Readings(
-        bench.dut.interface_counters(bench.ifnames), bench.dut.system_counters(), dict(counters.losses),
+        bench.probe.interface_counters(bench.ifnames), bench.dut.system_counters(), dict(counters.losses),
         counters.in_port_drops,
     )
     return _Snapshot(readings, counters, bench.stack.poll_usage(), discarded)
@@ -97,7 +103,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     started_at = now()
     before = _snapshot(bench, drop)
     period_s = max(_LEAST_PERIOD_S, min(SAMPLE_PERIOD_S, duration_s / _SAMPLES))
-    bench.dut.start_sampling(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
+    bench.probe.start(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
     sampling_ns = time.monotonic_ns()
     watch = bench.bystander if phase is Phase.LOAD else None
     try:
@@ -105,7 +111,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
             watch.start(bench.point.wires[0])
         traffic = bench.generator.trial(rate_pps, duration_s)
     finally:
-        sampling = bench.dut.stop_sampling()
+        sampling = bench.probe.stop()
     bystander = watch.stop(traffic.report.started_ns, traffic.report.ended_ns) if watch is not None else None
     bench.stack.check_alive()
     after = _snapshot(bench, drop)

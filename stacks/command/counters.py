@@ -18,8 +18,8 @@ def parse(text: str) -> dict[str, int]:
     is no counter at all, or more than 1000."""
     found = dict(_from_json(text) if text.lstrip().startswith("{") else _from_lines(text))
     if not found:
-        raise StackError("command: the counter command printed no counters; it prints a JSON object of numbers, or lines "
-                         "like `name value` or `name: value`", text[-2000:])
+        raise StackError("command: the counter command printed no counters; it prints a JSON object of numbers, or "
+                         "lines like `name value` or `name: value`", text[-2000:])
     if len(found) > MOST_COUNTERS:
         raise StackError(f"command: the counter command printed {len(found)} counters; at most {MOST_COUNTERS}, print "
                          "fewer")

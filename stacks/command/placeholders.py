@@ -40,10 +40,10 @@ def problem(word: str, *, with_pid: bool) -> str | None:
             continue
         numbered = name in PER_PORT or name == CORE
         known = name in PLAIN and (with_pid or name != "pid")
-        if not (known and not index or numbered and index):
+        if not ((known and not index) or (numbered and index)):
             names = [*PLAIN, "core0", *(f"{port}0" for port in PER_PORT)]
-            return (f"{{{name}{index}}} stands for nothing here; {close_match(name + index, names)}; for the text itself "
-                    f"write {{{{{name}{index}}}}}")
+            return (f"{{{name}{index}}} stands for nothing here; {close_match(name + index, names)}; for the text "
+                    f"itself write {{{{{name}{index}}}}}")
     return None
 
 
