@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VPP's startup.conf and the commands that make it forward, from the plan alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.plan import PointPlan
+
+PLUGINS = {"dpdk": "dpdk_plugin.so", "af_packet": "af_packet_plugin.so", "af_xdp": "af_xdp_plugin.so"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where VPP runs. ``folder``: its own, for sockets and configuration; ``main``: the core of the thread that serves
+    the command line; ``workers``: cores that handle frames."""
+
+    driver: str
+    folder: str
+    main: int
+    workers: tuple[int, ...]
+    queues: int
+    buffers: int
+    rx_mode: str
+
+    @property
+    def socket(self) -> str:
+        """Of the command line (vppctl -s)."""
+        return f"{self.folder}/cli.sock"
+
+
+def startup(layout: Layout, point: PointPlan) -> str:
+    """The text of startup.conf."""
+    workers = ",".join(map(str, layout.workers))
+    sections = [
+        ("unix", ["  nodaemon", "  nocolor", "  nobanner", f"  runtime-dir {layout.folder}",
+                  f"  cli-listen {layout.socket}", f"  log {layout.folder}/vpp.log"]),
+        ("api-segment", [f"  prefix {layout.folder.rpartition('/')[2]}"]),
+        ("socksvr", [f"  socket-name {layout.folder}/api.sock"]),
+        ("statseg", [f"  socket-name {layout.folder}/stats.sock"]),
+        ("cpu", [f"  main-core {layout.main}", f"  corelist-workers {workers}"]),
+        ("buffers", [f"  buffers-per-numa {layout.buffers}"]),
+        ("plugins", ["  plugin default { disable }", f"  plugin {PLUGINS[layout.driver]} {{ enable }}"]),
+    ]
+    if layout.driver == "dpdk":
+        devices = [f"  dev {wire.dut.pci} {{ name {name} num-rx-queues {layout.queues} }}"
+                   for wire, name in zip(point.wires, names(layout, point), strict=True)]
+        sections.append(("dpdk", [*devices, "  no-tx-checksum-offload"]))
+    return "".join(f"{title} {{\n" + "\n".join(lines) + "\n}\n" for title, lines in sections)
+
+
+def names(layout: Layout, point: PointPlan) -> list[str]:
+    """VPP's names of the ports, in the order of the wires."""
+    if layout.driver == "af_packet":
+        return [f"host-{wire.dut.ifname}" for wire in point.wires]
+    return [f"port{number}" for number in range(len(point.wires))]
+
+
+def create(layout: Layout, point: PointPlan) -> list[list[str]]:
+    """Commands that make the ports, each of which prints the port's name; none where the devices are DPDK's."""
+    made = []
+    for wire, name in zip(point.wires, names(layout, point), strict=True):
+        if layout.driver == "af_packet":
+            made.append(["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(layout.queues),
+                         "hw-addr", wire.dut.mac])
+        elif layout.driver == "af_xdp":
+            made.append(["create", "interface", "af_xdp", "host-if", wire.dut.ifname, "name", name, "num-rx-queues",
+                         str(layout.queues)])
+    return made
+
+
+def forward_ip4(layout: Layout, point: PointPlan) -> list[list[str]]:
+    """Commands that make it route between the ports: addresses, static neighbours, a route for each port's flows."""
+    made = []
+    for wire, name in zip(point.wires, names(layout, point), strict=True):
+        made += [
+            ["set", "interface", "mac", "address", name, wire.dut.mac],
+            ["set", "interface", "ip", "address", name, f"{wire.dut.ip}/{wire.dut.prefix_len}"],
+            ["ip", "neighbor", name, wire.tg.ip, wire.tg.mac, "static"],
+            ["ip", "route", "add", wire.flow_prefix, "via", wire.tg.ip, name],
+        ]
+    return made
+
+
+def forward_l2(layout: Layout, point: PointPlan) -> list[list[str]]:
+    """Commands that connect the two ports crosswise; frames leave as they came."""
+    first, second = names(layout, point)
+    promiscuous = [["set", "interface", "promiscuous", "on", name] for name in (first, second)]
+    return [*(promiscuous if layout.driver == "dpdk" else []),
+            ["set", "interface", "l2", "xconnect", first, second],
+            ["set", "interface", "l2", "xconnect", second, first]]
+
+
+def serve(layout: Layout, point: PointPlan) -> list[list[str]]:
+    """The last commands: queues on workers in turn, how they are read, ports up."""
+    made: list[list[str]] = []
+    queues: Sequence[tuple[str, int]] = [(name, queue) for name in names(layout, point)
+                                         for queue in range(layout.queues)]
+    for number, (name, queue) in enumerate(queues):
+        made.append(["set", "interface", "rx-placement", name, "queue", str(queue), "worker",
+                     str(number % len(layout.workers))])
+    made += [["set", "interface", "rx-mode", name, layout.rx_mode] for name in names(layout, point)]
+    return made + [["set", "interface", "state", name, "up"] for name in names(layout, point)]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running VPP, asked and told through ``vppctl -s SOCKET``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from harness.errors import HostError, StackError
+from harness.host.contract import Dut, RemoteProcess
+from harness.stack import PollUsage, RunningStack, StackCounters
+
+from . import parse
+
+READY_S, ANSWER_S, LOOK_S = 30.0, 10.0, 0.05
+LOG_BYTES = 8192
+POLL_SOURCE = "show runtime: calls of the input nodes; with frames at most as many as calls of the busiest graph node"
+#: Counters of an interface that are frames lost there -> the place. "drops" holds what the graph threw away.
+LOSSES = {"rx-miss": "driver ring", "rx-no-buf": "buffers", "tx-error": "tx ring", "drops": "vpp drops"}
+
+
+class Vppctl:
+    """VPP's command line."""
+
+    def __init__(self, dut: Dut, process: RemoteProcess, program: str, socket: str) -> None:
+        self._dut, self._process, self._argv = dut, process, [program, "-s", socket]
+
+    def ask(self, *words: str) -> str:
+        """What a command prints. Raises StackError when VPP does not answer."""
+        try:
+            return self._dut.run([*self._argv, *words], timeout_s=ANSWER_S).stdout
+        except HostError as error:
+            raise StackError(f"vpp: no answer to '{' '.join(words)}': {error}",
+                             self._process.output(LOG_BYTES)) from error
+
+    def tell(self, words: Sequence[str], expected: str = "") -> None:
+        """A command that prints ``expected`` (a port's name) or, like most that succeed, nothing: vppctl ends with
+        status 0 whatever happened. Raises StackError with VPP's words."""
+        said = self.ask(*words).strip()
+        if said != expected:
+            raise StackError(f"vpp: '{' '.join(words)}' was answered with {said[:300]!r}",
+                             self._process.output(LOG_BYTES))
+
+    def await_ready(self) -> None:
+        """Return once VPP answers. Raises StackError with its last words when it ends or does not."""
+        deadline = time.monotonic() + READY_S
+        while self._dut.run([*self._argv, "show", "version"], timeout_s=ANSWER_S, check=False).returncode != 0:
+            if not self._process.alive() or time.monotonic() > deadline:
+                raise StackError("vpp: it did not start; its last words say why.", self._process.output(LOG_BYTES))
+            time.sleep(LOOK_S)
+
+
+class RunningVpp(RunningStack):
+    """VPP with its ports up."""
+
+    thread_names = ("vpp_main", "vpp_wk_")
+
+    def __init__(self, process: RemoteProcess, vppctl: Vppctl, ports: Sequence[str], degraded: str) -> None:
+        self.process, self._vppctl, self._ports = process, vppctl, tuple(ports)
+        self.degraded = degraded
+
+    def check_alive(self) -> None:
+        if not self.process.alive():
+            raise StackError(f"vpp ended with status {self.process.returncode()}.", self.log_tail())
+
+    def counters(self) -> StackCounters:
+        self.check_alive()
+        shown = parse.interfaces(self._vppctl.ask("show", "interface"))
+        absent = [port for port in self._ports if port not in shown]
+        if absent:
+            raise StackError(f"vpp: its port {absent[0]} is gone.", self.log_tail())
+        errors = parse.errors(self._vppctl.ask("show", "errors"))
+        threads = parse.runtime(self._vppctl.ask("show", "runtime"))
+        return counters_of({port: shown[port] for port in self._ports}, errors, threads)
+
+    def poll_usage(self) -> PollUsage | None:
+        counts = [thread.counts() for thread in parse.runtime(self._vppctl.ask("show", "runtime")) if thread.inputs]
+        useful, polls = sum(c["busy_calls"] for c in counts), sum(c["polls"] for c in counts)
+        return PollUsage(useful, polls - useful, POLL_SOURCE) if counts else None
+
+    def log_tail(self) -> str:
+        return self.process.output(LOG_BYTES)
+
+
+def counters_of(ports: Mapping[str, Mapping[str, int]], errors: Mapping[str, int], threads: Sequence[parse.Thread],
+                ) -> StackCounters:
+    """Totals over the ports, VPP's errors beside them (evidence: not all are losses), one entry a worker."""
+    totals: dict[str, int] = {"received": _sum(ports, "rx packets"), "sent": _sum(ports, "tx packets")}
+    workers = tuple(thread.counts() for thread in threads if thread.name.startswith("vpp_wk_"))
+    for name in ("polls", "vectors", "clocks"):
+        totals[name] = sum(worker[name] for worker in workers)
+    totals |= {f"error {name}": count for name, count in errors.items()}
+    return StackCounters(totals, workers, {place: _sum(ports, name) for name, place in LOSSES.items()})
+
+
+def _sum(ports: Mapping[str, Mapping[str, int]], name: str) -> int:
+    return sum(counters.get(name, 0) for counters in ports.values())

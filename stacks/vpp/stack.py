@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forwarding by FD.io VPP: an L2 cross-connect or IPv4 routing, over DPDK, AF_XDP or af_packet.
+
+VPP runs in the foreground from a generated startup.conf; ports and routes are made over its command line, each command
+checked, since a startup script that fails does so silently.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from harness.errors import StackError
+from harness.host.contract import Dut
+from harness.host.facts import expand
+from harness.plan import PointPlan, Role
+from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
+from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports, undone
+
+from . import config
+from .config import Layout
+from .session import RunningVpp, Vppctl
+
+PROGRAMS = ("vpp", "vppctl")
+HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+#: Bytes of one buffer with its headers; VPP keeps them in hugepages where there are any.
+BUFFER_BYTES = 2496
+IFF_PROMISC = 0x100
+#: Drivers through which DPDK reaches a PCI device; the last two share it with the kernel.
+PCI_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "mlx5_core", "mlx4_core")
+L2, L3 = RoleInfo("L2 cross-connect: frames leave as they came", layer="l2"), RoleInfo("L3, TTL - 1", layer="l3")
+
+
+class VppParams(StackParams):
+    """How VPP forwards and how it reaches its ports."""
+
+    forward: Literal["ip4", "l2"] = Field("ip4", description="ip4: routing with static neighbours; l2: the two ports "
+                                                             "connected crosswise")
+    driver: Literal["auto", "dpdk", "af_xdp", "af_packet"] = Field(
+        "auto", description="dpdk: the PCI device itself; af_xdp, af_packet: through the kernel's driver; auto: dpdk "
+                            "on hosts, af_packet on a virtual wire")
+    queues: int = Field(0, ge=0, le=64, description="receive queues of a port, given to the workers in turn; 0: one a "
+                                                    "core")
+    rx_mode: Literal["polling", "interrupt", "adaptive"] = Field("polling", description="how workers wait for frames")
+    buffers: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers a NUMA node")
+
+
+class Vpp(Stack):
+    """FD.io's Vector Packet Processor."""
+
+    name = "vpp"
+    summary = "FD.io VPP: L2 cross-connect or IPv4 forwarding in vectors, in user space"
+    roles: ClassVar[Mapping[Role, RoleInfo]] = {Role.FORWARD: L3}
+    Params = VppParams
+    polling = True
+
+    def __init__(self, params: StackParams) -> None:
+        if not isinstance(params, VppParams):
+            raise TypeError(f"vpp needs VppParams, not {type(params).__name__}")
+        super().__init__(params)
+        self.settings = params
+
+    def polls(self) -> bool:
+        return self.settings.rx_mode == "polling"
+
+    def role_info(self, role: Role) -> RoleInfo:
+        return L2 if self.settings.forward == "l2" else self.roles[role]
+
+    def driver(self, dut: Dut) -> str:
+        """The driver that ``auto`` means here."""
+        if self.settings.driver != "auto":
+            return self.settings.driver
+        return "af_packet" if dut.virtual else "dpdk"
+
+    def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
+        missing = [Missing(f"the program {program}", "install FD.io's packages vpp, vpp-plugin-core and vpp-plugin-"
+                                                     "dpdk (fd.io, \"Installing VPP\"; Debian has none)")
+                   for program in PROGRAMS if dut.which(program) is None]
+        if len(point.wires) != 2:
+            missing.append(Missing(f"two wires to forward between (the point has {len(point.wires)})",
+                                   "give the testbed two wires to this host"))
+        if self.driver(dut) == "dpdk":
+            return missing + _missing_for_dpdk(dut, point, self.settings.buffers)
+        if self.driver(dut) == "af_packet" and dut.which("nft") is None:
+            missing.append(Missing("the program nft", "apt-get install nftables"))
+        return missing + missing_for_ports(dut, point)
+
+    @contextmanager
+    def deploy(self, context: StackContext) -> Iterator[RunningStack]:
+        dut, point = context.dut, context.point
+        program, vppctl = (dut.which(name) for name in PROGRAMS)
+        if program is None or vppctl is None:
+            raise StackError(f"vpp: {dut.name} has no vpp or no vppctl.")
+        with undone(dut):
+            layout = self._layout(dut, point)
+            _prepare_ports(dut, point, layout.driver)
+            _write_config(dut, layout, point)
+            process = dut.spawn([program, "-c", f"{layout.folder}/startup.conf"], name="vpp")
+            try:
+                control = Vppctl(dut, process, vppctl, layout.socket)
+                control.await_ready()
+                self._configure(control, layout, point)
+                running = RunningVpp(process, control, config.names(layout, point), _degraded(layout.driver))
+                running.counters()
+                yield running
+            finally:
+                process.stop(10.0)
+
+    def _layout(self, dut: Dut, point: PointPlan) -> Layout:
+        online = expand(dut.read("/sys/devices/system/cpu/online").strip())
+        main = next((core for core in online if core not in point.cores), point.cores[0])
+        return Layout(driver=self.driver(dut), folder=f"/run/netstack-harness-vpp-{secrets.token_hex(4)}", main=main,
+                      workers=point.cores, queues=self.settings.queues or len(point.cores),
+                      buffers=self.settings.buffers, rx_mode=self.settings.rx_mode)
+
+    def _configure(self, control: Vppctl, layout: Layout, point: PointPlan) -> None:
+        for words, name in zip(config.create(layout, point), config.names(layout, point), strict=False):
+            control.tell(words, expected=name)
+        forward = config.forward_l2 if self.settings.forward == "l2" else config.forward_ip4
+        for words in [*forward(layout, point), *config.serve(layout, point)]:
+            control.tell(words)
+
+
+def _missing_for_dpdk(dut: Dut, point: PointPlan, buffers: int) -> list[Missing]:
+    missing = []
+    for wire in point.wires:
+        if not wire.dut.pci:
+            missing.append(Missing(f"the PCI address of the DUT's port {wire.dut.index}",
+                                   "give it in the testbed file (pci: 0000:01:00.0), or choose driver: af_packet"))
+            continue
+        link = dut.run(["readlink", f"/sys/bus/pci/devices/{wire.dut.pci}/driver"], check=False).stdout.strip()
+        bound = link.rpartition("/")[2]
+        if bound not in PCI_DRIVERS:
+            missing.append(Missing(f"{wire.dut.pci} bound to a DPDK driver (it is bound to {bound or 'none'})",
+                                   f"dpdk-devbind.py --bind=vfio-pci {wire.dut.pci}"))
+    pages = -(-buffers * BUFFER_BYTES // 2**21)
+    free = int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))
+    if free < pages:
+        missing.append(Missing(f"{pages} free hugepages of 2 MiB (there are {free})",
+                               f"sysctl -w vm.nr_hugepages={pages} or more"))
+    return missing
+
+
+def _prepare_ports(dut: Dut, point: PointPlan, driver: str) -> None:
+    """Ports of the kernel's drivers: up, promiscuous (frames for the far end arrive too). With af_packet the kernel
+    gets every frame as well and would answer or forward it: it is made to drop them on ingress."""
+    if driver == "dpdk":
+        return
+    set_up_ports(dut, point)
+    interrupts_on_cores(dut, point)
+    for port in (wire.dut for wire in point.wires):
+        keep_neighbours(dut, port.ifname)
+        if not int(dut.read(f"/sys/class/net/{port.ifname}/flags"), 16) & IFF_PROMISC:
+            dut.apply(["ip", "link", "set", "dev", port.ifname, "promisc", "on"],
+                      ["ip", "link", "set", "dev", port.ifname, "promisc", "off"])
+        if driver == "af_packet":
+            table = f"netdev netstack_harness_{port.index}"
+            dut.apply(["nft", f"add table {table}; add chain {table} in {{ type filter hook ingress device "
+                              f'"{port.ifname}" priority 0; policy drop; }}'],
+                      ["nft", f"add table {table}; delete table {table}"])
+        else:  # a killed VPP leaves its XDP program on the interface
+            dut.apply(["true"], ["ip", "link", "set", "dev", port.ifname, "xdp", "off"])
+
+
+def _write_config(dut: Dut, layout: Layout, point: PointPlan) -> None:
+    """VPP's folder with startup.conf; it goes with everything VPP puts there."""
+    dut.apply(["mkdir", "-m", "700", layout.folder], ["rm", "-rf", layout.folder])
+    dut.run(["tee", f"{layout.folder}/startup.conf"], stdin=config.startup(layout, point))
+
+
+def _degraded(driver: str) -> str:
+    return {"dpdk": "", "af_packet": "af_packet: every frame is copied by the kernel",
+            "af_xdp": "AF_XDP through the kernel's driver, not VPP's own"}[driver]

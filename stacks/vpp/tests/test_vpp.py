@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VPP's configuration from a plan, what vppctl prints as numbers, and what is said where VPP is missing.
+
+Nothing here runs VPP: Debian has no package of it. data/README.md says where the samples come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness.stacks.vpp import config, parse
+from harness.stacks.vpp.config import Layout
+from harness.stacks.vpp.session import Vppctl, counters_of
+from harness.stacks.vpp.stack import Vpp, VppParams
+
+from harness import stacks
+from harness.errors import StackError
+from harness.flows import directions
+from harness.host.contract import Completed, Dut
+from harness.lab.addresses import plan_wires
+from harness.plan import PointPlan, Role
+
+DATA = Path(__file__).parent / "data"
+LOAD, TRICKLE = ((DATA / f"show-runtime-{name}.txt").read_text() for name in ("load", "trickle"))
+
+
+def point(cores: tuple[int, ...]) -> PointPlan:
+    wires = plan_wires("abc")
+    return PointPlan(id="p", label="vpp", stack="vpp", params={}, role=Role.FORWARD, host="dut", frame_bytes=64,
+                     cores=cores, wires=wires, directions=directions(Role.FORWARD, wires, 64, bidirectional=False),
+                     line_rate_pps=1.0)
+
+
+def layout(driver: str, cores: tuple[int, ...], queues: int) -> Layout:
+    return Layout(driver, "/run/netstack-harness-vpp-x", 0, cores, queues, 16384, "polling")
+
+
+def test_runtime_under_load() -> None:
+    main, worker = parse.runtime(LOAD)
+    assert (main.name, main.core, worker.name, worker.core) == ("vpp_main", 1, "vpp_wk_0", 2)
+    assert [node.name for node in worker.inputs] == ["dpdk-input"]
+    counts = worker.counts()
+    assert (counts["polls"], counts["vectors"], counts["busy_calls"]) == (47106, 23442944, 47106)
+    # By hand: (9.47 + 42.2 + 10.2 + 41.8) x 11721472 + (175 + 15.5 + 32.3 + 29.1 + 24.8) x 23442944
+    assert counts["clocks"] == pytest.approx(103.67 * 11721472 + 276.7 * 23442944, rel=1e-9)
+    assert counts["vectors"] / counts["polls"] == pytest.approx(497.66, abs=0.01), "as VPP says: two ports a call"
+
+
+def test_runtime_with_one_frame_a_vector_is_nearly_all_empty_polls() -> None:
+    worker = parse.runtime(TRICKLE)[1]
+    counts = worker.counts()
+    assert (counts["polls"], counts["busy_calls"], counts["core"]) == (24239296364, 804395, 9)
+
+
+def test_a_name_that_runs_into_its_state_is_read() -> None:
+    names = [node.name for node in parse.runtime(LOAD)[1].nodes]
+    assert names[4] == "acl-plugin-fa-worker-cleaner-p"
+    assert len(names) == 12
+
+
+def test_interfaces_of_older_and_newer_versions() -> None:
+    older = parse.interfaces((DATA / "show-interface.txt").read_text())
+    assert older["GigabitEthernet0/8/0"] == {"rx packets": 138, "rx bytes": 18681, "tx packets": 100, "tx bytes": 29658,
+                                             "drops": 1, "ip4": 137, "tx-error": 2}
+    assert older["local0"] == {"drops": 1}
+    newer = parse.interfaces((DATA / "show-interface-mtu.txt").read_text())
+    assert newer["GigabitEthernet2/0/1"] == {}
+    assert newer["TenGigabitEthernet8/0/0"]["rx-miss"] == 3298
+    assert set(newer) == {"GigabitEthernet2/0/0", "GigabitEthernet2/0/1", "TenGigabitEthernet8/0/0", "local0"}
+
+
+def test_counters_name_losses_by_place() -> None:
+    shown = parse.interfaces((DATA / "show-interface-mtu.txt").read_text())
+    ports = {name: shown[name] for name in ("GigabitEthernet2/0/0", "TenGigabitEthernet8/0/0")}
+    errors = parse.errors((DATA / "show-errors.txt").read_text())
+    assert errors == {"nsim: Packets buffered": 9991, "nsim: Network loss simulation drop packets": 9,
+                      "ethernet-input: l3 mac mismatch": 9991}
+    counters = counters_of(ports, errors, parse.runtime(LOAD))
+    assert counters.totals["received"] == 2321062 + 1818160552
+    assert counters.totals["vectors"] == 23442944
+    assert counters.totals["error ethernet-input: l3 mac mismatch"] == 9991
+    assert counters.losses == {"driver ring": 3298, "buffers": 0, "tx ring": 1, "vpp drops": 2227926}
+    assert [worker["core"] for worker in counters.per_worker] == [2]
+
+
+def test_errors_with_the_severity_of_newer_versions() -> None:
+    line = "        12          ip4-input                   ip4 ttl <= 1               error   "
+    assert parse.errors(f"   Count    Node   Reason   Severity\n{line}\n") == {"ip4-input: ip4 ttl <= 1": 12}
+    assert parse.errors("   Count    Node   Reason   Severity\n") == {}
+
+
+@pytest.mark.parametrize("text", ["", "show: unknown input `runtme'", "Thread 0 vpp_main (lcore 1)\n"])
+def test_another_shape_is_an_error(text: str) -> None:
+    with pytest.raises(StackError, match="could not be read"):
+        parse.runtime(text)
+    with pytest.raises(StackError, match="could not be read"):
+        parse.interfaces(text)
+
+
+def sections(text: str) -> dict[str, list[str]]:
+    found = dict(re.findall(r"^([a-z-]+) \{\n(.*?)^\}$", text, re.M | re.S))
+    return {name: [line.strip() for line in body.splitlines()] for name, body in found.items()}
+
+
+def test_startup_in_the_lab() -> None:
+    text = config.startup(layout("af_packet", (1, 3), 2), point((1, 3)))
+    assert text.count("{") == text.count("}")
+    found = sections(text)
+    assert found["cpu"] == ["main-core 0", "corelist-workers 1,3"]
+    assert found["plugins"] == ["plugin default { disable }", "plugin af_packet_plugin.so { enable }"]
+    assert {"nodaemon", "cli-listen /run/netstack-harness-vpp-x/cli.sock"} <= set(found["unix"])
+    assert found["api-segment"] == ["prefix netstack-harness-vpp-x"], "beside another VPP of the host"
+    assert "dpdk" not in found
+
+
+def test_startup_over_pci() -> None:
+    wires = plan_wires("abc")
+    plan = point((2, 4))
+    object.__setattr__(wires[0].dut, "pci", "0000:03:00.0")
+    object.__setattr__(wires[1].dut, "pci", "0000:03:00.1")
+    object.__setattr__(plan, "wires", wires)
+    found = sections(config.startup(layout("dpdk", (2, 4), 2), plan))
+    assert found["dpdk"] == ["dev 0000:03:00.0 { name port0 num-rx-queues 2 }",
+                             "dev 0000:03:00.1 { name port1 num-rx-queues 2 }", "no-tx-checksum-offload"]
+    assert found["plugins"][1] == "plugin dpdk_plugin.so { enable }"
+    assert config.create(layout("dpdk", (2, 4), 2), plan) == []
+
+
+def test_routing_has_static_neighbours_and_every_flows_route() -> None:
+    plan = point((1,))
+    commands = [" ".join(words) for words in config.forward_ip4(layout("af_packet", (1,), 1), plan)]
+    for wire in plan.wires:
+        port = f"host-{wire.dut.ifname}"
+        assert f"set interface ip address {port} {wire.dut.ip}/{wire.dut.prefix_len}" in commands
+        assert f"ip neighbor {port} {wire.tg.ip} {wire.tg.mac} static" in commands
+        assert f"ip route add {wire.flow_prefix} via {wire.tg.ip} {port}" in commands
+
+
+def test_a_cross_connect_goes_both_ways() -> None:
+    first, second = (f"host-{wire.dut.ifname}" for wire in point((1,)).wires)
+    commands = [" ".join(words) for words in config.forward_l2(layout("af_packet", (1,), 1), point((1,)))]
+    assert commands == [f"set interface l2 xconnect {first} {second}", f"set interface l2 xconnect {second} {first}"]
+    assert Vpp(VppParams(forward="l2")).role_info(Role.FORWARD).layer == "l2"
+    assert Vpp(VppParams()).role_info(Role.FORWARD).layer == "l3"
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+def test_queues_go_to_the_workers_in_turn(cores: int) -> None:
+    workers = tuple(range(1, cores + 1))
+    commands = config.serve(layout("af_packet", workers, cores), point(workers))
+    placed = [words[-1] for words in commands if "rx-placement" in words]
+    assert sorted(set(placed), key=int) == [str(number) for number in range(cores)]
+    assert {placed.count(worker) for worker in set(placed)} == {2}, "two ports, each with a queue a worker"
+
+
+class Silent:
+    """A DUT whose vppctl answers with a text and status 0, as VPP's does for errors too."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    def run(self, argv: list[str], **options: object) -> Completed:
+        return Completed(tuple(argv), 0, self.answer, "")
+
+    def output(self, tail_bytes: int) -> str:
+        return "log"
+
+
+def test_a_command_that_vpp_refuses_is_noticed_although_its_status_is_0() -> None:
+    refused = Silent("set interface state: unknown interface `x up'\n")
+    with pytest.raises(StackError, match="'set interface state x up' was answered with .set interface state: unknown"):
+        Vppctl(refused, refused, "vppctl", "s").tell(["set", "interface", "state", "x", "up"])  # type: ignore[arg-type]
+    made = Silent("host-d0\n")
+    Vppctl(made, made, "vppctl", "s").tell(["create"], expected="host-d0")  # type: ignore[arg-type]
+
+
+@pytest.mark.lab
+def test_where_vpp_is_missing_the_point_says_how_to_get_it(dut: Dut, make_point: Callable[..., PointPlan]) -> None:
+    made = make_point("vpp", Role.FORWARD)
+    missing = stacks.create("vpp", {}).requirements(dut, made)
+    assert [one.what for one in missing] == [f"the program {name}" for name in ("vpp", "vppctl")
+                                             if dut.which(name) is None]
+    assert all("fd.io" in one.remedy for one in missing)
+    pci = stacks.create("vpp", {"driver": "dpdk"}).requirements(dut, made)
+    assert "the PCI address of the DUT's port 0" in [one.what for one in pci]
