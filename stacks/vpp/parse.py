@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``vppctl`` prints, as numbers: ``show runtime``, ``show interface``, ``show errors``. Written for VPP 20 to 25."""
+"""What ``vppctl`` prints, as numbers: ``show runtime``, ``show interface``, ``show errors``. VPP 20 to 25."""
 
 from __future__ import annotations
 

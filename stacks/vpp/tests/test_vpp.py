@@ -171,7 +171,7 @@ class Silent:
 
 def test_a_command_that_vpp_refuses_is_noticed_although_its_status_is_0() -> None:
     refused = Silent("set interface state: unknown interface `x up'\n")
-    with pytest.raises(StackError, match="'set interface state x up' was answered with .set interface state: unknown"):
+    with pytest.raises(StackError, match=r"'set interface state x up' was answered with .set interface state: unknown"):
         Vppctl(refused, refused, "vppctl", "s").tell(["set", "interface", "state", "x", "up"])  # type: ignore[arg-type]
     made = Silent("host-d0\n")
     Vppctl(made, made, "vppctl", "s").tell(["create"], expected="host-d0")  # type: ignore[arg-type]
