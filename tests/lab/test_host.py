@@ -21,6 +21,7 @@ from harness.host.agent import start_time
 from harness.host.dut import SshDut
 from harness.host.local import local_dut
 from harness.host.ssh import SshConnection, SshTarget
+from harness.host.topology import Topology, check_cores
 from harness.host.tuning.napi import pin_napi
 from harness.lab import netns, sshd
 from harness.lab.lab import Lab
@@ -161,7 +162,10 @@ def test_counters_and_facts_are_those_of_the_namespace(lab: Lab) -> None:
         assert list(facts["nics"]) == [ifname]
         assert facts["nics"][ifname]["driver"] == "veth"
         assert facts["nics"][ifname]["queues"]["rx"] == lab.queues
-        assert facts["cpu"]["cores"] == os.cpu_count()
+        assert facts["cpu"]["cores"] == os.cpu_count() == len(Topology.parse(facts["cpu"]["topology"]).cpus)
+        assert check_cores(dut, lab.dut_cores, [ifname], "lo") == []
+        with pytest.raises(TestbedError, match=r"has no core 4000 online"):
+            check_cores(dut, [4000], [ifname], "lo")
         with pytest.raises(HostError, match="no interface nosuch0"):
             dut.interface_counters(["nosuch0"])
 
