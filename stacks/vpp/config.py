@@ -57,16 +57,17 @@ def names(layout: Layout, point: PointPlan) -> list[str]:
     return [f"port{number}" for number in range(len(point.wires))]
 
 
-def create(layout: Layout, point: PointPlan) -> list[list[str]]:
-    """Commands that make the ports, each of which prints the port's name; none where the devices are DPDK's."""
-    made = []
+def create(layout: Layout, point: PointPlan) -> list[tuple[list[str], str]]:
+    """Commands that make the ports, and what each prints: an af_packet port its name, an AF_XDP one nothing. None where
+    the devices are DPDK's."""
+    made: list[tuple[list[str], str]] = []
     for wire, name in zip(point.wires, names(layout, point), strict=True):
         if layout.driver == "af_packet":
-            made.append(["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(layout.queues),
-                         "hw-addr", wire.dut.mac])
+            made.append((["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(layout.queues),
+                          "hw-addr", wire.dut.mac], name))
         elif layout.driver == "af_xdp":
-            made.append(["create", "interface", "af_xdp", "host-if", wire.dut.ifname, "name", name, "num-rx-queues",
-                         str(layout.queues)])
+            made.append((["create", "interface", "af_xdp", "host-if", wire.dut.ifname, "name", name, "num-rx-queues",
+                          str(layout.queues)], ""))
     return made
 
 

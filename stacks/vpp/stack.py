@@ -118,8 +118,8 @@ class Vpp(Stack):
                       buffers=self.settings.buffers, rx_mode=self.settings.rx_mode)
 
     def _configure(self, control: Vppctl, layout: Layout, point: PointPlan) -> None:
-        for words, name in zip(config.create(layout, point), config.names(layout, point), strict=False):
-            control.tell(words, expected=name)
+        for words, printed in config.create(layout, point):
+            control.tell(words, printed)
         forward = config.forward_l2 if self.settings.forward == "l2" else config.forward_ip4
         for words in [*forward(layout, point), *config.serve(layout, point)]:
             control.tell(words)

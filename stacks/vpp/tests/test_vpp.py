@@ -129,6 +129,17 @@ def test_startup_over_pci() -> None:
     assert config.create(layout("dpdk", (2, 4), 2), plan) == []
 
 
+def test_ports_are_made_and_each_command_known_by_what_it_prints() -> None:
+    """As src/plugins/af_packet/cli.c and src/plugins/af_xdp/cli.c of VPP have it."""
+    first = point((1,)).wires[0].dut
+    (words, printed), _ = config.create(layout("af_packet", (1,), 1), point((1,)))
+    assert " ".join(words) == f"create host-interface name {first.ifname} num-rx-queues 1 hw-addr {first.mac}"
+    assert printed == f"host-{first.ifname}"
+    (words, printed), _ = config.create(layout("af_xdp", (1,), 2), point((1,)))
+    assert " ".join(words) == f"create interface af_xdp host-if {first.ifname} name port0 num-rx-queues 2"
+    assert printed == ""
+
+
 def test_routing_has_static_neighbours_and_every_flows_route() -> None:
     plan = point((1,))
     commands = [" ".join(words) for words in config.forward_ip4(layout("af_packet", (1,), 1), plan)]
