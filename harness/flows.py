@@ -15,7 +15,7 @@ from harness.lab.addresses import LINK_PREFIX_LEN, flow_prefix, link_ip
 from harness.plan import DirectionPlan, FlowPlan, PortPlan, Role, WirePlan
 from harness.testbed import Port, Testbed
 
-#: UDP destination port of all test traffic: no service's, and below the ephemeral range.
+#: Destination port of all test traffic, UDP or TCP: no service's, and below the ephemeral range.
 UDP_PORT = 9000
 FIRST_SOURCE_PORT = 1024
 MOST_SOURCE_IPS = 256
@@ -74,6 +74,8 @@ def directions(role: Role, wires: tuple[WirePlan, ...], flows: int, *, bidirecti
                ) -> tuple[DirectionPlan, ...]:
     """Where frames of a role go in and come back, with their flows, addressed to the DUT's ports. ``wires``: those the
     role uses, in order."""
+    if role is Role.ACCEPT:
+        return (_connections(wires[0]),)
     if role is Role.FORWARD:
         there = _direction(wires[0], wires[1].tg.index, _sink(wires[1]), flows)
         back = _direction(wires[1], wires[0].tg.index, _sink(wires[0]), flows)
@@ -92,6 +94,17 @@ def addressed(there: tuple[DirectionPlan, ...], wires: tuple[WirePlan, ...], lay
         return next(wire.dut.mac for wire in wires if wire.tg.index == direction.tx_port)
 
     return tuple(dataclasses.replace(direction, dst_mac=mac(direction)) for direction in there)
+
+
+def _connections(wire: WirePlan) -> DirectionPlan:
+    """TCP from the generator's own address. One is enough: the server keeps every TIME-WAIT, so a port is free for the
+    next connection as soon as the last one's exchange is over."""
+    ports = FlowPlan(
+        count=MOST_SOURCE_PORTS, src_ip_first=wire.tg.ip, src_ips=1, src_port_first=FIRST_SOURCE_PORT,
+        src_ports=MOST_SOURCE_PORTS, dst_ip=wire.dut.ip, dst_port=UDP_PORT, l4="tcp",
+    )
+    return DirectionPlan(tx_port=wire.tg.index, rx_port=wire.tg.index, src_mac=wire.tg.mac, dst_mac=wire.dut.mac,
+                         flows=ports)
 
 
 def _sink(wire: WirePlan) -> str:

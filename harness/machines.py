@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 from harness.errors import GeneratorDied
 from harness.generator.channel import AgentClient
+from harness.generator.contract import Generator
+from harness.generator.tcpclient import TcpClientGenerator, check_client
 from harness.generator.trex import TrexGenerator
 from harness.host.dut import SshDut
 from harness.host.topology import check_cores
@@ -24,7 +26,7 @@ from harness.lab.lab import Lab
 from harness.lab.turn import turn
 from harness.measure.bystander import BystanderUnavailable, Connections, Unavailable, Watch
 from harness.options import RunOptions
-from harness.plan import BystanderSettings, Plan, PointPlan, PortPlan
+from harness.plan import BystanderSettings, Plan, PointPlan, PortPlan, Role
 from harness.planning import build_plan
 from harness.prepare import Prepared, prepare
 from harness.sites import HostSite, LabSite, Site
@@ -42,7 +44,7 @@ class Machines:
     plan: Plan
     site: Site
     after_generator: Callable[[], None]
-    generator: TrexGenerator = field(init=False)
+    generator: Generator = field(init=False)
     _duts: dict[str, SshDut] = field(default_factory=dict)
     _server: ExitStack = field(default_factory=ExitStack)
     _process: subprocess.Popen[bytes] | None = None
@@ -78,6 +80,11 @@ class Machines:
         self._start()
 
     def _start(self) -> None:
+        if self.plan.role is Role.ACCEPT:
+            point = self.plan.points[0]
+            self.generator = TcpClientGenerator(self.site.tcp_client(), point.wires[0], point.directions[0])
+            self.after_generator()
+            return
         with ExitStack() as undo:
             embedded = self.site.embedded()
             if embedded is not None:
@@ -109,9 +116,9 @@ class Machines:
             return False
         return self.generator.alive()
 
-    def restart_generator(self) -> TrexGenerator:
+    def restart_generator(self) -> Generator:
         """Bring a dead generator back. Raises GeneratorDied when the server is not this run's to restart."""
-        if self.site.embedded() is None:
+        if self.plan.role is not Role.ACCEPT and self.site.embedded() is None:
             raise GeneratorDied("the TRex server is gone; start it again (t-rex-64 -i) and repeat the run")
         self._server.close()
         self._start()
@@ -144,6 +151,8 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
         with shared, HostSite(prepared.testbed) as site:
             yield Machines(prepared, prepared.plan, site, after_generator=lambda: None)
         return
+    if prepared.plan.role is Role.ACCEPT:
+        check_client()
     with turn(message):
         message("building the lab")
         with _lab_machines(prepared, options) as machines:

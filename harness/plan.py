@@ -2,7 +2,8 @@
 """The Plan: every address, port, core and step, computed and frozen before anything is touched.
 
 Stacks, generator and runner receive it and choose nothing themselves. ``--dry-run`` prints it.
-All rates are frames per second in one direction; frame sizes are bytes on the wire including FCS.
+All rates are frames per second in one direction; frame sizes are bytes on the wire including FCS. Role accept counts
+TCP connections where the others count frames: its rates, asked, sent and lost are connections.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ class Role(StrEnum):
     REFLECT = "reflect"
     ECHO = "echo"
     ACCEPT = "accept"
+
+    @property
+    def counted(self) -> str:
+        """What is sent, received and lost: "frames", or "connections" (role accept)."""
+        return "connections" if self is Role.ACCEPT else "frames"
+
+    @property
+    def rate_unit(self) -> str:
+        """Unit of its rates: "pps", or "connections/s"."""
+        return "connections/s" if self is Role.ACCEPT else "pps"
 
 
 def line_rate_pps(speed_gbps: float, frame_bytes: float) -> float:
@@ -63,6 +74,7 @@ class FlowPlan:
     """The flows of one direction: ``count`` = ``src_ips`` x ``src_ports`` exactly, UDP over IPv4.
 
     Flow i has source address ``src_ip_first`` + i mod src_ips and source port ``src_port_first`` + i // src_ips.
+    With ``l4`` "tcp" (role accept) these are the ports among which the client's kernel picks one for each connection.
     """
 
     count: int
@@ -72,6 +84,7 @@ class FlowPlan:
     src_ports: int
     dst_ip: str
     dst_port: int
+    l4: str = "udp"
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,9 @@ class DirectionPlan:
 
 @dataclass(frozen=True)
 class PointPlan:
-    """One stack x parameters x frame size x core count on one DUT. ``cores``: the DUT's core ids it may use."""
+    """One stack x parameters x frame size x core count on one DUT. ``cores``: the DUT's core ids it may use.
+    ``frame_bytes`` and ``line_rate_pps`` are 0 for role accept: a connection has no frame size, so a wire's rate has no
+    fixed number of them."""
 
     id: str
     label: str
@@ -168,7 +183,8 @@ class HostPlan:
 
 @dataclass(frozen=True)
 class GeneratorPlan:
-    """The generator: ``kind`` "xdpgen" or "trex", cores it may use, where its server listens."""
+    """The generator: ``kind`` "xdpgen", "trex" or, for role accept, "h2load" (a client that needs no server; its ports
+    are 0), cores it may use, where its server listens."""
 
     kind: str
     cores: tuple[int, ...]

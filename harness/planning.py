@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import estimate, stacks
-from harness.errors import UsageError
+from harness.errors import TestbedError, UsageError
 from harness.flows import addressed, directions, factor_flows, wire_plans, wires_needed
 from harness.host.tuning.profile import NamedProfile
 from harness.plan import (
@@ -28,6 +28,7 @@ from harness.plan import (
     MeasureSettings,
     Plan,
     PointPlan,
+    Role,
     SearchSettings,
     WirePlan,
     line_rate_pps,
@@ -49,7 +50,7 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     """The frozen plan of a run. ``only``: stacks (or labels or ids of points) to keep; ``repeat`` overrides the
     scenario's; without ``seed`` a fresh one is drawn. Raises UsageError; touches nothing."""
     spec = scenario.spec
-    _refuse_unsupported(scenario)
+    _refuse_unsupported(scenario, testbed)
     chosen = [_choose(scenario, index) for index in range(len(spec.stacks))]
     _refuse_twins(scenario, chosen)
     wires = wire_plans(testbed)
@@ -61,7 +62,7 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     return Plan(
         scenario=spec.name, testbed=testbed.name, lab=testbed.lab, role=spec.role, wires=wires,
         hosts=tuple(HostPlan(d.name, d.cores, d.management, d.all_cores) for d in testbed.duts),
-        generator=_generator(testbed), points=points, measure=measure,
+        generator=_generator(testbed, spec.role), points=points, measure=measure,
         sequence=_sequence(points, measure.repeat, order_seed, spec.order), seed=order_seed,
         expected_trials=expected.trials, expected_s=expected.seconds,
         notes=(*notes, *_left_out(spec, testbed)),
@@ -79,8 +80,11 @@ class _Choice:
     tuning: NamedProfile | None
 
 
-def _refuse_unsupported(scenario: ScenarioFile) -> None:
+def _refuse_unsupported(scenario: ScenarioFile, testbed: Testbed) -> None:
     traffic = scenario.spec.traffic
+    if scenario.spec.role is Role.ACCEPT and not testbed.lab:
+        raise TestbedError(f"role accept on testbed {testbed.name} needs TRex's stateful mode (ASTF), which this version "
+                           "does not drive; run it in the lab (leave --testbed and `testbed:` out)")
     if traffic.l3 != "ipv4":
         raise scenario.document.error(("traffic", "l3"), "ipv6 is not sent by this version; remove it for ipv4")
     if traffic.vlan is not None:
@@ -191,11 +195,11 @@ def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan,
     varies += [f"on {dut.name}"] * several_hosts
     there = directions(spec.role, wires, spec.traffic.flows, bidirectional=spec.traffic.direction == "bidirectional")
     return PointPlan(
-        id=_slug(f"{identity} {frame}B {cores}c" + (f" {dut.name}" if several_hosts else "")),
+        id=_slug(identity + (f" {frame}B" if frame else "") + f" {cores}c" + (f" {dut.name}" if several_hosts else "")),
         label=", ".join([identity, *varies]), stack=choice.stack.name, params=choice.params, role=spec.role,
         host=dut.name, frame_bytes=frame, cores=dut.cores[:cores], wires=wires,
         directions=addressed(there, wires, stack.role_info(spec.role).layer),
-        line_rate_pps=min(line_rate_pps(wire.speed_gbps, frame) for wire in wires),
+        line_rate_pps=min(line_rate_pps(wire.speed_gbps, frame) for wire in wires) if frame else 0.0,
         profile=tuning.name, tuning=tuning.profile.model_dump(mode="json", exclude_defaults=True),
         polling=stack.polls(),
     )
@@ -222,12 +226,13 @@ def _measure_settings(scenario: ScenarioFile, points: Sequence[PointPlan], repea
     latency, curve = spec.measure.latency, spec.measure.load_curve
     slowest = min(points, key=lambda p: p.line_rate_pps)
     rates = curve.rates if curve else ()
-    if latency is not None and latency.rate > slowest.line_rate_pps:
+    frames = spec.role is not Role.ACCEPT
+    if latency is not None and frames and latency.rate > slowest.line_rate_pps:
         raise scenario.document.error(("measure", "latency", "rate"), _beyond(latency.rate, slowest))
     return MeasureSettings(
         search=_search_settings(scenario, slowest),
         latency_fractions=latency.at if latency else (), latency_of=latency.of if latency else "pdr",
-        latency_trial_s=latency.trial if latency else 0.0, latency_pps=latency.rate if latency else 0.0,
+        latency_trial_s=latency.trial if latency else 0.0, latency_pps=latency.rate if latency and frames else 0.0,
         load_rates_pps=tuple(_load_pps(scenario, i, load, points) for i, load in enumerate(rates)),
         load_trial_s=curve.trial if curve else 0.0, warmup_s=spec.measure.warmup,
         repeat=spec.repeat if repeat is None else repeat, bystander=_bystander_settings(spec),
@@ -243,7 +248,7 @@ def _search_settings(scenario: ScenarioFile, slowest: PointPlan) -> SearchSettin
     throughput = scenario.spec.measure.throughput
     if throughput is None:
         return None
-    if throughput.min_load >= slowest.line_rate_pps:
+    if 0 < slowest.line_rate_pps <= throughput.min_load:
         raise scenario.document.error(("measure", "throughput", "min_load"), _beyond(throughput.min_load, slowest))
     return SearchSettings(
         goals=tuple(str(goal) for goal in throughput.goals), trial_s=throughput.trial,
@@ -257,7 +262,7 @@ def _load_pps(scenario: ScenarioFile, index: int, load: Load, points: Sequence[P
     at: Location = ("measure", "load_curve", "rates", index)
     slowest = min(points, key=lambda p: p.line_rate_pps)
     if load.unit == "pps":
-        if load.value > slowest.line_rate_pps:
+        if 0 < slowest.line_rate_pps < load.value:
             raise scenario.document.error(at, _beyond(load.value, slowest))
         return load.value
     if len({p.line_rate_pps for p in points}) > 1:
@@ -272,8 +277,10 @@ def _beyond(rate: float, point: PointPlan) -> str:
             f"{format_rate(point.line_rate_pps)} frames of {point.frame_bytes} B")
 
 
-def _generator(testbed: Testbed) -> GeneratorPlan:
+def _generator(testbed: Testbed, role: Role) -> GeneratorPlan:
     generator = testbed.generator
+    if role is Role.ACCEPT:
+        return GeneratorPlan(kind="h2load", cores=generator.cores, trex_dir="", sync_port=0, async_port=0)
     trex = generator.trex
     return GeneratorPlan(
         kind=generator.kind, cores=generator.cores, trex_dir=trex.dir if trex else "",

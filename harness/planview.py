@@ -18,7 +18,7 @@ def render_plan(plan: Plan) -> str:
         ("Wires", [line for wire in plan.wires for line in _wire(wire)]),
         ("Traffic", list(_traffic(plan))),
         ("Points", [_point(point) for point in plan.points]),
-        ("Measured at every point", list(_measured(plan.measure))),
+        ("Measured at every point", list(_measured(plan.measure, plan.role))),
         ("Order", list(_order(plan))),
         ("Expected", list(_expected(plan))),
         ("Notes", list(plan.notes)),
@@ -37,8 +37,8 @@ def _cores(cores: Sequence[int]) -> str:
 def _machines(plan: Plan) -> Iterator[str]:
     generator = plan.generator
     where = f" from {generator.trex_dir}" if generator.trex_dir else ""
-    yield (f"generator  {generator.kind}{where}, {_cores(generator.cores)}, RPC on ports {generator.sync_port} and "
-           f"{generator.async_port}")
+    rpc = f", RPC on ports {generator.sync_port} and {generator.async_port}" if generator.sync_port else ""
+    yield f"generator  {generator.kind}{where}, {_cores(generator.cores)}{rpc}"
     for host in plan.hosts:
         yield (f"DUT {host.name}  {_cores(host.cores)} for stacks, of {host.all_cores}; management interface "
                f"{host.management} is never touched")
@@ -63,13 +63,17 @@ def _direction(direction: DirectionPlan) -> Iterator[str]:
     back = "nothing comes back" if direction.rx_port is None else f"back on TG port {direction.rx_port}"
     last = flows.src_port_first + flows.src_ports - 1
     yield f"TG port {direction.tx_port}, {back}: {direction.src_mac} -> {direction.dst_mac}"
+    if flows.l4 == "tcp":
+        yield (f"  TCP connections from {flows.src_ip_first} ports {flows.src_port_first}-{last}, each of its own -> "
+               f"{flows.dst_ip} port {flows.dst_port}: one request, one reply, closed by the server")
+        return
     yield (f"  {flows.count} UDP flows: {flows.src_ips} addresses from {flows.src_ip_first} x ports "
            f"{flows.src_port_first}-{last} -> {flows.dst_ip} port {flows.dst_port}")
 
 
 def _point(point: PointPlan) -> str:
-    return (f"{point.id}  {point.label}: {point.frame_bytes} B, line rate {format_rate(point.line_rate_pps)}, "
-            f"{point.host} {_cores(point.cores)}, {_tuning(point)}")
+    size = f"{point.frame_bytes} B, line rate {format_rate(point.line_rate_pps)}, " if point.frame_bytes else ""
+    return f"{point.id}  {point.label}: {size}{point.host} {_cores(point.cores)}, {_tuning(point)}"
 
 
 def _tuning(point: PointPlan) -> str:
@@ -77,7 +81,7 @@ def _tuning(point: PointPlan) -> str:
     return f"{point.profile}{f' ({items})' if items else ''}"
 
 
-def _measured(measure: MeasureSettings) -> Iterator[str]:
+def _measured(measure: MeasureSettings, role: Role) -> Iterator[str]:
     if measure.warmup_s > 0:
         yield f"warm-up {format_duration(measure.warmup_s)}, discarded"
     if measure.search is not None:
@@ -86,19 +90,20 @@ def _measured(measure: MeasureSettings) -> Iterator[str]:
         first, last = format_duration(search.initial_trial_s), format_duration(search.trial_s)
         yield (f"{goals}: trials of {last if first == last else f'{first} to {last}'}, "
                f"width {format_ratio(search.width)}, PDR at loss {format_ratio(search.pdr_loss)}, from "
-               f"{format_rate(search.min_load_pps)}, at most {format_duration(search.max_search_s)}")
+               f"{format_rate(search.min_load_pps, role.rate_unit)}, at most {format_duration(search.max_search_s)}")
     if measure.latency_fractions:
         shares = ", ".join(format_ratio(share) for share in measure.latency_fractions)
+        timed = f"{format_rate(measure.latency_pps)} latency frames" if measure.latency_pps else f"all {role.counted}"
         yield (f"latency at {shares} of {measure.latency_of.upper()}: trials of "
-               f"{format_duration(measure.latency_trial_s)}, {format_rate(measure.latency_pps)} latency frames")
+               f"{format_duration(measure.latency_trial_s)}, {timed}")
     if measure.load_rates_pps:
-        rates = ", ".join(format_rate(rate) for rate in measure.load_rates_pps)
+        rates = ", ".join(format_rate(rate, role.rate_unit) for rate in measure.load_rates_pps)
         yield f"load curve at {rates}: trials of {format_duration(measure.load_trial_s)}"
     if measure.bystander is not None:
         asked = measure.bystander
         yield (f"bystander: {asked.rate:g} {asked.service} connections a second over the port under test, before the "
                f"load curve and during it; lost after {format_duration(asked.timeout_s)}")
-    yield f"a search trial that lost frames in a pause is repeated, at most {measure.pause_retries} times"
+    yield f"a search trial that lost {role.counted} in a pause is repeated, at most {measure.pause_retries} times"
 
 
 def _order(plan: Plan) -> Iterator[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run leaves behind: one Trial a line in ``trials.jsonl``, one RunInfo in ``run.json``, PointResults derived.
 
-Units: frames, seconds, nanoseconds where a name ends in ``_ns``; rates in frames per second per direction; ratios 0..1.
+Units: frames (role accept: connections), seconds, nanoseconds where a name ends in ``_ns``; rates in frames per second per direction; ratios 0..1.
 A missing number is None with a reason beside it, never a zero.
 """
 
@@ -94,6 +94,16 @@ class Percentiles(_Record):
     p999_ns: int | None
     resolution_ns: int
     histogram: list[tuple[int, int]] = Field(default_factory=list)
+
+
+class Handshake(_Record):
+    """Role accept: what the client tells of the time from SYN to established, ns, of all connections of a trial; no
+    distribution."""
+
+    min_ns: int
+    max_ns: int
+    mean_ns: int
+    sd_ns: int
 
 
 class CoreLoad(_Record):
@@ -203,6 +213,7 @@ class Trial(_Record):
     loss_ratio: float | None = None
     latency: Percentiles | None = None
     latency_note: str = ""
+    handshake: Handshake | None = None
     cpu: Cpu | None = None
     cpu_note: str = ""
     pauses: Pauses | None = None

@@ -31,15 +31,20 @@ from harness.measure.bystander import Watch
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench, make_trial
+from harness.measure.verdicts import shortfall
 from harness.options import RunOptions
 from harness.plan import Plan, PointPlan, Role
 from harness.progress import Progress
 from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
-from harness.stack import RunningStack, Stack, StackContext
+from harness.stack import RoleInfo, RunningStack, Stack, StackContext
 from harness.store import RunWriter, Store, new_run_id, now
+from harness.units import format_rate
 
 #: Exit code of a run in which something was skipped or failed.
 _INCOMPLETE = 4
+#: Rates tried where there is no line rate (role accept), connections/s, and the bound where not even they tell one.
+_DOUBLING = tuple(4000.0 * 2**n for n in range(9))
+_NO_LINE_RATE = 32_000.0
 
 
 def run(options: RunOptions, progress: Progress) -> int:
@@ -133,7 +138,7 @@ class _Session:
     # ----------------------------------------------------------------------------------------------- ceilings
 
     def ceilings(self) -> None:
-        """Once a run for every (host, frame): the same wire with the cheapest responder that is known."""
+        """Once a run for every (host, frame size): the same wire with the cheapest responder that is known."""
         for point in self.plan.points:
             key = (point.host, point.frame_bytes)
             if key not in self._ceiling:
@@ -161,11 +166,11 @@ class _Session:
             received_pps=max(t.forwarding_pps for t in (*flooded, *kept)), trial=best.number,
             sent_min_pps=min(t.offered_pps for t in flooded), kept_pps=bound,
         ))
-        return min(like.line_rate_pps, bound)
+        return min(like.line_rate_pps or bound, bound)
 
     def _ceiling_trials(self, point: PointPlan, duration_s: float) -> tuple[list[Trial], list[Trial]]:
-        """Trials at line rate, and at what they sent; all of them once more, after a restart, when the generator
-        dies."""
+        """Trials at more than the generator can offer, and at what those offered; all of them once more, after a
+        restart, when the generator dies."""
         for last in (False, True):
             self._need_generator()
             try:
@@ -177,15 +182,27 @@ class _Session:
         raise AssertionError("the second attempt returns or raises")
 
     def _find_ceiling(self, bench: Bench, duration_s: float) -> tuple[list[Trial], list[Trial]]:
-        """Trials at line rate, after one that only warms the path up; then trials at the most that those sent: a
-        generator that may take its time between frames sends fewer than one that never waits, and the searches ask
-        for such loads."""
+        """Trials beyond the generator, after one that only warms the path up; then trials at the most that those
+        offered: a generator that may take its time between frames sends fewer than one that never waits, and the
+        searches ask for such loads."""
         bench.generator.configure(TrafficSpec(bench.point.directions, bench.point.frame_bytes))
-        self._ceiling_trial(bench, Phase.WARMUP, bench.point.line_rate_pps, duration_s)
-        flooded = [self._ceiling_trial(bench, Phase.CEILING, bench.point.line_rate_pps, duration_s)
-                   for _ in range(FLOODED_TRIALS)]
-        most = min(bench.point.line_rate_pps, max(t.offered_pps for t in flooded))
+        flooded = self._flood(bench, duration_s)
+        offered = max(t.offered_pps for t in flooded)
+        most = min(bench.point.line_rate_pps or offered, offered)
         return flooded, [self._ceiling_trial(bench, Phase.CEILING, most, duration_s) for _ in range(KEPT_TRIALS)]
+
+    def _flood(self, bench: Bench, duration_s: float) -> list[Trial]:
+        """At line rate, or where there is none at rates that double until the generator falls short."""
+        line_rate = bench.point.line_rate_pps
+        self._ceiling_trial(bench, Phase.WARMUP, line_rate or _DOUBLING[0], duration_s)
+        if line_rate:
+            return [self._ceiling_trial(bench, Phase.CEILING, line_rate, duration_s) for _ in range(FLOODED_TRIALS)]
+        trials: list[Trial] = []
+        for rate in _DOUBLING:
+            trials.append(self._ceiling_trial(bench, Phase.CEILING, rate, duration_s))
+            if shortfall(trials[-1]):
+                break
+        return trials
 
     def _ceiling_trial(self, bench: Bench, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
         self.progress.trial_started(phase, rate_pps, duration_s)
@@ -195,12 +212,14 @@ class _Session:
         return trial
 
     def _no_ceiling(self, like: PointPlan, stack: str, reason: str) -> float:
-        self.progress.message(f"the generator's ceiling is unknown: {reason}; searching up to line rate")
+        bound = like.line_rate_pps or _NO_LINE_RATE
+        up_to = "line rate" if like.line_rate_pps else format_rate(bound, like.role.rate_unit)
+        self.progress.message(f"the generator's ceiling is unknown: {reason}; searching up to {up_to}")
         self.writer.info.ceilings.append(Ceiling(
             frame_bytes=like.frame_bytes, host=like.host, stack=stack, sent_pps=None, received_pps=None, trial=-1,
             reason=reason,
         ))
-        return like.line_rate_pps
+        return bound
 
     # ------------------------------------------------------------------------------------------------- points
 
@@ -274,9 +293,9 @@ class _Session:
             stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running,
         ):
             self.machines.pin(point, before_programs=stack.in_softirq())
-            bench = self._bench(point, running, info.discard_counter)
+            bench = self._bench(point, running, info)
             try:
-                check_role(self.machines.generator, point, info, bench.discarded if info.discard_counter else None)
+                check_role(self.machines.generator, point, info, bench.counted if bench.exact_counter else None)
                 outcome.deploy_s, outcome.degraded = time.monotonic() - started, running.degraded
                 if running.degraded:
                     outcome.verdicts.append(Verdict.DEGRADED)
@@ -298,20 +317,24 @@ class _Session:
                                            status=c.status, reason=c.reason) for c in changes]
             yield
 
-    def _bench(self, point: PointPlan, running: RunningStack, discard_counter: str) -> Bench:
+    def _bench(self, point: PointPlan, running: RunningStack, info: RoleInfo) -> Bench:
         ifnames = [wire.dut.ifname for wire in point.wires if wire.dut.ifname]
         return Bench(
             generator=self.machines.generator, dut=self.machines.dut(point.host), point=point, stack=running,
-            discard_counter=discard_counter if point.role is Role.DROP else "",
+            exact_counter={Role.DROP: info.discard_counter, Role.ACCEPT: info.completed_counter}.get(point.role, ""),
             nominal_hz=self.machines.nominal_hz(point.host), lab=self.plan.lab,
             live_queues=self._live_queues(point),
             own_threads=tuple(f"napi/{name}-" for name in ifnames), ifnames=ifnames, bystander=self.bystander,
         )
 
     def _live_queues(self, point: PointPlan) -> int:
-        """How many receive queues can have work: in the lab a queue for each sending core, and a core for each flow."""
+        """How many receive queues can have work: in the lab a queue for each sending core, and a core for each flow. But
+        the kernel's own frames (role accept) are spread by their flow's hash over all queues, of which a wire has one
+        for each core of the machine."""
         if not self.plan.lab:
             return len(point.cores)
+        if point.role is Role.ACCEPT:
+            return next(host.all_cores for host in self.plan.hosts if host.name == point.host)
         return min(len(self.plan.generator.cores), max(d.flows.count for d in point.directions))
 
 

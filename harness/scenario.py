@@ -59,7 +59,7 @@ def _text_schema(pattern: str, *examples: str, number: bool = False) -> WithJson
 
 
 _DECIMAL = r"(\d+(\.\d+)?|\.\d+)"
-_RATE_PATTERN = rf"^{_DECIMAL}\s*[kKMG]?(pps|fps|/s)?$"
+_RATE_PATTERN = rf"^{_DECIMAL}\s*[kKMG]?(pps|fps|cps|/s)?$"
 Duration = Annotated[float, BeforeValidator(units.parse_duration),
                      _text_schema(rf"^{_DECIMAL}\s*(ns|us|µs|ms|s|m|min|h)$", "1s", "500ms")]
 Ratio = Annotated[float, BeforeValidator(units.parse_ratio), _text_schema(rf"^{_DECIMAL}\s*%$", "0.5%", "50%")]
@@ -148,8 +148,8 @@ def _flows(value: object) -> int:
 
 
 def _l4(value: object) -> object:
-    if value != "udp":
-        raise ValueError(f"{shown(value)} is not supported; test traffic is udp")
+    if value not in ("udp", "tcp"):
+        raise ValueError(f"{shown(value)} is not supported; test traffic is udp, or tcp for role accept")
     return value
 
 
@@ -163,7 +163,8 @@ class Traffic(_Section):
     ] = _optional("min", "Frame size in bytes on the wire, FCS included: a size, a list (a point each), or min")
     flows: Annotated[int, BeforeValidator(_flows)] = _optional(1024, "Number of distinct flows each direction")
     l3: Literal["ipv4", "ipv6"] = _optional("ipv4", "Network layer: ipv4 or ipv6")
-    l4: Annotated[Literal["udp"], BeforeValidator(_l4)] = _optional("udp", "Transport layer: udp")
+    l4: Annotated[Literal["udp", "tcp"], BeforeValidator(_l4)] = _optional(
+        "udp", "Transport layer: udp; role accept is tcp, whether written or not")
     vlan: int | None = _optional(None, "VLAN id of a tag on every frame; none when left out", ge=1, le=4094)
     direction: Literal["one-way", "bidirectional"] = _optional(
         "one-way", "one-way, or bidirectional (role forward): both ports send at the rate given")
@@ -205,7 +206,7 @@ class Latency(_Section):
 
 
 class Load(_Section):
-    """An offered load: frames per second per direction, or a share of line rate."""
+    """An offered load: frames (role accept: connections) per second per direction, or a share of line rate."""
 
     value: float
     unit: Literal["pps", "line"]
@@ -334,7 +335,8 @@ class Scenario(_Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
                       description="a short name for results: lower-case letters, digits, . _ -")
     description: str = _optional("", "What the scenario is for, in a sentence", max_length=2000)
-    role: Role = Field(description="what the stack does with a frame: drop, forward, reflect or echo")
+    role: Role = Field(description="what the stack does with a frame: drop, forward, reflect or echo; or accept, for "
+                                   "TCP connections")
     testbed: str = _optional("lab", "lab, or a testbed file relative to this one")
     traffic: Traffic = Field(default_factory=lambda: Traffic(), description="The frames that are sent")
     cores: Annotated[CoreCounts, BeforeValidator(_cores), WithJsonSchema(
@@ -356,7 +358,9 @@ class Scenario(_Section):
                                                     "is not there yet: nothing reads it")
 
     def frame_bytes(self) -> tuple[int, ...]:
-        """The frame sizes, ``min`` resolved; distinct, in the order given."""
+        """The frame sizes, ``min`` resolved; distinct, in the order given. Role accept: one 0, it has none."""
+        if self.role is Role.ACCEPT:
+            return (0,)
         return tuple(dict.fromkeys(self.smallest_frame if size == "min" else int(size) for size in self.traffic.frame))
 
     @property
@@ -399,7 +403,29 @@ def load_scenario(path: Path) -> ScenarioFile:
 
 
 def _contradictions(spec: Scenario) -> list[tuple[Location, str]]:
-    return _frame_problems(spec) + _measure_problems(spec) + _direction_problems(spec)
+    problems = _accept_problems(spec) if spec.role is Role.ACCEPT else _frame_problems(spec)
+    return problems + _measure_problems(spec) + _direction_problems(spec)
+
+
+def _accept_problems(spec: Scenario) -> list[tuple[Location, str]]:
+    """What belongs to frames has no meaning for connections: said, not ignored."""
+    traffic, measure = spec.traffic, spec.measure
+    problems: list[tuple[Location, str]] = [
+        (("traffic", key), f"role accept has connections, not frames; remove {key}: {why}")
+        for key, why in (("frame", "segments are as large as TCP makes them"),
+                         ("flows", "every connection comes from a port of its own"))
+        if key in traffic.model_fields_set
+    ]
+    if "l4" in traffic.model_fields_set and traffic.l4 != "tcp":
+        problems.append((("traffic", "l4"), "role accept is about TCP connections; write tcp, or leave it out"))
+    if measure.latency is not None and "rate" in measure.latency.model_fields_set:
+        problems.append((("measure", "latency", "rate"), "role accept times every connection, so there are no latency "
+                                                         "frames; remove rate"))
+    rates = measure.load_curve.rates if measure.load_curve is not None else ()
+    problems += [(("measure", "load_curve", "rates", index), "a wire has no line rate in connections; write connections "
+                                                             "per second, for example 5k")
+                 for index, load in enumerate(rates) if load.unit == "line"]
+    return problems
 
 
 def _frame_problems(spec: Scenario) -> list[tuple[Location, str]]:
@@ -487,8 +513,8 @@ def _direction_problems(spec: Scenario) -> list[tuple[Location, str]]:
     if spec.traffic.direction == "bidirectional" and spec.role is not Role.FORWARD:
         problems.append((("traffic", "direction"), f"bidirectional needs role forward; role {spec.role} uses one wire "
                                                    "and sends one-way"))
-    if spec.role is Role.ACCEPT:
-        problems.append((("role",), "accept (TCP connections) is not supported; drop, forward, reflect or echo"))
+    if spec.traffic.l4 == "tcp" and spec.role is not Role.ACCEPT:
+        problems.append((("traffic", "l4"), f"role {spec.role} is measured with udp; tcp is for role accept"))
     return problems
 
 

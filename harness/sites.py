@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from harness.errors import TestbedError
 from harness.generator.embedded import EmbeddedServer, on_cores
+from harness.generator.tcpclient import ClientHost
 from harness.generator.trex import Server
 from harness.host.channel import ByteChannel, PipeChannel, spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
@@ -32,6 +33,7 @@ AGENT, STL, PROBER = (_GENERATOR / name for name in ("agent.py", "stl.py", "prob
 _LOOPBACK = "127.0.0.1"
 #: In the lab the prober shares the cores on which senders spin: above them, below the NAPI threads that receive.
 _PROBER_PRIORITY = 5
+T = TypeVar("T")
 #: Interpreters that TRex's client runs under, tried in this order on the generator host: 3.13 lacks what it imports.
 _TREX_PYTHONS = ("python3.12", "python3.11", "python3.10", "python3.9", "python3.8", "python3.7", "python3.6")
 
@@ -56,6 +58,9 @@ class Site(Protocol):
 
     def server(self) -> Server:
         """The server that the agent is to drive, and with which client."""
+
+    def tcp_client(self) -> ClientHost:
+        """Where the client of role accept runs. Raises TestbedError where it cannot."""
 
     def embedded(self) -> EmbeddedServer | None:
         """The generator to start first; None when it is somebody else's server."""
@@ -82,6 +87,15 @@ class LabSite:
         name = "xdpgen" if "harness.generator.xdpgen" in argv else "generator-agent"
         name = "prober" if str(PROBER) in argv else name
         return self._lab.spawn("tg", argv, name=name, **streams)
+
+    def tcp_client(self) -> ClientHost:
+        return ClientHost(self._spawn_client, self._inside_tg, self._lab.tg_cores)
+
+    def _spawn_client(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
+        return self._lab.spawn("tg", argv, name="tcp-client", **streams)
+
+    def _inside_tg(self, call: Callable[[], T]) -> T:
+        return in_netns(self._lab.tg_netns, call)
 
     def embedded(self) -> EmbeddedServer:
         return EmbeddedServer(
@@ -144,6 +158,9 @@ class HostSite:
             return spawn_here(argv, **streams)
         inside = enter_argv(namespace, argv)
         return in_netns(namespace, lambda: spawn_here(inside, **streams))
+
+    def tcp_client(self) -> ClientHost:
+        raise TestbedError("role accept on a testbed needs TRex's stateful mode (ASTF), which this version does not drive")
 
     def embedded(self) -> EmbeddedServer | None:
         generator = self._testbed.generator

@@ -42,6 +42,8 @@ class RoleInfo:
 
     semantics: str
     discard_counter: str = ""
+    #: Role accept: the entry of ``counters()`` that counts connections accepted, answered and closed.
+    completed_counter: str = ""
     #: Forwarding only: "l2" keeps the frame, which is addressed to the generator's far port (so ports must take frames
     #: for other addresses); "l3" takes frames for its own port, rewrites MACs and lowers the TTL.
     layer: str = ""

@@ -21,7 +21,7 @@ _SECONDS = {
     "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "µs": Fraction(1, 10**6), "μs": Fraction(1, 10**6),
     "ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "min": Fraction(60), "h": Fraction(3600),
 }
-_RATE_UNITS = ("pps", "fps", "/s")
+_RATE_UNITS = ("pps", "fps", "cps", "/s")
 
 
 def _split(value: object, example: str) -> tuple[Fraction, str, bool]:
@@ -130,8 +130,11 @@ def _within(number: Fraction, value: object, what: str, least: int, most: int) -
     return number
 
 
-def format_rate(pps: float) -> str:
-    """Four digits and a unit: ``14.88 Mpps``, ``200 kpps``, ``950 pps``."""
+def format_rate(pps: float, unit: str = "pps") -> str:
+    """Four digits and a unit: ``14.88 Mpps``, ``200 kpps``, ``950 pps``. A unit that is no abbreviation, as
+    ``connections/s``, takes no prefix: ``12,340 connections/s``."""
+    if unit != "pps":
+        return f"{pps:,.0f} {unit}" if pps >= 100 else f"{pps:.4g} {unit}"
     for factor, unit in ((1e9, "Gpps"), (1e6, "Mpps"), (1e3, "kpps")):
         if pps >= factor * 0.99995:
             return f"{pps / factor:.4g} {unit}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Generator contract: what the measurement asks of a traffic generator, whichever it is.
 
-Rates are frames per second per direction. Counters are differences over one trial, read once after a settled stop.
+Rates are frames per second per direction (role accept: connections, here as everywhere below). Counters are differences over one trial, read once after a settled stop.
 """
 
 from __future__ import annotations
@@ -119,6 +119,9 @@ class Generator(Protocol):
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
         """Send a few frames once each from ``port``; return all frames that ``rx_port`` received within ``wait_s``
         (without FCS). Used for role checks, never for measuring."""
+
+    def alive(self) -> bool:
+        """Whether it still answers; when it does not, a restart may help."""
 
     def close(self) -> None:
         """Release the ports and end the agent. Idempotent."""

@@ -144,8 +144,8 @@ class PointMeasurement:
     def _latency(self) -> None:
         bound, of = self._reference(), self.settings.latency_of
         for fraction in self.settings.latency_fractions:
-            if bound is None or bound.load_pps is None or self.bench.discard_counter:
-                why = "not defined for role drop" if self.bench.discard_counter else f"no {of.upper()} was found"
+            if bound is None or bound.load_pps is None or self.bench.no_reply:
+                why = "not defined for role drop" if self.bench.no_reply else f"no {of.upper()} was found"
                 self.outcome.latency.append(
                     LatencyAt(fraction=fraction, of=of, load_pps=0.0, trial=-1, percentiles=None, reason=why)
                 )
@@ -175,9 +175,9 @@ class PointMeasurement:
     def _loaded(self, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
         """A trial with a latency stream, where the load leaves room for one."""
         wanted, note = self.settings.latency_pps, ""
-        if rate_pps < wanted * _LATENCY_SHARE and not self.bench.discard_counter:
+        if rate_pps < wanted * _LATENCY_SHARE and not self.bench.no_reply:
             note = f"the load leaves no room for a latency stream of {wanted:,.0f} pps"
-        self._configure(0.0 if note or self.bench.discard_counter else wanted)
+        self._configure(0.0 if note or self.bench.no_reply else wanted)
         trial = self._trial(phase, rate_pps, duration_s, note)
         self._note(trial.verdicts)
         return trial

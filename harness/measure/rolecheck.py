@@ -15,7 +15,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from harness.errors import StackError
-from harness.generator.contract import Generator
+from harness.generator.contract import Generator, TrafficSpec
 from harness.generator.frames import flow_frame
 from harness.plan import DirectionPlan, PointPlan, Role
 from harness.stack import RoleInfo
@@ -23,6 +23,8 @@ from harness.stack import RoleInfo
 #: Frames sent per direction, over different flows.
 FRAMES = 8
 _WAIT_S = 0.25
+#: Role accept: the same number of connections within this time.
+_CONNECT_S = 0.1
 _DEADLINE_S = 3.0
 
 
@@ -100,20 +102,39 @@ def sample_flows(direction: DirectionPlan, frames: int = FRAMES) -> list[int]:
 
 
 def check_role(
-    generator: Generator, point: PointPlan, info: RoleInfo, discarded: Callable[[], int] | None
+    generator: Generator, point: PointPlan, info: RoleInfo, exact: Callable[[], int] | None
 ) -> None:
     """Raise StackError unless the DUT does what the role says with a few frames of every direction.
 
-    ``discarded``: reads the stack's discard counter (role drop).
+    ``exact``: reads the stack's counter of what it discarded (role drop) or completed (role accept).
     """
+    if point.role is Role.ACCEPT:
+        _check_accept(generator, point, exact)
+        return
     for direction in point.directions:
         frames = [flow_frame(direction, point.frame_bytes, flow) for flow in sample_flows(direction)]
         if point.role is Role.DROP:
-            if discarded is None:
+            if exact is None:
                 raise StackError("the stack has no exact discard counter; role drop cannot be measured")
-            _check_drop(generator, direction, frames, discarded)
+            _check_drop(generator, direction, frames, exact)
         else:
             _check_replies(generator, point, direction, frames, info)
+
+
+def _check_accept(generator: Generator, point: PointPlan, completed: Callable[[], int] | None) -> None:
+    """A few connections through the client that will measure: complete exchanges, and the server's count is theirs."""
+    if completed is None:
+        raise StackError("the stack does not count completed connections; role accept cannot be measured")
+    before = completed()
+    generator.configure(TrafficSpec(point.directions, point.frame_bytes))
+    result = generator.trial(FRAMES / _CONNECT_S, _CONNECT_S)
+    done, counted = sum(d.received or 0 for d in result.directions), completed() - before
+    if done != FRAMES:
+        failed = result.report.extra.get("client", {}).get("kernel", {}).get("tcp.AttemptFails", 0)
+        why = f"; {failed} were refused (RST)" if failed else ""
+        raise StackError(f"role check (accept): {done} of {FRAMES} connections were made, answered and closed{why}")
+    if counted != done:
+        raise StackError(f"role check (accept): {done} connections were completed, the stack counted {counted}")
 
 
 def _check_drop(

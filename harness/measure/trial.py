@@ -18,12 +18,13 @@ from harness.host.contract import Dut, Sampling
 from harness.host.osprobe import AgentProbe, OsProbe
 from harness.measure.accounting import Readings, losses_by_place, rise
 from harness.measure.bystander import Watch
+from harness.measure.connections import completed, lost_connections
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, stretched
 from harness.plan import PointPlan, Role
-from harness.records import Cpu, Direction, Phase, Trial
+from harness.records import Cpu, Direction, Handshake, Phase, Trial
 from harness.stack import PollUsage, RunningStack, StackCounters
 from harness.store import now
 
@@ -32,7 +33,7 @@ SAMPLE_PERIOD_S, _SAMPLES = 0.5, 4
 _LEAST_PERIOD_S = 0.01
 #: How much longer than a trial the DUT may hear nothing: start, settling and reading of the generator's counters.
 _QUIET_MARGIN_S = 60.0
-#: Role drop: the discard counter is read until it has stood still this long (design.md, "Roles").
+#: Roles drop and accept: the exact counter is read until it has stood still this long (design.md, "Roles").
 _STILL_S = 0.05
 _STILL_DEADLINE_S = 5.0
 #: A pause this close to the first or last departure still meets frames of the trial on their way.
@@ -47,7 +48,8 @@ class Bench:
     dut: Dut
     point: PointPlan
     stack: RunningStack
-    discard_counter: str
+    #: Entry of the stack's counters that counts exactly what it discarded (role drop) or served (role accept).
+    exact_counter: str
     nominal_hz: float | None
     lab: bool
     live_queues: int
@@ -61,19 +63,24 @@ class Bench:
         """Reads the DUT's CPU and interfaces as its operating system tells them."""
         return AgentProbe(self.dut)
 
-    def discarded(self) -> int:
-        """The stack's discard counter once it has stood still for 50 ms."""
+    @property
+    def no_reply(self) -> bool:
+        """Role drop: nothing comes back, so there is no latency."""
+        return self.point.role is Role.DROP
+
+    def counted(self) -> int:
+        """The stack's exact counter once it has stood still for 50 ms."""
         deadline = time.monotonic() + _STILL_DEADLINE_S
-        value = self.stack.counters().totals[self.discard_counter]
+        value = self.stack.counters().totals[self.exact_counter]
         while True:
             time.sleep(_STILL_S)
-            again = self.stack.counters().totals[self.discard_counter]
+            again = self.stack.counters().totals[self.exact_counter]
             if again == value:
                 return value
             if time.monotonic() > deadline:
                 raise StackError(
-                    f"the discard counter {self.discard_counter} still rises {_STILL_DEADLINE_S:.0f} s after the "
-                    "traffic ended: frames that are not the generator's reach the stack"
+                    f"the counter {self.exact_counter} still rises {_STILL_DEADLINE_S:.0f} s after the "
+                    f"traffic ended: {self.point.role.counted} that are not the generator's reach the stack"
                 )
             value = again
 
@@ -83,25 +90,24 @@ class _Snapshot:
     readings: Readings
     counters: StackCounters
     polls: PollUsage | None
-    discarded: int | None
+    exact: int | None
 
 
-def _snapshot(bench: Bench, drop: bool) -> _Snapshot:
-    discarded = bench.discarded() if drop else None
+def _snapshot(bench: Bench) -> _Snapshot:
+    exact = bench.counted() if bench.exact_counter else None
     counters = bench.stack.counters()
     readings = Readings(
         bench.probe.interface_counters(bench.ifnames), bench.dut.system_counters(), dict(counters.losses),
         counters.in_port_drops,
     )
-    return _Snapshot(readings, counters, bench.stack.poll_usage(), discarded)
+    return _Snapshot(readings, counters, bench.stack.poll_usage(), exact)
 
 
 def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt: int, rate_pps: float,
                duration_s: float) -> Trial:
     """Measure once. Raises StackError when the stack died, GeneratorError when the generator did."""
-    drop = bench.point.role is Role.DROP
     started_at = now()
-    before = _snapshot(bench, drop)
+    before = _snapshot(bench)
     period_s = max(_LEAST_PERIOD_S, min(SAMPLE_PERIOD_S, duration_s / _SAMPLES))
     bench.probe.start(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
     sampling_ns = time.monotonic_ns()
@@ -114,13 +120,14 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
         sampling = bench.probe.stop()
     bystander = watch.stop(traffic.report.started_ns, traffic.report.ended_ns) if watch is not None else None
     bench.stack.check_alive()
-    after = _snapshot(bench, drop)
+    after = _snapshot(bench)
     trial = Trial(
         number=number, point=bench.point.id, repeat=repeat, phase=phase, attempt=attempt, started_at=started_at,
         asked_pps=rate_pps, duration_s=duration_s, real_s=traffic.report.real_s, bystander=bystander,
     )
-    _count(trial, traffic, before, after)
-    _explain(trial, traffic, before, after)
+    exact = None if before.exact is None or after.exact is None else after.exact - before.exact
+    _count(trial, traffic, _received(bench.point.role, traffic, exact))
+    _explain(trial, bench.point.role, traffic, before, after, exact)
     if not bench.lab:
         _on_our_clock(sampling, sampling_ns)
     _add_evidence(trial, bench, traffic, sampling, before, after)
@@ -148,13 +155,20 @@ def _on_our_clock(sampling: Sampling, began_ns: int) -> None:
     sampling.pauses = [(start - offset, length, core) for start, length, core in sampling.pauses]
 
 
-def _count(trial: Trial, traffic: TrafficResult, before: _Snapshot, after: _Snapshot) -> None:
-    """Frames and rates. Role drop takes the one direction's received count from the discard counter."""
-    discarded = None
-    if before.discarded is not None and after.discarded is not None:
-        discarded = after.discarded - before.discarded
+def _received(role: Role, traffic: TrafficResult, exact: int | None) -> int | None:
+    """What counts as received in the one direction of a role that has an exact counter: role drop takes that, accept
+    what both ends completed. None: the generator's own count, in each direction."""
+    if role is Role.ACCEPT:
+        if exact is None:
+            raise StackError("the stack does not count completed connections; role accept cannot be measured")
+        return completed(traffic, exact)
+    return exact
+
+
+def _count(trial: Trial, traffic: TrafficResult, counted: int | None) -> None:
+    """Frames (or connections) and rates. ``counted``: see :func:`_received`."""
     for result in traffic.directions:
-        received = result.received if discarded is None else discarded
+        received = result.received if counted is None else counted
         if received is None:
             raise StackError("neither the generator nor the stack counted what arrived")
         trial.directions.append(Direction(
@@ -173,8 +187,12 @@ def _count(trial: Trial, traffic: TrafficResult, before: _Snapshot, after: _Snap
         trial.status, trial.reason = "failed", "the generator sent nothing"
 
 
-def _explain(trial: Trial, traffic: TrafficResult, before: _Snapshot, after: _Snapshot) -> None:
-    trial.losses = losses_by_place(before.readings, after.readings, traffic)
+def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: _Snapshot, after: _Snapshot,
+             exact: int | None) -> None:
+    if role is Role.ACCEPT:
+        trial.losses = lost_connections(before.readings, after.readings, traffic, exact or 0)
+    else:
+        trial.losses = losses_by_place(before.readings, after.readings, traffic)
     trial.unexplained = trial.lost - sum(trial.losses.values())
 
 
@@ -185,7 +203,7 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     start, end = report.started_ns, report.ended_ns
     trial.latency = percentiles(traffic.latency)
     trial.latency_note = traffic.latency_unavailable
-    if bench.point.role is Role.DROP:
+    if bench.no_reply:
         trial.latency_note = "not defined for role drop"
     trial.cpu = cpu_of_trial(sampling, start, end, bench.point.cores, trial.duration_s)
     if trial.cpu is None:
@@ -199,10 +217,14 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     found = (report.pauses, _longest_possible(sampling))
     log = PauseLog(*(within(pauses, start - _FLIGHT_NS, end + _FLIGHT_NS) for pauses in found))
     period_ms = 1e3 * max(sampling.probe_periods.values(), default=0.0)
-    trial.pauses = log.record(f"generator: gaps between program calls; DUT: timer probe, with the {period_ms:g} ms "
+    probed = "not probed" if bench.point.role is Role.ACCEPT else "gaps between program calls"
+    trial.pauses = log.record(f"generator: {probed}; DUT: timer probe, with the {period_ms:g} ms "
                               "between two looks in which a pause may have begun unseen")
     trial.generator_utilisation = report.utilisation
     trial.counters = _changes(before, after)
+    if (client := report.extra.get("client")) is not None:
+        trial.counters["client"] = client
+        trial.handshake = Handshake(**client["connect"]) if client["connect"] else None
     trial.spoilt = lost_in_pauses(trial, log)
     virtual = bench.lab or any(wire.virtual for wire in bench.point.wires)
     trial.verdicts = judge(trial, report, lab=virtual, live_queues=bench.live_queues)
