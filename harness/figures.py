@@ -24,11 +24,12 @@ def at_least(bound: Bound, pdr_loss: float = PDR_LOSS) -> bool:
     return Verdict.GENERATOR_LIMITED in bound.verdicts and loss is not None and loss <= pdr_loss
 
 
-def bound_text(bound: Bound | None, pdr_loss: float = PDR_LOSS) -> str:
-    """A found rate for a line of text: "412 kpps", ">= 412 kpps" where it is a lower bound, "n/a"."""
+def bound_text(bound: Bound | None, pdr_loss: float = PDR_LOSS, unit: str = "pps") -> str:
+    """A found rate for a line of text: "412 kpps", ">= 412 kpps" where it is a lower bound, "n/a". ``unit``: the
+    role's unit of rates."""
     if bound is None or bound.pps is None:
         return "n/a"
-    return (">= " if at_least(bound, pdr_loss) else "") + format_rate(bound.pps)
+    return (">= " if at_least(bound, pdr_loss) else "") + format_rate(bound.pps, unit)
 
 
 def pdr_loss_of(plan: dict[str, Any]) -> float:

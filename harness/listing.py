@@ -18,6 +18,7 @@ from harness import stacks
 from harness.errors import UsageError
 from harness.figures import bound_text, pdr_loss_of
 from harness.lab import LabStatus
+from harness.plan import Role
 from harness.records import PointOutcome
 from harness.resources import resource
 from harness.scenario import load_scenario
@@ -163,21 +164,26 @@ def result_text(reader: RunReader) -> str:
     head = [f"{info.run_id}: {info.plan.get('scenario')} on {info.plan.get('testbed')}, {info.state}",
             f"started {info.started_at}, seed {info.seed}, harness {info.harness_version}"]
     header = ("point", "round", "MRR", "NDR", "PDR", "p99 latency", "verdicts")
-    pdr_loss = pdr_loss_of(info.plan)
-    rows = [(labels.get(outcome.point, outcome.point), str(outcome.repeat + 1), *_figures(outcome, pdr_loss))
+    pdr_loss, unit = pdr_loss_of(info.plan), rate_unit_of(str(info.plan.get("role", "")))
+    rows = [(labels.get(outcome.point, outcome.point), str(outcome.repeat + 1), *_figures(outcome, pdr_loss, unit))
             for outcome in reader.outcomes()]
     notes = [f"note: {note}" for note in info.notes]
     return "\n".join([*head, *notes, "", columns([header, *rows]) if rows else "no point was finished"])
 
 
-def _figures(outcome: PointOutcome, pdr_loss: float) -> tuple[str, str, str, str, str]:
+def _figures(outcome: PointOutcome, pdr_loss: float, unit: str) -> tuple[str, str, str, str, str]:
     state = [] if outcome.status == "ok" else [f"{outcome.status}: {outcome.reason}"]
     if outcome.status not in ("ok", "interrupted"):
         return ("n/a", "n/a", "n/a", "n/a", state[0])
     p99 = [f"{format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
            for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
-    rates = [bound_text(bound, pdr_loss) for bound in (outcome.mrr, outcome.ndr, outcome.pdr)]
+    rates = [bound_text(bound, pdr_loss, unit) for bound in (outcome.mrr, outcome.ndr, outcome.pdr)]
     return (rates[0], rates[1], rates[2], "; ".join(p99) or "n/a", ", ".join([*state, *outcome.verdicts]))
+
+
+def rate_unit_of(role: str) -> str:
+    """Unit of a stored run's rates, whatever its plan says its role is."""
+    return Role(role).rate_unit if role in set(Role) else "pps"
 
 
 # ------------------------------------------------------------------------------------------------------------- labs

@@ -83,8 +83,8 @@ class _Choice:
 def _refuse_unsupported(scenario: ScenarioFile, testbed: Testbed) -> None:
     traffic = scenario.spec.traffic
     if scenario.spec.role is Role.ACCEPT and not testbed.lab:
-        raise TestbedError(f"role accept on testbed {testbed.name} needs TRex's stateful mode (ASTF), which this version "
-                           "does not drive; run it in the lab (leave --testbed and `testbed:` out)")
+        raise TestbedError(f"role accept on testbed {testbed.name} needs TRex's stateful mode (ASTF), which this "
+                           "version does not drive; run it in the lab (leave --testbed and `testbed:` out)")
     if traffic.l3 != "ipv4":
         raise scenario.document.error(("traffic", "l3"), "ipv6 is not sent by this version; remove it for ipv4")
     if traffic.vlan is not None:

@@ -93,6 +93,7 @@ class Reporter:
     left: TimeLeft | None = None
     point: str = ""
     position: str = ""
+    unit: str = "pps"
     trial: str = ""
     trials: int = 0
 
@@ -111,6 +112,7 @@ class Reporter:
 
     def run_started(self, plan: Plan, run_dir: Path | None = None) -> None:
         self.plan, self.run_dir, self.left = plan, run_dir, TimeLeft(plan)
+        self.unit = plan.role.rate_unit
 
     def point_started(self, point: PointPlan, repeat: int, index: int, total: int) -> None:
         self.point = point.label
@@ -121,11 +123,11 @@ class Reporter:
             self.left.point_started()
 
     def trial_started(self, phase: Phase, asked_pps: float, duration_s: float) -> None:
-        self.trial = f"{phase}: {format_rate(asked_pps)} for {format_duration(duration_s)}"
+        self.trial = f"{phase}: {format_rate(asked_pps, self.unit)} for {format_duration(duration_s)}"
 
     def trial_done(self, trial: Trial) -> None:
         self.trials += 1
-        self.trial = describe_trial(trial)
+        self.trial = describe_trial(trial, self.unit)
 
     def bounds(self, goal: str, lower: float | None, upper: float | None) -> None:
         self.closing[goal] = (lower, upper)
@@ -147,35 +149,38 @@ class Reporter:
     def came_to(self, outcome: PointOutcome) -> str:
         """What the point came to, with PDR's loss as the scenario sets it."""
         search = self.plan.measure.search
-        return describe_outcome(outcome, PDR_LOSS if search is None else search.pdr_loss)
+        return describe_outcome(outcome, PDR_LOSS if search is None else search.pdr_loss, self.unit)
 
     def narrowing(self) -> str:
         """The bounds closing in: "ndr 412 kpps .. 430 kpps"."""
-        return ", ".join(f"{goal} {_bound(low)} .. {_bound(high)}" for goal, (low, high) in self.closing.items())
+        return ", ".join(f"{goal} {_bound(low, self.unit)} .. {_bound(high, self.unit)}"
+                         for goal, (low, high) in self.closing.items())
 
 
-def _bound(pps: float | None) -> str:
-    return "?" if pps is None else format_rate(pps)
+def _bound(pps: float | None, unit: str) -> str:
+    return "?" if pps is None else format_rate(pps, unit)
 
 
-def describe_trial(trial: Trial) -> str:
-    """One line: what was asked and what came of it."""
+def describe_trial(trial: Trial, unit: str = "pps") -> str:
+    """One line: what was asked and what came of it. ``unit``: the role's unit of rates."""
     if trial.status != "ok":
-        return f"{trial.phase} {format_rate(trial.asked_pps)}: {trial.status}, {trial.reason}"
+        return f"{trial.phase} {format_rate(trial.asked_pps, unit)}: {trial.status}, {trial.reason}"
     loss = "n/a" if trial.loss_ratio is None else format_ratio(trial.loss_ratio)
     words = "".join(f" [{verdict}]" for verdict in trial.verdicts)
     again = ", repeated" if trial.superseded else ""
-    return (f"{trial.phase} {format_rate(trial.asked_pps)}: sent {format_rate(trial.offered_pps)}, "
-            f"forwarded {format_rate(trial.forwarding_pps)}, lost {loss}{again}{words}")
+    done = "forwarded" if unit == "pps" else "completed"
+    return (f"{trial.phase} {format_rate(trial.asked_pps, unit)}: sent {format_rate(trial.offered_pps, unit)}, "
+            f"{done} {format_rate(trial.forwarding_pps, unit)}, lost {loss}{again}{words}")
 
 
-def describe_outcome(outcome: PointOutcome, pdr_loss: float = PDR_LOSS) -> str:
-    """One line: what a point came to. ``pdr_loss``: the loss ratio that PDR allows."""
+def describe_outcome(outcome: PointOutcome, pdr_loss: float = PDR_LOSS, unit: str = "pps") -> str:
+    """One line: what a point came to. ``pdr_loss``: the loss ratio that PDR allows. ``unit``: the role's unit
+    of rates."""
     state = "" if outcome.status == "ok" else f"{outcome.status}: {outcome.reason}"
     if outcome.status not in ("ok", "interrupted"):
         return state
     parts = [state] if state else []
-    parts += [f"{name.upper()} {_result(bound, pdr_loss)}" for name, bound in
+    parts += [f"{name.upper()} {_result(bound, pdr_loss, unit)}" for name, bound in
              (("mrr", outcome.mrr), ("ndr", outcome.ndr), ("pdr", outcome.pdr)) if bound is not None]
     parts += [f"p99 {format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
               for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
@@ -183,8 +188,8 @@ def describe_outcome(outcome: PointOutcome, pdr_loss: float = PDR_LOSS) -> str:
     return (", ".join(parts) or f"{outcome.trials} trials") + words
 
 
-def _result(bound: Bound, pdr_loss: float) -> str:
-    return f"n/a ({bound.reason})" if bound.pps is None else bound_text(bound, pdr_loss)
+def _result(bound: Bound, pdr_loss: float, unit: str) -> str:
+    return f"n/a ({bound.reason})" if bound.pps is None else bound_text(bound, pdr_loss, unit)
 
 
 class PlainProgress(Reporter):
@@ -294,7 +299,8 @@ class TerminalProgress(Reporter):
             table = Table.grid(padding=(0, 2))
             for goal, (low, high) in self.closing.items():
                 width = f"{format_ratio(round((high - low) / high, 4))} apart" if low and high else ""
-                table.add_row(f"  {goal.upper()}", _bound(low), "..", _bound(high), Text(width, style="dim"))
+                bounds = _bound(low, self.unit), "..", _bound(high, self.unit)
+                table.add_row(f"  {goal.upper()}", *bounds, Text(width, style="dim"))
             lines.append(table)
         return Group(*lines)
 

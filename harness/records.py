@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run leaves behind: one Trial a line in ``trials.jsonl``, one RunInfo in ``run.json``, PointResults derived.
 
-Units: frames (role accept: connections), seconds, nanoseconds where a name ends in ``_ns``; rates in frames per second per direction; ratios 0..1.
-A missing number is None with a reason beside it, never a zero.
+Units: frames (role accept: connections), seconds, nanoseconds where a name ends in ``_ns``; rates in frames per second
+per direction; ratios 0..1. A missing number is None with a reason beside it, never a zero.
 """
 
 from __future__ import annotations

@@ -422,8 +422,8 @@ def _accept_problems(spec: Scenario) -> list[tuple[Location, str]]:
         problems.append((("measure", "latency", "rate"), "role accept times every connection, so there are no latency "
                                                          "frames; remove rate"))
     rates = measure.load_curve.rates if measure.load_curve is not None else ()
-    problems += [(("measure", "load_curve", "rates", index), "a wire has no line rate in connections; write connections "
-                                                             "per second, for example 5k")
+    problems += [(("measure", "load_curve", "rates", index), "a wire has no line rate in connections; write "
+                                                             "connections per second, for example 5k")
                  for index, load in enumerate(rates) if load.unit == "line"]
     return problems
 

@@ -160,7 +160,7 @@ class HostSite:
         return in_netns(namespace, lambda: spawn_here(inside, **streams))
 
     def tcp_client(self) -> ClientHost:
-        raise TestbedError("role accept on a testbed needs TRex's stateful mode (ASTF), which this version does not drive")
+        raise TestbedError("role accept on a testbed needs TRex's stateful mode (ASTF), which is not driven yet")
 
     def embedded(self) -> EmbeddedServer | None:
         generator = self._testbed.generator

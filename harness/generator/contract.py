@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Generator contract: what the measurement asks of a traffic generator, whichever it is.
 
-Rates are frames per second per direction (role accept: connections, here as everywhere below). Counters are differences over one trial, read once after a settled stop.
+Rates are frames per second per direction; for role accept read "connections" for "frames", here and below. Counters
+are differences over one trial, read once after a settled stop.
 """
 
 from __future__ import annotations

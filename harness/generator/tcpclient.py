@@ -60,8 +60,8 @@ def check_client() -> None:
     try:
         tool(h2load.PROGRAM)
     except LabError:
-        raise TestbedError(f"role accept needs the TCP client {h2load.PROGRAM}, which this machine lacks: apt-get install "
-                           f"{h2load.PACKAGE} (`make setup` does it)") from None
+        raise TestbedError(f"role accept needs the TCP client {h2load.PROGRAM}, which this machine lacks: apt-get "
+                           f"install {h2load.PACKAGE} (`make setup` does it)") from None
 
 
 class TcpClientGenerator:
@@ -77,7 +77,8 @@ class TcpClientGenerator:
         self._kernel = TgKernel(host.inside, wire, direction)
 
     def _ask_version(self) -> str:
-        done = subprocess.run([tool(h2load.PROGRAM), "--version"], capture_output=True, text=True, timeout=10, check=False)
+        argv = [tool(h2load.PROGRAM), "--version"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
         return done.stdout.strip().removeprefix(h2load.PROGRAM).strip()
 
     def describe(self) -> Mapping[str, Any]:
@@ -100,8 +101,8 @@ class TcpClientGenerator:
     def trial(self, rate_pps: float, duration_s: float) -> TrafficResult:
         connections = max(1, round(rate_pps * duration_s))
         if connections > MOST:
-            raise GeneratorError(f"{rate_pps:,.0f} connections/s for {duration_s:g} s are more than the {MOST:,} of one "
-                                 "trial; shorten the trial")
+            raise GeneratorError(f"{rate_pps:,.0f} connections/s for {duration_s:g} s are more than the {MOST:,} of "
+                                 "one trial; shorten the trial")
         before = self._kernel.counters()
         with tempfile.TemporaryDirectory(prefix="harness-h2load-") as folder:
             log = Path(folder) / "log"
@@ -171,8 +172,9 @@ class _Made:
 
     def asked(self) -> int:
         """Connections that the rate asks for, in the time that was really taken when that was too long."""
-        late = self.took_s() - self.duration_s
-        return round(self.rate * self.took_s()) if late > max(_LATE * self.duration_s, 3 * _LOOK_S) else self.connections
+        took = self.took_s()
+        late = took - self.duration_s > max(_LATE * self.duration_s, 3 * _LOOK_S)
+        return round(self.rate * took) if late else self.connections
 
     def evidence(self) -> dict[str, Any]:
         """For the trial's record."""

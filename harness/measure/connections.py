@@ -36,7 +36,7 @@ def lost_connections(before: Readings, after: Readings, traffic: TrafficResult, 
     kernel: Mapping[str, int] = traffic.report.extra.get("client", {}).get("kernel", {})
     frames = losses_by_place(Readings(before.dut, before.system), Readings(after.dut, after.system), traffic)
     system = rise(before.system, after.system)
-    found = {}
+    found: dict[str, int] = {}
     for place, count in (
         (REFUSED, kernel.get("tcp.AttemptFails", 0)),
         *rise(before.stack, after.stack).items(),

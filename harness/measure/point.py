@@ -127,7 +127,7 @@ class PointMeasurement:
         self._configure(0.0)
         found = search(
             settings, self.max_load_pps, lambda duration, load: self._trial(Phase.SEARCH, load, duration),
-            self.watcher.bounds,
+            self.watcher.bounds, self.bench.point.role.rate_unit,
         )
         self.outcome.mrr, self.outcome.ndr, self.outcome.pdr = (found.bounds.get(g) for g in ("mrr", "ndr", "pdr"))
         if self.outcome.ndr is not None:

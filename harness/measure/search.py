@@ -66,9 +66,10 @@ def worst_loss(trial: Trial) -> int:
     return round(max(ratios, default=0.0) * trial.sent)
 
 
-def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watch: Watch) -> SearchResult:
+def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watch: Watch, unit: str = "pps",
+           ) -> SearchResult:
     """Find the goals' bounds between ``settings.min_load_pps`` and ``max_load_pps`` (the generator's ceiling or line
-    rate). A goal without a lower bound has pps None and a reason."""
+    rate). A goal without a lower bound has pps None and a reason. ``unit``: of rates, for that."""
     result = SearchResult()
     goals = _goals(settings)
     if goals and max_load_pps > settings.min_load_pps:
@@ -81,13 +82,13 @@ def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watc
                 result.bounds[name] = _cut_short(goal, result.trials, settings)
         else:
             for name, goal in goals.items():
-                result.bounds[name] = _bound(found[goal], goal, result.trials, settings, max_load_pps)
+                result.bounds[name] = _bound(found[goal], goal, result.trials, settings, max_load_pps, unit)
     elif goals:
-        why = (f"the least load to try, {settings.min_load_pps:,.0f} pps, is not below {max_load_pps:,.0f} pps, the "
-               "most the generator or the wire can carry; lower measure.throughput.min_load")
+        why = (f"the least load to try, {settings.min_load_pps:,.0f} {unit}, is not below {max_load_pps:,.0f} {unit}, "
+               "the most the generator or the wire can carry; lower measure.throughput.min_load")
         result.bounds |= {name: Bound(pps=None, load_pps=None, upper_pps=None, reason=why) for name in goals}
     if "mrr" in settings.goals:
-        result.bounds["mrr"] = _mrr(measure, settings.trial_s, max_load_pps, result)
+        result.bounds["mrr"] = _mrr(measure, settings.trial_s, max_load_pps, result, unit)
     return result
 
 
@@ -116,18 +117,18 @@ def _config(settings: SearchSettings, goals: dict[str, SearchGoal], max_load_pps
 
 
 def _bound(found: GoalResult, goal: SearchGoal, trials: Sequence[Trial], settings: SearchSettings, max_load_pps: float,
-           ) -> Bound:
+           unit: str) -> Bound:
     """The relevant bounds as rates that were measured: offered and forwarded by the trials that decided them."""
     lower, upper = found.relevant_lower_bound, found.relevant_upper_bound
     upper_pps = None if upper is None else float(upper)
     if lower is None:
-        reason = f"losses above the goal at every load down to {settings.min_load_pps:,.0f} pps"
+        reason = f"losses above the goal at every load down to {settings.min_load_pps:,.0f} {unit}"
         return Bound(pps=None, load_pps=None, upper_pps=upper_pps, reason=reason)
     verdicts, reason = [], ""
     if upper_pps is None:
-        reason = f"no upper bound up to {max_load_pps:,.0f} pps, the most the generator or the wire can carry"
+        reason = f"no upper bound up to {max_load_pps:,.0f} {unit}, the most the generator or the wire can carry"
     elif not any(worst_loss(t) > goal.loss_ratio * t.sent for t in _at(trials, upper_pps, 0.0)):
-        reason = f"at {upper_pps:,.0f} pps the generator fell short, not the stack"
+        reason = f"at {upper_pps:,.0f} {unit} the generator fell short, not the stack"
         upper_pps = None
     if upper_pps is None:
         verdicts.append(Verdict.GENERATOR_LIMITED)
@@ -164,7 +165,7 @@ def _measured(at: Sequence[Trial], upper_pps: float | None, reason: str = "", ve
                  loss_ratio=worst.loss_ratio, reason=reason, verdicts=in_order(said))
 
 
-def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchResult) -> Bound:
+def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchResult, unit: str) -> Bound:
     """Forwarding rate at maximum offered load: of the search's trial there, or of one made now."""
     at_max = [t for t in result.trials if t.asked_pps >= max_load_pps * 0.9999 and t.duration_s >= trial_s * 0.999]
     if not at_max:
@@ -173,7 +174,7 @@ def _mrr(measure: Measure, trial_s: float, max_load_pps: float, result: SearchRe
     trial = max(at_max, key=lambda t: t.offered_pps)
     reason = ""
     if trial.offered_pps < _FULL_LOAD * max_load_pps:
-        reason = f"only {trial.offered_pps:,.0f} of {max_load_pps:,.0f} pps were offered"
+        reason = f"only {trial.offered_pps:,.0f} of {max_load_pps:,.0f} {unit} were offered"
     return Bound(
         pps=trial.forwarding_pps, load_pps=trial.offered_pps, upper_pps=None, loss_ratio=trial.loss_ratio,
         reason=reason, verdicts=[v for v in trial.verdicts if v in _BESIDE],

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.plan import PointPlan, Role
 from harness.records import Verdict
 from harness.report.identity import Look, one_line, stack_key
 from harness.report.load import RunData
@@ -56,7 +57,7 @@ class _Ranked:
     @property
     def figure(self) -> str:
         """The rate in words."""
-        return ("at least " if self.at_least else "") + rate(self.spread.median)
+        return ("at least " if self.at_least else "") + rate(self.spread.median, self.point.plan.role.rate_unit)
 
 
 def cores_text(number: int) -> str:
@@ -102,7 +103,7 @@ def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
     best, plan = compared[0], compared[0].point.plan
     limits = Limits.of(run.plan)
     how = {"NDR": "without loss", "PDR": f"at {percent(limits.pdr_loss, 1)} loss", "MRR": "at full load"}[metric]
-    said = (f"{best.name} {verb(plan.role)} {best.figure} of {plan.frame_bytes}-byte frames {how} on "
+    said = (f"{best.name} {verb(plan.role)} {best.figure}{_of_frames(plan)} {how} on "
             f"{cores_text(len(plan.cores))}")
     exact = [_against(best, other, limits.width) for other in compared[1:] if not other.at_least]
     if exact:
@@ -137,8 +138,13 @@ def _loads(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look])
     order = sorted(shown, key=lambda entry: (entry[0].polls, entry[1].busy_cores is None,
                                              entry[1].busy_cores.median if entry[1].busy_cores else 0))
     parts = [f"{_name(point, looks)} {_work(point, at)}" for point, at in order[: _OTHERS + 1]]
-    return (f"At {set_rate(load)} of {plan.frame_bytes}-byte frames on {cores_text(len(plan.cores))}: "
+    return (f"At {set_rate(load, plan.role.rate_unit)}{_of_frames(plan)} on {cores_text(len(plan.cores))}: "
             f"{_listing(parts)}")
+
+
+def _of_frames(plan: PointPlan) -> str:
+    """The frames that a rate is a rate of; nothing in role accept, whose unit says it."""
+    return f" of {plan.frame_bytes}-byte frames" if plan.frame_bytes else ""
 
 
 def _work(point: PointSummary, at: LoadSummary) -> str:
@@ -147,7 +153,8 @@ def _work(point: PointSummary, at: LoadSummary) -> str:
         useful = f", {percent(at.useful, 0)} of its polls useful" if at.useful is not None else ""
         return f"polls{useful}{lost}"
     if at.busy_cores is None:
-        return f"forwards {rate(at.forwarding.median if at.forwarding else None)}{lost}"
+        done = rate(at.forwarding.median if at.forwarding else None, point.plan.role.rate_unit)
+        return f"{'completes' if point.plan.role is Role.ACCEPT else 'forwards'} {done}{lost}"
     return f"uses {at.busy_cores.median * 100:.0f} core-%{lost}"
 
 
@@ -181,9 +188,10 @@ def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
     cores = sorted({len(point.plan.cores) for point in points})
     directions = max((len(point.plan.directions) for point in points), default=1)
     sizes = ", ".join(map(str, frames)) or "no"
-    yield (f"Compared: {plural(stacks, 'stack configuration')} in the role {plan.role.value}, "
-           f"{sizes} B frames, {' or '.join(f'{n:,}' for n in flows) or 'no'} UDP flows, "
-           f"{'one direction' if directions == 1 else 'both directions at once, rates per direction'}, "
+    sent = ("TCP connections of one request each, " if plan.role is Role.ACCEPT else
+            f"{sizes} B frames, {' or '.join(f'{n:,}' for n in flows) or 'no'} UDP flows, "
+            f"{'one direction' if directions == 1 else 'both directions at once, rates per direction'}, ")
+    yield (f"Compared: {plural(stacks, 'stack configuration')} in the role {plan.role.value}, {sent}"
            f"{' and '.join(cores_text(n) for n in cores)}.")
     yield (f"{plural(len(points), 'point')} × {plural(plan.measure.repeat, 'repeat')}, "
            f"{plural(len(run.trials), 'trial')}"

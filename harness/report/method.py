@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from harness.plan import MeasureSettings, Plan
+from harness.plan import FlowPlan, MeasureSettings, Plan, Role
 from harness.records import Ceiling
 from harness.report.facts import flatten
 from harness.report.identity import clean, one_line, params_text, stack_key, stack_name
 from harness.report.load import RunData
 from harness.report.numbers import finite, fraction_name, percent, plural, rate, seconds, set_rate
 from harness.report.summarise import PointSummary
-from harness.report.words import role_text
+from harness.report.words import role_text, traffic_text
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -44,14 +44,15 @@ def method(run: RunData, points: Sequence[PointSummary]) -> Method:
     """Everything about how the run was made."""
     plan, info = run.plan, run.info
     settings = [Facts("Run", tuple(_run(run, points))), Facts("Traffic", tuple(_traffic(plan))),
-                Facts("Search and trials", tuple(_measure(plan.measure))), Facts("Wires", tuple(_wires(plan)))]
+                Facts("Search and trials", tuple(_measure(plan.measure, plan.role))),
+                Facts("Wires", tuple(_wires(plan)))]
     if points:
         settings.append(Facts("Stacks", tuple(_stacks(points))))
     environment = [Facts("Generator", tuple(flatten(info.generator)))]
     environment += [Facts(f"Host {one_line(name, 40)}", tuple(flatten(facts)))
                     for name, facts in list(info.hosts.items())[:20]]
     return Method(tuple(settings), tuple(facts for facts in environment if facts.pairs),
-                  tuple(map(_ceiling, info.ceilings[:50])),
+                  tuple(_ceiling(ceiling, plan.role) for ceiling in info.ceilings[:50]),
                   tuple(clean(note, 500) for note in list(dict.fromkeys([*plan.notes, *info.notes]))[:50]),
                   clean(shlex.join(info.command[:100]), 2000), clean(info.scenario_text, 100_000))
 
@@ -87,13 +88,12 @@ def _order(run: RunData) -> str:
 
 def _traffic(plan: Plan) -> Iterable[tuple[str, str]]:
     yield "Role", f"{plan.role.value}: {role_text(plan.role)}"
-    frames = sorted({point.frame_bytes for point in plan.points})
-    yield "Frame sizes", ", ".join(f"{size} B" for size in frames[:50]) + " on the wire, FCS included"
+    if plan.role is not Role.ACCEPT:
+        frames = sorted({point.frame_bytes for point in plan.points})
+        yield "Frame sizes", ", ".join(f"{size} B" for size in frames[:50]) + " on the wire, FCS included"
     seen = dict.fromkeys(
         f"port {d.tx_port} → " + (f"port {d.rx_port}" if d.rx_port is not None else "discarded by the DUT")
-        + f": {d.flows.count:,} UDP flows, {d.flows.src_ips:,} addresses from {one_line(d.flows.src_ip_first, 40)} × "
-        f"{d.flows.src_ports:,} ports from {d.flows.src_port_first}, to {one_line(d.flows.dst_ip, 40)} port "
-        f"{d.flows.dst_port}"
+        + f": {_flows(d.flows)}, to {one_line(d.flows.dst_ip, 40)} port {d.flows.dst_port}"
         for point in plan.points for d in point.directions)
     for number, text in enumerate(list(seen)[:8], 1):
         yield f"Direction {number}", text
@@ -103,12 +103,19 @@ def _traffic(plan: Plan) -> Iterable[tuple[str, str]]:
         yield f"DUT {one_line(host.name, 40)}", f"{_cores(host.cores)} of {host.all_cores} may be given to stacks"
 
 
+def _flows(flows: FlowPlan) -> str:
+    first, ports = one_line(flows.src_ip_first, 40), f"{flows.src_ports:,} ports from {flows.src_port_first}"
+    if flows.l4 == "tcp":
+        return f"TCP connections from {first}, {ports}"
+    return f"{flows.count:,} UDP flows, {flows.src_ips:,} addresses from {first} × {ports}"
+
+
 def _cores(cores: Sequence[int]) -> str:
     word = "core" if len(cores) == 1 else "cores"
     return f"{word} {', '.join(map(str, cores[:64]))}" if cores else "no cores"
 
 
-def _measure(settings: MeasureSettings) -> Iterable[tuple[str, str]]:
+def _measure(settings: MeasureSettings, role: Role) -> Iterable[tuple[str, str]]:
     search = settings.search
     if search is None:
         yield "Search", "none: the scenario asks for no rates"
@@ -118,16 +125,18 @@ def _measure(settings: MeasureSettings) -> Iterable[tuple[str, str]]:
         yield "Ends when", (f"bounds are within {percent(search.width)} of each other, or after "
                             f"{seconds(search.max_search_s)}")
         yield "PDR", f"loss of at most {percent(search.pdr_loss)}"
-        yield "Smallest load", set_rate(search.min_load_pps)
+        yield "Smallest load", set_rate(search.min_load_pps, role.rate_unit)
     if settings.latency_fractions:
         at = ", ".join(fraction_name(fraction) for fraction in settings.latency_fractions)
         yield "Latency", (f"at {at} of {settings.latency_of.upper()}, trials of {seconds(settings.latency_trial_s)}, "
-                          f"{set_rate(settings.latency_pps)} of latency frames over the same flows as the load")
+                          + (f"{set_rate(settings.latency_pps)} of latency frames over the same flows as the load"
+                             if settings.latency_pps else "of every connection: from its request, sent as soon as the "
+                             "handshake is over, to the end of the reply; the client's log, in µs"))
     if settings.load_rates_pps:
-        loads = ", ".join(set_rate(load) for load in settings.load_rates_pps[:40])
+        loads = ", ".join(set_rate(load, role.rate_unit) for load in settings.load_rates_pps[:40])
         yield "Load curve", f"{loads}; trials of {seconds(settings.load_trial_s)}"
     yield "Warm-up", f"{seconds(settings.warmup_s)}, discarded"
-    yield "Pause rule", (f"a search trial that lost frames while a core stood still is repeated, at most "
+    yield "Pause rule", (f"a search trial that lost {role.counted} while a core stood still is repeated, at most "
                          f"{plural(settings.pause_retries, 'time')}; every attempt is kept")
 
 
@@ -153,10 +162,13 @@ def _wires(plan: Plan) -> Iterable[tuple[str, str]]:
             f"({one_line(wire.dut.ifname or wire.dut.pci, 30)}, {one_line(wire.dut.ip, 40)})")
 
 
-def _ceiling(ceiling: Ceiling) -> tuple[str, str]:
-    name = f"{ceiling.frame_bytes} B to {one_line(ceiling.host, 40)}"
+def _ceiling(ceiling: Ceiling, role: Role) -> tuple[str, str]:
+    name = f"{traffic_text(role, ceiling.frame_bytes)} to {one_line(ceiling.host, 40)}"
     if finite(ceiling.received_pps) is None and finite(ceiling.sent_pps) is None:
         return name, f"n/a: {one_line(ceiling.reason, 200) or 'not measured'}"
-    kept = f", and {rate(ceiling.kept_pps)} when asked for that" if finite(ceiling.kept_pps) is not None else ""
-    return name, (f"sent {rate(ceiling.sent_pps)} when asked for line rate{kept}; got back "
-                  f"{rate(ceiling.received_pps)} from {one_line(ceiling.stack, 40)} (trial {ceiling.trial})")
+    sent, received, kept = (rate(pps, role.rate_unit)
+                            for pps in (ceiling.sent_pps, ceiling.received_pps, ceiling.kept_pps))
+    also = f", and {kept} when asked for that" if finite(ceiling.kept_pps) is not None else ""
+    asked = "" if role is Role.ACCEPT else " when asked for line rate"
+    return name, (f"sent {sent}{asked}{also}; got back {received} from {one_line(ceiling.stack, 40)} "
+                  f"(trial {ceiling.trial})")

@@ -13,7 +13,7 @@ from harness.report.identity import clean, stack_name
 from harness.report.load import RunData
 from harness.report.numbers import count, plural, rate
 from harness.report.summarise import PointSummary, RateSummary, repeated_for_pauses, repeated_trials
-from harness.report.words import VERDICTS
+from harness.report.words import VERDICTS, of_role
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _verdicts(run: RunData, points: Sequence[PointSummary]) -> Iterable[Caveat]:
             continue  # the head of the report says it at length
         marked = tuple(_title(point) + _detail(point, verdict) for point in points if verdict in point.verdicts)
         if marked:
-            yield Caveat(verdict.value, text.tone, "", f"{text.means} What would change it: {text.change[0].lower()}"
-                         f"{text.change[1:]}", marked)
+            said = f"{text.means} What would change it: {text.change[0].lower()}{text.change[1:]}"
+            yield Caveat(verdict.value, text.tone, "", of_role(run.plan.role, said), marked)
 
 
 def _title(point: PointSummary) -> str:
@@ -69,7 +69,8 @@ def _title(point: PointSummary) -> str:
 
 def point_title(plan: PointPlan) -> str:
     """A point named in a list: label, cores, frame size."""
-    return f"{stack_name(plan)}, {plural(len(plan.cores), 'core')}, {plan.frame_bytes} B"
+    size = f", {plan.frame_bytes} B" if plan.frame_bytes else ""
+    return f"{stack_name(plan)}, {plural(len(plan.cores), 'core')}{size}"
 
 
 def _detail(point: PointSummary, verdict: Verdict) -> str:
@@ -99,8 +100,9 @@ def _pause_rule(points: Sequence[PointSummary]) -> Iterable[Caveat]:
                     if repeated_trials([point])[0] and any(r.raw or r.raw_none for r in (point.ndr, point.pdr)))
     told = ("First attempts: highest load whose first attempt met the goal." if changed else
             "First attempts alone give the same rates.")
+    counted = points[0].plan.role.counted
     pauses = repeated_for_pauses(points)
-    why = [text for number, text in ((pauses, f"{count(pauses)} because they lost frames while a core stood still"),
+    why = [text for number, text in ((pauses, f"{count(pauses)} because they lost {counted} while a core stood still"),
                                      (repeated - pauses, f"{count(repeated - pauses)} because the generator fell short "
                                                          "of a load that it can send")) if number]
     yield Caveat("", "info", "Trials repeated",
@@ -110,11 +112,12 @@ def _pause_rule(points: Sequence[PointSummary]) -> Iterable[Caveat]:
 
 def _first_attempts(point: PointSummary) -> str:
     """Found rates against those of first attempts, and how many trials of the point were repeated."""
-    rates = ", ".join(f"{r.name} {rate(r.rate.median) if r.rate else 'n/a'}, first attempts {_first(r)}"
+    unit = point.plan.role.rate_unit
+    rates = ", ".join(f"{r.name} {rate(r.rate.median, unit) if r.rate else 'n/a'}, first attempts {_first(r, unit)}"
                       for r in (point.ndr, point.pdr) if r.raw or r.raw_none)
     repeated, trials = repeated_trials([point])
     return f"{_title(point)}: {rates} ({count(repeated)} of {count(trials)} trials repeated)"
 
 
-def _first(summary: RateSummary) -> str:
-    return rate(summary.raw.median) if summary.raw is not None else "none passed"
+def _first(summary: RateSummary, unit: str) -> str:
+    return rate(summary.raw.median, unit) if summary.raw is not None else "none passed"

@@ -64,8 +64,11 @@ class Unit:
         return f"{self.text(spread.low)}\u00a0–\u00a0{self.text(spread.high)}"
 
 
-def rate_unit(values: Iterable[object]) -> Unit:
-    """One unit for all these rates (pps): kpps while the smaller ones would lose their digits in Mpps."""
+def rate_unit(values: Iterable[object], name: str = "pps") -> Unit:
+    """One unit for all these rates: kpps while the smaller ones would lose their digits in Mpps; a ``name`` other than
+    pps (``Role.rate_unit``) takes no prefix."""
+    if name != "pps":
+        return Unit(name, 1, 0)
     known = sorted(number for number in map(finite, values) if number is not None and number > 0)
     if not known or known[-1] < 1e3:
         return Unit("pps", 1, 0)
@@ -97,16 +100,21 @@ def rounded(number: float, digits: int = 3) -> str:
     return f"{round(number, min(0, places)):,.0f}"
 
 
-def rate(value: object) -> str:
-    """A measured rate in pps as words: "118 kpps", "1.19 Mpps"."""
-    return _scaled(value, _RATES)
+def rate(value: object, unit: str = "pps") -> str:
+    """A measured rate as words: "118 kpps", "1.19 Mpps", "16,200 connections/s" (three digits each)."""
+    number = finite(value)
+    if unit == "pps" or number is None:
+        return _scaled(value, _RATES)
+    return f"{rounded(number) if number >= 1 else significant(number)} {unit}"
 
 
-def set_rate(value: object) -> str:
-    """A rate that somebody chose, without digits that nobody wrote: "50 kpps"."""
+def set_rate(value: object, unit: str = "pps") -> str:
+    """A rate that somebody chose, without digits that nobody wrote: "50 kpps", "5,000 connections/s"."""
     number = finite(value)
     if number is None:
         return MISSING
+    if unit != "pps":
+        return f"{number:,.6g} {unit}"
     size, name = next(((size, name) for size, name in _RATES if abs(number) >= size), _RATES[-1])
     return f"{number / size:,.6g} {name}"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.plan import Role
 from harness.report import words
 from harness.report.bystander import BystanderSection, bystander_section
 from harness.report.charts.cpu import cpu_chart
@@ -41,6 +42,7 @@ from harness.report.tables import (
 )
 from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
+from harness.report.work import work_table
 from harness.resources import resource
 
 MAX_FRAMES = 8
@@ -59,6 +61,8 @@ class RunView:
     caveats: tuple[Caveat, ...]
     summary: SummaryTable
     rate_notes: tuple[tuple[str, str], ...]
+    counted: str
+    per_direction: bool
     throughput: tuple[Chart, ...]
     latency: tuple[Chart, ...]
     latency_numbers: PlainTable | None
@@ -66,6 +70,7 @@ class RunView:
     cpu: tuple[Chart, ...]
     cpu_numbers: PlainTable | None
     bystander: BystanderSection | None
+    work: PlainTable | None
     losses: LossTable | None
     searches: tuple[Chart, ...]
     tuning: PlainTable | None
@@ -129,12 +134,15 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         prefix=prefix, run_id=one_line(run.info.run_id, 120), scenario=one_line(run.plan.scenario, 80),
         answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
         caveats=caveats(run, points), summary=summary_table(points, names, pdr_loss),
-        rate_notes=tuple((name, text.format(loss=percent(pdr_loss))) for name, text in words.RATE_TEXT.items()),
+        rate_notes=tuple((name, words.of_role(run.plan.role, text.format(loss=percent(pdr_loss))))
+                         for name, text in words.RATE_TEXT.items()),
+        counted=run.plan.role.counted, per_direction=run.plan.role is not Role.ACCEPT,
         throughput=tuple(filter(None, rates)),
         latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
         latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
-        losses=loss_table(points, names), searches=tuple(filter(None, searches)), tuning=tuning_table(points, names),
+        work=work_table(points, names), losses=loss_table(points, names), searches=tuple(filter(None, searches)),
+        tuning=tuning_table(points, names),
         troubles=troubles(points, names), trials=trials,
         trial_data=embedded_json(trials.data), method=method(run, points))
 

@@ -55,6 +55,8 @@ class LatencySummary:
     curve: tuple[tuple[float, int], ...]
     reason: str
     trials: tuple[int, ...]
+    #: Role accept: mean and longest time of the handshakes, ns; no distribution of them is known.
+    handshake: tuple[Spread | None, Spread | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,12 @@ def _latency(fraction: float, of: str, entries: Sequence[LatencyAt],
     reason = next((text for text in [*(e.reason for e in entries), *notes] if text), "")
     return LatencySummary(fraction, of, Spread.of(entry.load_pps for entry in entries if entry.load_pps > 0), at,
                           sum(p.samples for p in found), _merged(found, entries, by_number), reason,
-                          tuple(entry.trial for entry in entries))
+                          tuple(entry.trial for entry in entries), _handshake(entries, by_number))
+
+
+def _handshake(entries: Sequence[LatencyAt], by_number: dict[int, Trial]) -> tuple[Spread | None, Spread | None]:
+    times = [t.handshake for e in entries if (t := by_number.get(e.trial)) is not None and t.handshake is not None]
+    return Spread.of(taken.mean_ns for taken in times), Spread.of(taken.max_ns for taken in times)
 
 
 def _merged(found: Sequence[Percentiles], entries: Sequence[LatencyAt],

@@ -140,7 +140,8 @@ def name_points(points: Sequence[PointSummary], looks: dict[str, Look], prefix: 
         ids = ", ".join(map(str, plan.cores[:16]))
         cores = f"{plural(len(plan.cores), 'core')} (id {ids})" if plan.cores else "no cores"
         cores += f" on {one_line(plan.host, 40)}" if several_hosts else ""
-        names[plan.id] = PointName(stack_name(plan), cores, f"{plan.frame_bytes} B", look.colour, anchor)
+        size = f"{plan.frame_bytes} B" if plan.frame_bytes else "TCP"
+        names[plan.id] = PointName(stack_name(plan), cores, size, look.colour, anchor)
     return names
 
 
@@ -166,21 +167,22 @@ def named_load(points: Sequence[PointSummary], pdr_loss: float) -> float | None:
 
 def summary_table(points: Sequence[PointSummary], names: dict[str, PointName], pdr_loss: float) -> SummaryTable:
     """The summary of one run."""
-    rates = rate_unit(s.median for p in points for r in p.rates() if (s := r.rate) is not None)
+    role = points[0].plan.role if points else Role.DROP
+    rates = rate_unit((s.median for p in points for r in p.rates() if (s := r.rate) is not None), role.rate_unit)
     at_half = {p.plan.id: _at_fraction(p, SUMMARY_FRACTION) for p in points}
     times = time_unit(s.median for half in at_half.values() if half and (s := half.at["p50"]) is not None)
     load = named_load(points, pdr_loss)
-    at = f"at {set_rate(load)}" if load is not None else "no load curve"
+    at = f"at {set_rate(load, role.rate_unit)}" if load is not None else "no load curve"
     of = next((half.of.upper()[:8] for half in at_half.values() if half), "PDR")
     headings = (
         Heading("NDR", rates.name, "highest load without loss"),
         Heading("PDR", rates.name, f"highest load at ≤ {percent(pdr_loss)} loss"),
-        Heading("MRR", rates.name, "forwarded at full load"),
+        Heading("MRR", rates.name, "completed at full load" if role is Role.ACCEPT else "forwarded at full load"),
         Heading("Latency p50", times.name, f"at {fraction_name(SUMMARY_FRACTION)} of {of}"),
         Heading("Latency p99", times.name, f"at {fraction_name(SUMMARY_FRACTION)} of {of}"),
         Heading("Busiest core", "core-%", at),
         Heading("All given cores", "core-%", at),
-        Heading("Cost", f"per packet {at}" if load is not None else "per packet"),
+        Heading("Cost", f"per {unit_counted(role)} {at}" if load is not None else f"per {unit_counted(role)}"),
     )
     cycles = has_cycles([cpu for p in points if (cpu := _load_at(p, load)) is not None])
     rows = []
@@ -224,7 +226,7 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
                           for at in loads if at.cycles is not None})
         notes.append(f"Cycles per packet: {'; '.join(sources)}.")
     if loads and not has_cycles(loads):
-        notes.append("Cost in core-%/kpps: busy time of the given cores ÷ forwarding rate.")
+        notes.append(f"Cost in {_cost_unit(points[0].plan.role)}: busy time of the given cores ÷ forwarding rate.")
     polling = {at.polls_source for at in loads if at.polls_source}
     if any(p.polls for p in points):
         source = f" ({'; '.join(one_line(text, 60) for text in sorted(polling))})" if polling else ""
@@ -298,7 +300,7 @@ def _cpu_cells(point: PointSummary, at: LoadSummary | None, load: float | None,
                cycles: bool) -> tuple[Cell, Cell, Cell]:
     if at is None:
         why = point.reason or (_NO_CURVE if load is None else
-                               f"not measured at {rate(load)}")
+                               f"not measured at {rate(load, point.plan.role.rate_unit)}")
         return Cell(MISSING, (), why), Cell(MISSING, (), why), Cell(MISSING, (), why)
     return _busiest_cell(point, at), _busy_cell(point, at), _cost_cell(point, at, cycles)
 
@@ -329,7 +331,7 @@ def _busy_cell(point: PointSummary, at: LoadSummary) -> Cell:
 
 
 def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
-    load = f"at {set_rate(at.load_pps)}"
+    load = f"at {set_rate(at.load_pps, point.plan.role.rate_unit)}"
     polls = ("empty polls included",) if point.polls else ()
     if cycles and at.cycles is not None:
         return Cell(rounded(at.cycles.median), ("cycles", load, *polls))
@@ -337,10 +339,21 @@ def _cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
     if at.busy_cores is None:
         return Cell(MISSING, (), clean(at.note, 200) or NO_SAMPLE)
     if forwarding <= 0:
-        return Cell(MISSING, (), "no frame was forwarded at this load")
+        return Cell(MISSING, (), f"no {unit_counted(point.plan.role)} was completed at this load")
     cost = at.busy_cores.median * 100 / (forwarding / 1000)
     also = (f"{rounded(at.cycles.median)} cycles",) if at.cycles is not None else ()
+    if point.plan.role is Role.ACCEPT:  # core-% per 1,000/s are tens of µs of a core's time each
+        return Cell(significant(cost * 10), ("core-µs", load, *also, *polls))
     return Cell(significant(cost), ("core-%/kpps", load, *also, *polls))
+
+
+def unit_counted(role: Role) -> str:
+    """One of what the costs are given for."""
+    return "connection" if role is Role.ACCEPT else "packet"
+
+
+def _cost_unit(role: Role) -> str:
+    return "core-µs" if role is Role.ACCEPT else "core-%/kpps"
 
 
 def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:
@@ -349,17 +362,25 @@ def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -
     if not entries:
         return None
     unit = time_unit(spread.median for _, e in entries if (spread := e.at["p50"]) is not None)
-    rates = rate_unit(e.load.median for _, e in entries if e.load is not None)
+    role = points[0].plan.role
+    rates = rate_unit((e.load.median for _, e in entries if e.load is not None), role.rate_unit)
     columns = ("p50", "p90", "p99", "p99.9", "max")
     headings = (Heading("Load", "of rate"), Heading("Offered", rates.name),
-                *(Heading(name, unit.name) for name in columns), Heading("Samples", "frames"))
+                *(Heading(name, unit.name) for name in columns), Heading("Samples", role.counted),
+                *(Heading(f"Handshake {what}", unit.name) for what in ("mean", "max") if role is Role.ACCEPT))
     rows = [(names[p.plan.id],
              (Cell(f"{fraction_name(e.fraction)} of {e.of.upper()[:8]}"),
               Cell(rates.text(e.load.median)) if e.load else Cell(MISSING, (), e.reason),
-              *_percentiles(e, columns, unit), Cell(f"{e.samples:,}")))
+              *_percentiles(e, columns, unit), Cell(f"{e.samples:,}"),
+              *(Cell(unit.text(s.median)) if s else Cell(MISSING, (), "no handshake was finished")
+                for s in e.handshake if role is Role.ACCEPT)))
             for p, e in entries]
-    return PlainTable(headings, tuple(rows), ("A percentile p is given where at least 10 ÷ (1 − p) samples stand "
-                                              "behind it.",))
+    notes = ["A percentile p is given where at least 10 ÷ (1 − p) samples stand behind it."]
+    if role is Role.ACCEPT:
+        notes.append("Percentiles: from the request to the end of the reply, the wait to be accepted included. Of the "
+                     "handshakes before it the client tells no distribution. It makes connections in batches, a "
+                     "millisecond or more apart; those of one batch wait for each other.")
+    return PlainTable(headings, tuple(rows), tuple(notes))
 
 
 def _percentiles(entry: LatencySummary, columns: Sequence[str], unit: Unit) -> Iterator[Cell]:
@@ -376,9 +397,10 @@ def cpu_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> Pl
     entries = [(point, load) for point in points for load in point.loads]
     if not entries:
         return None
-    rates = rate_unit(load.load_pps for _, load in entries)
+    role = points[0].plan.role
+    rates = rate_unit((load.load_pps for _, load in entries), role.rate_unit)
     headings = (Heading("Offered", rates.name), Heading("Loss", "%"), Heading("Busiest core", "core-%"),
-                Heading("All given cores", "core-%"), Heading("Cost", "per packet"))
+                Heading("All given cores", "core-%"), Heading("Cost", f"per {unit_counted(role)}"))
     cycles = has_cycles([load for _, load in entries])
     rows = [(names[p.plan.id], (Cell(rates.text(at.load_pps)), Cell(_loss(at.loss_ratio)), _busiest_cell(p, at),
                                 _busy_cell(p, at), _cost_cell(p, at, cycles))) for p, at in entries]
@@ -415,7 +437,7 @@ def loss_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> L
     if not places and not any(trial.unexplained for _, trial in chosen):
         return None
     columns = [place for place, _ in places.most_common(10)]
-    rates = rate_unit(trial.offered_pps for _, trial in chosen)
+    rates = rate_unit((trial.offered_pps for _, trial in chosen), points[0].plan.role.rate_unit)
     rows = []
     for point, trial in chosen:
         shares = [_share(trial.losses.get(place, 0), trial.sent) for place in columns]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from harness.plan import Role
 from harness.records import Phase, Trial
 from harness.report.identity import one_line, stack_name
 from harness.report.load import RunData
@@ -51,8 +52,9 @@ class TrialTable:
 
 def trial_table(run: RunData, points: Sequence[PointSummary]) -> TrialTable:
     """The table of all trials of one run."""
-    unit = rate_unit(trial.asked_pps for trial in run.trials if trial.phase is Phase.SEARCH)
-    columns = _columns(unit)
+    role = run.plan.role
+    unit = rate_unit((trial.asked_pps for trial in run.trials if trial.phase is Phase.SEARCH), role.rate_unit)
+    columns = _columns(unit, role)
     titles, index = _point_titles(run, points)
     polls = {index[point.plan.id] for point in points if point.polls}
     shown = run.trials[:MAX_ROWS]
@@ -66,8 +68,9 @@ def trial_table(run: RunData, points: Sequence[PointSummary]) -> TrialTable:
                       tuple(trial.phase in PAPER for trial in shown[:FIRST_ROWS]))
 
 
-def _columns(unit: Unit) -> tuple[Column, ...]:
+def _columns(unit: Unit, role: Role) -> tuple[Column, ...]:
     whole = "not recorded in this trial"
+    done = "Completed" if role is Role.ACCEPT else "Forwarded"
     return (
         Column("number", "Trial", "#", "number", 0, ""),
         Column("point", "Point", "", "point", 0, ""),
@@ -75,10 +78,10 @@ def _columns(unit: Unit) -> tuple[Column, ...]:
         Column("phase", "Phase", "", "phase", 0, ""),
         Column("asked", "Asked", unit.name, "number", unit.digits, whole),
         Column("offered", "Offered", unit.name, "number", unit.digits, whole),
-        Column("forwarded", "Forwarded", unit.name, "number", unit.digits, "the trial gave no count"),
-        Column("lost", "Lost", "frames", "number", 0, "the trial gave no count"),
+        Column("forwarded", done, unit.name, "number", unit.digits, "the trial gave no count"),
+        Column("lost", "Lost", role.counted, "number", 0, "the trial gave no count"),
         Column("loss", "Loss", "%", "number", 4, "the trial gave no count"),
-        Column("unexplained", "Unexplained", "frames", "number", 0, whole),
+        Column("unexplained", "Unexplained", role.counted, "number", 0, whole),
         Column("seconds", "Time", "s", "number", 2, whole),
         Column("p50", "p50", "µs", "number", 1, "latency is measured in latency trials only, or was not available"),
         Column("p99", "p99", "µs", "number", 1, "not a latency trial, or too few samples for p99"),

@@ -82,8 +82,27 @@ _DOES = {
     Role.FORWARD: ("forwards", "in on one port, out on the other"),
     Role.REFLECT: ("reflects", "sent back out of the same port, MAC addresses swapped"),
     Role.ECHO: ("echoes", "the UDP payload sent back to its sender"),
-    Role.ACCEPT: ("accepts", "TCP connections accepted"),
+    Role.ACCEPT: ("accepts", "a TCP connection accepted, one request answered, closed by the server"),
 }
+
+
+def of_role(role: Role, text: str) -> str:
+    """Words of the report's own, written about frames, as they read in this role: role accept has connections."""
+    if role is not Role.ACCEPT:
+        return text
+    for frame, connection in (("Frames", "Connections"), ("frames", "connections"), ("a frame", "a connection")):
+        text = text.replace(frame, connection)
+    return text
+
+
+def traffic_text(role: Role, frame_bytes: int) -> str:
+    """What is sent, for titles: "64 B frames", "TCP connections"."""
+    return "TCP connections" if role is Role.ACCEPT else f"{frame_bytes} B frames"
+
+
+def latency_title(role: Role) -> str:
+    """What the latency of a role is the time of."""
+    return "Time from request to reply" if role is Role.ACCEPT else "Round-trip latency"
 
 
 def verb(role: Role) -> str:
@@ -117,6 +136,8 @@ GLOSSARY = (
     ("offered load", "what was really sent, per direction; not what was asked for"),
     ("forwarding rate", "frames per second that came back, per direction"),
     ("loss ratio", "lost ÷ sent"),
+    ("connection", "role accept: handshake, one request, its reply, close. It has failed when it was refused or reset, "
+                   "or made no progress for 0.8 s, so also when its first SYN was dropped"),
     ("frame size", "bytes on the wire including the 4-byte FCS; 20 more pass between frames"),
     ("core-%", "share of one core’s time: 250 core-% are two and a half cores"),
     ("polls", "the stack asks for frames in a loop, so its core is busy at any load; only the share of polls that "

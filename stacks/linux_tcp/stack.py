@@ -31,14 +31,16 @@ _MOST_WORKERS = 1024
 class LinuxTcpParams(StackParams):
     """Parameters of ``linux-tcp``."""
 
-    reuseport: bool = Field(False, description="One listening socket per worker in a SO_REUSEPORT group; otherwise all "
-                                               "workers share one.")
-    steering: Literal["hash", "cpu"] = Field("hash", description="How a SO_REUSEPORT group picks the socket of a SYN: by "
-                                             "the flow's hash, or by the CPU that received it (SO_ATTACH_REUSEPORT_CBPF).")
-    mode: Literal["epoll", "block"] = Field("epoll", description="How a worker waits: in epoll_wait (EPOLLEXCLUSIVE on a "
-                                            "shared socket) with many connections open, or blocked in accept4 with one.")
-    backlog: int = Field(4096, ge=1, le=1_048_576, description="Connections that each listening socket holds until they "
-                         "are accepted; net.core.somaxconn is raised to it for the time of the point.")
+    reuseport: bool = Field(False, description="One listening socket per worker in a SO_REUSEPORT group; otherwise "
+                                               "all workers share one.")
+    steering: Literal["hash", "cpu"] = Field("hash", description="How a SO_REUSEPORT group picks the socket of a SYN: "
+                                             "by the flow's hash, or by the CPU that received it "
+                                             "(SO_ATTACH_REUSEPORT_CBPF).")
+    mode: Literal["epoll", "block"] = Field("epoll", description="How a worker waits: in epoll_wait (EPOLLEXCLUSIVE on "
+                                            "a shared socket) with many connections open, or blocked in accept4 with "
+                                            "one.")
+    backlog: int = Field(4096, ge=1, le=1_048_576, description="Connections that each listening socket holds until "
+                         "they are accepted; net.core.somaxconn is raised to it for the time of the point.")
     workers: int = Field(1, ge=1, le=64, description="Workers on each core of the point.")
 
     @model_validator(mode="after")

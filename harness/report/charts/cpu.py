@@ -24,6 +24,7 @@ from harness.report.identity import one_line
 from harness.report.numbers import Unit, percent, plural, rate, rate_unit
 from harness.report.summarise import LoadSummary, PointSummary
 from harness.report.tables import PointName
+from harness.report.words import traffic_text
 
 MAX_PANELS = 18
 #: With more other cores than this only the busiest of them is drawn.
@@ -38,13 +39,13 @@ def cpu_chart(key: str, points: Sequence[PointSummary], names: dict[str, PointNa
     if not shown:
         return None
     generator = frozenset(plan.generator.cores) if plan.lab else frozenset()
-    title = f"CPU by core against offered load, {shown[0].plan.frame_bytes} B frames"
+    title = f"CPU by core against offered load, {traffic_text(shown[0].plan.role, shown[0].plan.frame_bytes)}"
     caption = ("Coloured: cores given to the stack. Grey, dashed: other cores of the DUT"
                + ("; dotted: the generator’s, which share the machine." if generator else ".")
                + (" A core that polls is busy at any load; the filled area is the share of its polls that found "
                   "frames." if any(p.polls for p in shown) else "")
                + (f" The first {MAX_PANELS} of {len(measured)} points." if len(measured) > len(shown) else ""))
-    unit = rate_unit(load.load_pps for point in shown for load in point.loads)
+    unit = rate_unit((load.load_pps for point in shown for load in point.loads), shown[0].plan.role.rate_unit)
     return make_chart(key, title, caption, _describe(title, shown, names),
                       lambda narrow: _draw(shown, names, unit, generator, narrow))
 
@@ -55,9 +56,10 @@ def _describe(title: str, points: Sequence[PointSummary], names: dict[str, Point
         last = point.loads[-1]
         if point.polls:
             useful = "not counted" if last.useful is None else f"{percent(last.useful, 0)} useful"
-            said = f"polls, {useful} at {rate(last.load_pps)}"
+            said = f"polls, {useful} at {rate(last.load_pps, point.plan.role.rate_unit)}"
         else:
-            said = ", ".join(f"{percent(_busiest(point, at), 0)} at {rate(at.load_pps)}" for at in point.loads)
+            unit = point.plan.role.rate_unit
+            said = ", ".join(f"{percent(_busiest(point, at), 0)} at {rate(at.load_pps, unit)}" for at in point.loads)
         name = names[point.plan.id]
         parts.append(f"{name.label}, {name.cores}, busiest given core: {said}.")
     return f"{title}. " + " ".join(parts)
@@ -91,7 +93,8 @@ def _draw(points: Sequence[PointSummary], names: dict[str, PointName], unit: Uni
         axis.set_visible(False)
     for index, axis in enumerate(flat[: len(points)]):
         axis.tick_params(labelbottom=index + columns >= len(points))
-    figure.supxlabel(f"offered load per direction, {unit.name}", fontsize=12, y=8 / height, va="bottom")
+    each = " per direction" if points[0].plan.frame_bytes else ""
+    figure.supxlabel(f"offered load{each}, {unit.name}", fontsize=12, y=8 / height, va="bottom")
     figure.supylabel("busy, core-%", fontsize=12, x=4 / width, ha="left")
     return figure
 

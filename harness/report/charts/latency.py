@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
+from harness.plan import Role
 from harness.report.charts.svg import NARROW, WIDE, Chart, grid_lines, make_chart, new_figure, series
 from harness.report.identity import Look, one_line, stack_key, stack_name
 from harness.report.numbers import MISSING, fraction_name, nanoseconds, plural
 from harness.report.summarise import PERCENTILES, LatencySummary, PointSummary
+from harness.report.words import latency_title, traffic_text
 
 MAX_LINES = 24
 MAX_PANELS = 6
@@ -33,13 +35,13 @@ def latency_chart(key: str, points: Sequence[PointSummary], looks: dict[str, Loo
     panels = [(key, loads[key]) for key in sorted(loads)][:MAX_PANELS]
     if not panels:
         return None
-    frame = points[0].plan.frame_bytes
+    plan = points[0].plan
     of = panels[0][0][1].upper()[:8]
-    title = f"Round-trip latency by percentile, {frame} B frames"
+    title = f"{latency_title(plan.role)} by percentile, {traffic_text(plan.role, plan.frame_bytes)}"
     missing = " ".join(_missing(points[:MAX_LINES], panels))
     caption = (f"One panel a load, as a share of each stack’s own {of}; all repeats together. The axis stretches the "
-               "tail: each step to the right is ten times rarer. Where fewer than ten slower frames stand "
-               "behind a percentile, the line goes straight to the highest latency seen. Bucket edges are lower "
+               f"tail: each step to the right is ten times rarer. Where fewer than ten slower {plan.role.counted} "
+               "stand behind a percentile, the line goes straight to the highest latency seen. Bucket edges are lower "
                f"bounds. Lower is better. {missing}").rstrip()
     return make_chart(key, title, caption, _describe(title, panels),
                       lambda narrow: _draw(panels, points, looks, narrow))
@@ -58,7 +60,8 @@ def _missing(points: Sequence[PointSummary], panels: Sequence[tuple[tuple[float,
 def _why(point: PointSummary, fraction: float, of: str) -> str:
     entry = next((e for e in point.latency if (e.fraction, e.of) == (fraction, of)), None)
     reason = entry.reason if entry is not None else point.reason or (point.pdr if of == "pdr" else point.ndr).reason
-    return one_line(reason, 120) or ("no latency frame came back" if entry is not None else "not measured")
+    nothing = "no connection was completed" if point.plan.role is Role.ACCEPT else "no latency frame came back"
+    return one_line(reason, 120) or (nothing if entry is not None else "not measured")
 
 
 def curve(entry: LatencySummary) -> list[tuple[float, float]]:

@@ -16,6 +16,7 @@ from harness.report.identity import one_line, stack_name
 from harness.report.numbers import Unit, finite, plural, rate, rate_unit
 from harness.report.summarise import PointSummary
 from harness.report.tables import PointName
+from harness.report.words import traffic_text
 
 MAX_PANELS = 12
 
@@ -28,11 +29,13 @@ def search_chart(key: str, points: Sequence[PointSummary], names: dict[str, Poin
     shown = traces[:MAX_PANELS]
     if not shown:
         return None
-    title = f"How the search closed in, {shown[0][0].plan.frame_bytes} B frames"
-    caption = ("The first finished repeat of each point, trial after trial. Filled: no frame lost. Ring: loss within "
+    plan = shown[0][0].plan
+    title = f"How the search closed in, {traffic_text(plan.role, plan.frame_bytes)}"
+    caption = ("The first finished repeat of each point, trial after trial. Filled: no loss. Ring: loss within "
                "PDR’s limit. Cross: more. Triangle: repeated, for a pause or because it was sent short."
                + (f" The first {MAX_PANELS} of {len(traces)} points." if len(traces) > len(shown) else ""))
-    unit = rate_unit(pps for _, _, trials in shown for t in trials if (pps := finite(t.asked_pps)))
+    unit = rate_unit((pps for _, _, trials in shown for t in trials if (pps := finite(t.asked_pps))),
+                     plan.role.rate_unit)
     return make_chart(key, title, caption, _describe(title, shown),
                       lambda narrow: _draw(shown, names, unit, pdr_loss, narrow))
 
@@ -49,7 +52,7 @@ def _trials(point: PointSummary, repeat: int) -> list[Trial]:
 def _describe(title: str, traces: Sequence[tuple[PointSummary, PointOutcome, list[Trial]]]) -> str:
     parts = []
     for point, outcome, trials in traces:
-        found = ", ".join(f"{name} at a load of {rate(bound.load_pps)}"
+        found = ", ".join(f"{name} at a load of {rate(bound.load_pps, point.plan.role.rate_unit)}"
                           for name, bound in (("NDR", outcome.ndr), ("PDR", outcome.pdr)) if bound is not None)
         name = f"{stack_name(point.plan)}, {plural(len(point.plan.cores), 'core')}"
         parts.append(f"{name}: {plural(len(trials), 'trial')}, {found or 'no bound found'}.")

@@ -10,6 +10,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.plan import Role
 from harness.records import Ceiling
 from harness.report.charts.svg import (
     MUTED,
@@ -27,6 +28,7 @@ from harness.report.identity import one_line
 from harness.report.numbers import MISSING, Spread, Unit, finite, plural, rate, rate_unit
 from harness.report.summarise import PointSummary, RateSummary
 from harness.report.tables import PointName, rate_marks
+from harness.report.words import traffic_text
 
 MAX_POINTS = 40
 #: A limit is drawn as a line when it is at most this many times the largest bar; beyond, it is named in words.
@@ -51,8 +53,9 @@ def throughput_chart(key: str, points: Sequence[PointSummary], names: dict[str, 
     frame = points[0].plan.frame_bytes
     shown = points[:MAX_POINTS]
     limits = _limits(shown, ceilings)
-    unit = rate_unit(s.median for p in shown for r in p.rates() if (s := r.rate) is not None)
-    title = f"Throughput by stack, {frame} B frames, per direction"
+    role = points[0].plan.role
+    unit = rate_unit((s.median for p in shown for r in p.rates() if (s := r.rate) is not None), role.rate_unit)
+    title = f"Throughput by stack, {traffic_text(role, frame)}" + (", per direction" if frame else "")
     caption = ("Three bars a stack: NDR (no loss), PDR and MRR (forwarded at full load), lighter in that order. "
                + ("Bars are medians, thin lines span lowest to highest repeat. " if _repeats(shown) else "")
                + "≥: the generator was the limit."
@@ -84,18 +87,19 @@ def _describe(title: str, points: Sequence[PointSummary], names: dict[str, Point
               limits: Sequence[Limit]) -> str:
     parts = []
     for point in points:
-        rates = ", ".join(f"{r.name} {_said(r)}" for r in point.rates())
+        rates = ", ".join(f"{r.name} {_said(r, point.plan.role.rate_unit)}" for r in point.rates())
         parts.append(f"{names[point.plan.id].label}, {names[point.plan.id].cores}: {rates}.")
-    parts += [f"The {limit.name} is {rate(limit.pps)}." for limit in limits]
+    unit = points[0].plan.role.rate_unit
+    parts += [f"The {limit.name} is {rate(limit.pps, unit)}." for limit in limits]
     return f"{title}. " + " ".join(parts)
 
 
-def _said(summary: RateSummary) -> str:
+def _said(summary: RateSummary, unit: str) -> str:
     """A rate with its verdicts, for those who hear the chart."""
     if summary.rate is None:
         return MISSING
     marks = [mark.name for mark in rate_marks(summary)]
-    return ("at least " if summary.at_least else "") + rate(summary.rate.median) + (
+    return ("at least " if summary.at_least else "") + rate(summary.rate.median, unit) + (
         f" ({', '.join(marks)})" if marks else "")
 
 
@@ -116,13 +120,14 @@ def _draw(points: Sequence[PointSummary], names: dict[str, PointName], limits: S
     axes.set_xlim(0, max([largest * room, *(limit.pps * 1.03 for limit in drawn)]))
     for index, point in enumerate(points):
         _point(axes, point, names[point.plan.id], unit, index * block + head, narrow)
-    _limit_lines(axes, drawn, beyond, narrow)
+    role = points[0].plan.role
+    _limit_lines(axes, drawn, beyond, role.rate_unit, narrow)
     axes.set_yticks([])
     axes.spines["left"].set_color(MUTED)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit.divisor:,.{_tick_digits(unit)}f}")
     axes.locator_params(axis="x", nbins=4 if narrow else 7)
     grid_lines(axes, "x")
-    axes.set_xlabel(f"frames per second and direction, {unit.name}")
+    axes.set_xlabel(unit.name if role is Role.ACCEPT else f"frames per second and direction, {unit.name}")
     return figure
 
 
@@ -178,18 +183,19 @@ def _label(summary: RateSummary, spread: Spread, unit: Unit, narrow: bool) -> st
     return f"{least}{unit.text(spread.median)}{raw}"
 
 
-def _limit_lines(axes: Axes, drawn: Sequence[Limit], beyond: Sequence[Limit], narrow: bool) -> None:
+def _limit_lines(axes: Axes, drawn: Sequence[Limit], beyond: Sequence[Limit], unit: str,
+                 narrow: bool) -> None:
     """Lines for the limits within reach, words for those beyond, each on a line of its own above the bars."""
     right = axes.get_xlim()[1]
     row = 0
     for limit in drawn:
         axes.axvline(limit.pps, color=TEXT, linewidth=1.1, linestyle=(0, (5, 3)))
         side = "right" if limit.pps > 0.45 * right else "left"
-        axes.annotate(f"{limit.name} {rate(limit.pps)}", (limit.pps, 1), xycoords=("data", "axes fraction"),
+        axes.annotate(f"{limit.name} {rate(limit.pps, unit)}", (limit.pps, 1), xycoords=("data", "axes fraction"),
                       xytext=(0, 6 + 17 * row), textcoords="offset points", ha=side, fontsize=11)
         row += 1
     row = row if narrow else 0
-    words = [f"{limit.name} {rate(limit.pps)} →" for limit in beyond]
+    words = [f"{limit.name} {rate(limit.pps, unit)} →" for limit in beyond]
     for text in words if narrow else [", ".join(words)] if words else []:
         where = 1 if narrow or not drawn else 0
         axes.annotate(text, (where, 1), xycoords="axes fraction", xytext=(0, 6 + 17 * row),
