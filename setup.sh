@@ -18,7 +18,7 @@ needed=(
   "ip:iproute2" "ethtool:ethtool" "sshd:openssh-server" "ssh-keygen:openssh-client" "clang:clang" "llvm-strip:llvm"
   "gcc:gcc" "make:make" "dpdk-testpmd:dpdk-dev" "/usr/include/bpf/libbpf.h:libbpf-dev"
   "/usr/include/libelf.h:libelf-dev" "/usr/include/zlib.h:zlib1g-dev" "/usr/include/linux/bpf.h:linux-libc-dev"
-  "/usr/include/stdio.h:libc6-dev" "/usr/include/xdp/libxdp.h:libxdp-dev"
+  "/usr/include/stdio.h:libc6-dev" "/usr/include/xdp/libxdp.h:libxdp-dev" "h2load:nghttp2-client"
 )
 [ "$set_of" = demo ] || needed+=(
   "git:git" "trafgen:netsniff-ng" "socat:socat" "$CHROMIUM:chromium" "nft:nftables" "iptables-nft:iptables"

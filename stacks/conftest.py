@@ -80,10 +80,11 @@ def make_point(lab: Lab) -> Callable[..., PointPlan]:
         used = lab.wires if role is Role.FORWARD else lab.wires[:1]
         created = stacks.create(stack, params or {})
         there = directions(role, used, flows, bidirectional=bidirectional)
+        frame = 0 if role is Role.ACCEPT else frame
         return PointPlan(
             id="test", label=stack, stack=stack, params=created.params.model_dump(mode="json"), role=role,
             host="dut", frame_bytes=frame, cores=lab.dut_cores[:cores], wires=used,
             directions=addressed(there, used, created.role_info(role).layer),
-            line_rate_pps=line_rate_pps(used[0].speed_gbps, frame))
+            line_rate_pps=line_rate_pps(used[0].speed_gbps, frame) if frame else 0.0)
 
     return make

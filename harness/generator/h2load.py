@@ -35,7 +35,8 @@ _CONNECT = re.compile("^time for connect:" + r" +([\d.]+)(us|ms|s)" * 4 + " ", r
 
 @dataclass(frozen=True)
 class ConnectTimes:
-    """What the client tells of its handshakes, ns, each to three digits: no distribution."""
+    """What the client tells of the handshakes of connections that succeeded, ns, each to three digits: no
+    distribution."""
 
     min_ns: int
     max_ns: int
@@ -47,7 +48,7 @@ class ConnectTimes:
 class Summary:
     """The client's own count: ``total`` connections it was told to make, of which ``succeeded`` ended with a complete
     reply of status 2xx; ``failed`` did not connect, were reset, or made no progress for ``PATIENCE_MS``; ``timeout`` of
-    those had sent their request. ``connect`` is None when no connection was made."""
+    those had sent their request. ``connect`` is None when none succeeded."""
 
     total: int
     started: int
@@ -93,7 +94,7 @@ def parse_summary(output: str) -> Summary:
         raise GeneratorError(f"{PROGRAM} contradicts itself: {counts[0]}; {status[0]}")
     times = _CONNECT.search(output)
     connect = None
-    if times is not None and started:
+    if times is not None and succeeded:  # it times the handshakes of those alone
         low, high, mean, sd = (round(float(times[i]) * _NS[times[i + 1]]) for i in (1, 3, 5, 7))
         connect = ConnectTimes(low, high, mean, sd)
     return Summary(total, started, succeeded, failed, timeout, connect)

@@ -224,7 +224,7 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
     if any(at.cycles is not None for at in loads):
         sources = sorted({one_line(at.cycles_source, 60) or "source not recorded"
                           for at in loads if at.cycles is not None})
-        notes.append(f"Cycles per packet: {'; '.join(sources)}.")
+        notes.append(f"Cycles per {unit_counted(points[0].plan.role)}: {'; '.join(sources)}.")
     if loads and not has_cycles(loads):
         notes.append(f"Cost in {_cost_unit(points[0].plan.role)}: busy time of the given cores ÷ forwarding rate.")
     polling = {at.polls_source for at in loads if at.polls_source}

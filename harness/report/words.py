@@ -90,7 +90,7 @@ def of_role(role: Role, text: str) -> str:
     """Words of the report's own, written about frames, as they read in this role: role accept has connections."""
     if role is not Role.ACCEPT:
         return text
-    for frame, connection in (("Frames", "Connections"), ("frames", "connections"), ("a frame", "a connection")):
+    for frame, connection in (("Frames", "Connections"), ("frames", "connections"), (" frame ", " connection ")):
         text = text.replace(frame, connection)
     return text
 

@@ -36,7 +36,8 @@ class SocketsParams(StackParams):
 class Sockets(_Bare):
     name = "sockets"
     summary = "an echo over sockets"
-    roles: ClassVar = {Role.ECHO: RoleInfo("echo by an application"), Role.DROP: RoleInfo("read", "datagrams")}
+    roles: ClassVar = {Role.ECHO: RoleInfo("echo by an application"), Role.DROP: RoleInfo("read", "datagrams"),
+                       Role.ACCEPT: RoleInfo("accepted", completed_counter="served")}
     Params = SocketsParams
 
 
@@ -61,7 +62,7 @@ class Bypass(_Bare):
 
 @pytest.fixture
 def fake_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The registry holds ``sockets`` (echo, drop) and ``bypass`` (drop, reflect, forward; polls)."""
+    """The registry holds ``sockets`` (echo, drop, accept) and ``bypass`` (drop, reflect, forward; polls)."""
     found = MappingProxyType({stack.name: stack for stack in (Bypass, Sockets)})
     monkeypatch.setattr(stacks, "available", lambda: found)
 

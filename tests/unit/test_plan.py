@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import estimate
-from harness.errors import UsageError
+from harness.errors import TestbedError, UsageError
 from harness.flows import MOST_SOURCE_IPS, MOST_SOURCE_PORTS, factor_flows
 from harness.lab import plan_wires
 from harness.plan import Plan, Role, line_rate_pps
@@ -70,6 +70,28 @@ def test_echo_uses_the_first_wire_there_and_back(write: Write) -> None:
 
 def test_drop_comes_back_nowhere(write: Write) -> None:
     assert plan(write, role="drop").points[0].directions[0].rx_port is None
+
+
+def test_accept_has_connections_and_neither_frames_nor_a_line_rate(write: Write) -> None:
+    measure = "{throughput: {min_load: 1}, latency: {}, load_curve: {rates: [50M]}}"
+    made = plan(write, role="accept", traffic="l4: tcp", stacks="[sockets]", measure=measure)
+    point, = made.points
+    direction, = point.directions
+    wire = plan_wires("abc")[0]
+    assert (point.frame_bytes, point.line_rate_pps, point.id) == (0, 0.0, "sockets-1c")
+    flows = direction.flows
+    assert (flows.l4, flows.src_ip_first, flows.dst_ip) == ("tcp", wire.tg.ip, wire.dut.ip)
+    assert (made.generator.kind, made.measure.latency_pps) == ("h2load", 0.0)
+    text = render_plan(made)
+    assert "50,000,000 connections/s" in text
+    assert not any(word in text for word in ("pps", "line rate", "UDP", "RPC", " B:"))
+
+
+def test_accept_on_a_testbed_is_refused_as_what_it_needs_is_not_driven(write: Write) -> None:
+    other = bed().model_copy(update={"name": "rack"})
+    with pytest.raises(TestbedError, match=r"role accept on testbed rack needs .*ASTF") as caught:
+        plan(write, other, role="accept", traffic="", stacks="[sockets]")
+    assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize(("traffic", "ways"), [("direction: one-way", [(0, 1)]),

@@ -122,7 +122,6 @@ def test_min_selects_the_smallest_frame(write: Write) -> None:
     ({"measure": {"load_curve": {}}}, "measure.load_curve.rates: is missing; loads in frames per second"),
     ({"name": "Has Spaces"}, "name: 'Has Spaces' does not fit; a short name"),
     ({"role": "router"}, "role: 'router' is not known; one of 'drop', 'forward'"),
-    ({"role": "accept"}, "accept (TCP connections) is not supported"),
     ({"repeat": 0}, "repeat: 0 is too small; repeat is at least 1"),
     ({"repeat": "many"}, "repeat: 'many' is not a quantity"),
     ({"order": "random"}, "order: 'random' is not known; one of 'interleaved' or 'given'"),
@@ -143,7 +142,7 @@ def test_min_selects_the_smallest_frame(write: Write) -> None:
     ({"traffic__frame": [64, 64]}, "64 is given twice"),
     ({"traffic__frame": "big"}, "traffic.frame: 'big' is not a quantity"),
     ({"traffic__flows": 0}, "traffic.flows: 0 is too small"),
-    ({"traffic__l4": "tcp"}, "traffic.l4: 'tcp' is not supported; test traffic is udp"),
+    ({"traffic__l4": "tcp"}, "traffic.l4: role echo is measured with udp; tcp is for role accept"),
     ({"traffic__vlan": 5000}, "traffic.vlan: 5000 should be less than or equal to 4094"),
     ({"traffic__direction": "bidirectional"}, "traffic.direction: bidirectional needs role forward"),
     ({"measure": {}, "gate": {}}, "measure: nothing to measure"),
@@ -198,6 +197,29 @@ def test_a_bystander_is_a_word_or_a_section(write: Write, given: object, rate: i
 @pytest.mark.parametrize("text", ["[1, 2]", "just text", "5"])
 def test_not_keys_and_values(write: Write, text: str) -> None:
     assert "where keys and values are expected (name, description, role" in refusal(write(text))
+
+
+@pytest.mark.parametrize(("traffic", "measure", "says"), [
+    ("frame: 64", "load_curve: {rates: [5k]}", "yaml:3: traffic.frame: role accept has connections, not frames"),
+    ("flows: 4", "load_curve: {rates: [5k]}", "yaml:3: traffic.flows: role accept has connections, not frames"),
+    ("l4: udp", "load_curve: {rates: [5k]}", "traffic.l4: role accept is about TCP connections; write tcp"),
+    ("", "load_curve: {rates: [5k, 10%]}", "rates[1]: a wire has no line rate in connections; write connections per"),
+    ("", "throughput: {}, latency: {rate: 5k}", "measure.latency.rate: role accept times every connection"),
+])
+def test_accept_takes_nothing_that_belongs_to_frames(write: Callable[..., Path], traffic: str, measure: str,
+                                                     says: str) -> None:
+    text = "name: a\nrole: accept\ntraffic: {%s}\nstacks: [linux-tcp]\nmeasure: {%s}\n"
+    with pytest.raises(UsageError) as caught:
+        load_scenario(write(text % (traffic, measure)))
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("traffic", ["", "l4: tcp"])
+def test_accept_is_tcp_whether_written_or_not(write: Callable[..., Path], traffic: str) -> None:
+    text = "name: a\nrole: accept\ntraffic: {%s}\nstacks: [linux-tcp]\nmeasure: {load_curve: {rates: [5kcps]}}\n"
+    spec = load_scenario(write(text % traffic)).spec
+    assert spec.frame_bytes() == (0,)
 
 
 def test_the_schema_accepts_what_the_reader_accepts_and_describes_every_key() -> None:
