@@ -15,6 +15,7 @@ from harness.measure.accounting import BACKLOG, DUT_RING, RETURN, Readings, loss
 REFUSED = "refused (RST)"
 APPLICATION = "application"
 LISTEN = "listen queue"
+LATE = "answered too late"
 
 
 def completed(traffic: TrafficResult, by_server: int) -> int:
@@ -26,17 +27,19 @@ def completed(traffic: TrafficResult, by_server: int) -> int:
 def lost_connections(before: Readings, after: Readings, traffic: TrafficResult, by_server: int) -> dict[str, int]:
     """Failed connections by place, places without any left out.
 
-    ``by_server``: completed by the server's count. Exact: refused (the client's kernel got a RST to its SYN) and
-    application (accepted, not served). Bounded by what is left: the listen queue (ListenDrops), the ring, the softirq
-    backlog, the return path. A disagreement of the two ends is left over, for "unexplained".
+    ``by_server``: completed by the server's count. Exact: refused (the client's kernel got a RST to its SYN), answered
+    too late (a reply that its kernel met with a RST, since the client had given up) and application (accepted, not
+    served). Bounded by what is left: the listen queue (ListenDrops), the ring, the softirq backlog, the return path.
+    Any other disagreement of the two ends is left over, for "unexplained".
     """
     client = sum(d.received or 0 for d in traffic.directions)
     lost = sum(d.sent for d in traffic.directions) - completed(traffic, by_server)
-    left = lost - abs(client - by_server)
     kernel: Mapping[str, int] = traffic.report.extra.get("client", {}).get("kernel", {})
+    late = min(max(0, by_server - client), kernel.get("tcpext.TCPAbortOnData", 0))
+    left = lost - abs(client - by_server)
     frames = losses_by_place(Readings(before.dut, before.system), Readings(after.dut, after.system), traffic)
     system = rise(before.system, after.system)
-    found: dict[str, int] = {}
+    found: dict[str, int] = {LATE: late} if late else {}
     for place, count in (
         (REFUSED, kernel.get("tcp.AttemptFails", 0)),
         *rise(before.stack, after.stack).items(),

@@ -201,6 +201,40 @@ def test_a_stack_that_dies_fails_its_point_alone(tmp_path: Path) -> None:
     assert machine() == before
 
 
+def write_accept(folder: Path, *stacks: str, measure: str = "load_curve: {rates: [500], trial: 2s}") -> Path:
+    path = folder / "accept.yaml"
+    lines = "\n".join(f"  - {stack}" for stack in stacks)
+    path.write_text(f"name: accept\nrole: accept\nstacks:\n{lines}\nmeasure:\n  {measure}\n  warmup: 100ms\n"
+                    "order: given\n")
+    return path
+
+
+def test_accept_counts_connections_and_a_dead_server_fails_its_point_alone(tmp_path: Path) -> None:
+    loads = []
+
+    def end_the_second(phase: Phase) -> None:
+        if phase is Phase.LOAD:
+            loads.append(find("accept-server", "dut"))
+            if len(loads) == 2:
+                os.kill(loads[-1], signal.SIGKILL)
+
+    before, watching = machine(), Watching(end_the_second)
+    scenario = write_accept(tmp_path, "linux-tcp", "linux-tcp: {mode: block}", "linux-tcp: {workers: 2}")
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 4
+    assert [o.status for o in watching.outcomes] == ["ok", "failed", "ok"]
+    assert "accept-server on dut ended with status" in watching.outcomes[1].reason
+    load = [t for t in trials_of(watching.path) if t.phase is Phase.LOAD]
+    assert [(t.sent, t.received, t.lost, t.unexplained) for t in load] == [(1000, 1000, 0, 0)] * 2
+    assert all(t.latency is not None and t.latency.samples == 1000 and t.handshake is not None for t in load)
+    assert all(t.cpu is not None and not t.cpu.indicative for t in load)
+    info = RunReader(watching.path).info
+    assert (info.generator["kind"], info.generator["client"]) == ("h2load", "h2load --h1")
+    (ceiling,) = info.ceilings
+    assert ceiling.sent_pps is not None
+    assert ceiling.sent_pps > 1000
+    assert machine() == before
+
+
 def test_a_generator_that_dies_is_restarted_and_the_trial_repeated(tmp_path: Path) -> None:
     killed: list[int] = []
 

@@ -10,8 +10,9 @@ from harness.measure.accounting import Readings
 from harness.measure.connections import completed, lost_connections
 
 
-def traffic(sent: int, received: int, refused: int = 0) -> TrafficResult:
-    report = SelfReport(1.0, 1.0, 0, 1, 0.5, 0, extra={"client": {"kernel": {"tcp.AttemptFails": refused}}})
+def traffic(sent: int, received: int, refused: int = 0, late: int = 0) -> TrafficResult:
+    kernel = {"tcp.AttemptFails": refused, "tcpext.TCPAbortOnData": late}
+    report = SelfReport(1.0, 1.0, 0, 1, 0.5, 0, extra={"client": {"kernel": kernel}})
     return TrafficResult([DirectionResult(0, 0, sent, sent, received)], [], report)
 
 
@@ -38,3 +39,12 @@ def test_places_explain_no_more_than_was_lost_and_never_a_disagreement(
         sent: int, client: int, server: int, reading: Readings, refused: int, places: dict[str, int]) -> None:
     found = lost_connections(Readings({"d0": {}}), reading, traffic(sent, client, refused), server)
     assert found == places
+
+
+@pytest.mark.parametrize(("aborted", "places"), [
+    (5, {"answered too late": 5, "listen queue": 5}),
+    (3, {"answered too late": 3, "listen queue": 5}),  # two that nothing explains
+    (900, {"answered too late": 5, "listen queue": 5}),
+])
+def test_a_reply_that_met_a_client_gone_came_too_late(aborted: int, places: dict[str, int]) -> None:
+    assert lost_connections(Readings(), after(listen=50), traffic(100, 90, late=aborted), 95) == places
