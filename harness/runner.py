@@ -31,7 +31,6 @@ from harness.measure.bystander import Watch
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench, make_trial
-from harness.measure.verdicts import shortfall
 from harness.options import RunOptions
 from harness.plan import Plan, PointPlan, Role
 from harness.progress import Progress
@@ -45,6 +44,8 @@ _INCOMPLETE = 4
 #: Rates tried where there is no line rate (role accept), connections/s, and the bound where not even they tell one.
 _DOUBLING = tuple(4000.0 * 2**n for n in range(9))
 _NO_LINE_RATE = 32_000.0
+#: Offered less than this share of such a rate: no pause of the machine's, the generator is at its end.
+_FAR_BEHIND = 0.75
 
 
 def run(options: RunOptions, progress: Progress) -> int:
@@ -192,7 +193,7 @@ class _Session:
         return flooded, [self._ceiling_trial(bench, Phase.CEILING, most, duration_s) for _ in range(KEPT_TRIALS)]
 
     def _flood(self, bench: Bench, duration_s: float) -> list[Trial]:
-        """At line rate, or where there is none at rates that double until the generator falls short."""
+        """At line rate; where there is none the last two at rates that double until the generator is far behind."""
         line_rate = bench.point.line_rate_pps
         self._ceiling_trial(bench, Phase.WARMUP, line_rate or _DOUBLING[0], duration_s)
         if line_rate:
@@ -200,9 +201,9 @@ class _Session:
         trials: list[Trial] = []
         for rate in _DOUBLING:
             trials.append(self._ceiling_trial(bench, Phase.CEILING, rate, duration_s))
-            if shortfall(trials[-1]):
+            if trials[-1].offered_pps < _FAR_BEHIND * rate:
                 break
-        return trials
+        return trials[-2:]
 
     def _ceiling_trial(self, bench: Bench, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
         self.progress.trial_started(phase, rate_pps, duration_s)
@@ -328,9 +329,9 @@ class _Session:
         )
 
     def _live_queues(self, point: PointPlan) -> int:
-        """How many receive queues can have work: in the lab a queue for each sending core, and a core for each flow. But
-        the kernel's own frames (role accept) are spread by their flow's hash over all queues, of which a wire has one
-        for each core of the machine."""
+        """How many receive queues can have work: in the lab a queue for each sending core, and a core for each flow.
+        But the kernel's own frames (role accept) are spread by their flow's hash over all queues, of which a wire has
+        one for each core of the machine."""
         if not self.plan.lab:
             return len(point.cores)
         if point.role is Role.ACCEPT:
