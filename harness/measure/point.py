@@ -17,7 +17,7 @@ from harness.generator.contract import Generator, TrafficSpec
 from harness.measure.search import raw_bound, search
 from harness.measure.trial import Bench, make_trial
 from harness.measure.verdicts import fell_short
-from harness.plan import MeasureSettings
+from harness.plan import MeasureSettings, Role
 from harness.records import Bound, LatencyAt, LoadPoint, Phase, PointOutcome, Trial, Verdict, in_order
 from harness.store import now
 
@@ -151,7 +151,9 @@ class PointMeasurement:
                 )
                 continue
             trial = self._loaded(Phase.LATENCY, bound.load_pps * fraction, self.settings.latency_trial_s)
-            reason = "" if trial.latency else trial.latency_note or "no latency frame came back"
+            nothing = "no connection was completed" if self.bench.point.role is Role.ACCEPT else \
+                "no latency frame came back"
+            reason = "" if trial.latency else trial.latency_note or nothing
             self.outcome.latency.append(LatencyAt(
                 fraction=fraction, of=of, load_pps=trial.asked_pps, trial=trial.number, percentiles=trial.latency,
                 reason=reason,
