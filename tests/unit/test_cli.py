@@ -236,7 +236,7 @@ def test_stacks_are_listed(capsys: Capture) -> None:
     assert cli.invoke(["stacks", "list"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "bypass   drop, reflect, forward  everything but echo, polling",
-        "sockets  echo, drop              an echo over sockets"]
+        "sockets  echo, drop, accept      an echo over sockets"]
     assert cli.invoke(["stacks", "list", "--json"]) == 0
     assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["bypass", "sockets"]
 

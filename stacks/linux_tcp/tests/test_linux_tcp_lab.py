@@ -19,7 +19,7 @@ from harness.errors import StackError
 from harness.generator.contract import TrafficSpec
 from harness.generator.tcpclient import ClientHost, TcpClientGenerator
 from harness.host.contract import Dut
-from harness.host.tuning import pin_napi
+from harness.host.tuning.napi import pin_napi
 from harness.lab import netns
 from harness.lab.lab import Lab
 from harness.measure.rolecheck import FRAMES, check_role
