@@ -56,7 +56,7 @@ def throughput_chart(key: str, points: Sequence[PointSummary], names: dict[str, 
     role = points[0].plan.role
     unit = rate_unit((s.median for p in shown for r in p.rates() if (s := r.rate) is not None), role.rate_unit)
     title = f"Throughput by stack, {traffic_text(role, frame)}" + (", per direction" if frame else "")
-    caption = ("Three bars a stack: NDR (no loss), PDR and MRR (forwarded at full load), lighter in that order. "
+    caption = ("Three bars a stack: NDR (no loss), PDR and MRR (at full load), lighter in that order. "
                + ("Bars are medians, thin lines span lowest to highest repeat. " if _repeats(shown) else "")
                + "≥: the generator was the limit."
                + (" First attempts: highest load whose first attempt met the goal." if _raws(shown) else "")
