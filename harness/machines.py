@@ -132,7 +132,8 @@ class Machines:
         stack's program stay ordinary: as SCHED_FIFO they would starve it, where softirq hands over to ksoftirqd."""
         dut = self.dut(point.host)
         for wire in point.wires:
-            if wire.dut.ifname:
+            # A stack may have taken the port from the kernel.
+            if wire.dut.ifname and dut.exists(f"/sys/class/net/{wire.dut.ifname}"):
                 pin_napi(dut, wire.dut.ifname, point.cores, fifo=_NAPI_PRIORITY if before_programs else 0)
 
     def nominal_hz(self, host: str) -> float | None:

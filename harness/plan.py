@@ -120,6 +120,8 @@ class PointPlan:
     tuning: Mapping[str, Any] = field(default_factory=dict)
     #: Whether the stack's cores poll, so that their being busy says nothing. None: not recorded.
     polling: bool | None = None
+    #: The host's interface that carries SSH. No stack touches it, nor what it is stacked on.
+    management: str = ""
 
     @property
     def udp_port(self) -> int:

@@ -201,7 +201,7 @@ def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan,
         directions=addressed(there, wires, stack.role_info(spec.role).layer),
         line_rate_pps=min(line_rate_pps(wire.speed_gbps, frame) for wire in wires) if frame else 0.0,
         profile=tuning.name, tuning=tuning.profile.model_dump(mode="json", exclude_defaults=True),
-        polling=stack.polls(),
+        polling=stack.polls(), management=dut.management,
     )
 
 

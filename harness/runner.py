@@ -319,9 +319,12 @@ class _Session:
             yield
 
     def _bench(self, point: PointPlan, running: RunningStack, info: RoleInfo) -> Bench:
-        ifnames = [wire.dut.ifname for wire in point.wires if wire.dut.ifname]
+        # A port that the stack has taken from the kernel has no counters there.
+        dut = self.machines.dut(point.host)
+        ifnames = [wire.dut.ifname for wire in point.wires
+                   if wire.dut.ifname and dut.exists(f"/sys/class/net/{wire.dut.ifname}")]
         return Bench(
-            generator=self.machines.generator, dut=self.machines.dut(point.host), point=point, stack=running,
+            generator=self.machines.generator, dut=dut, point=point, stack=running,
             exact_counter={Role.DROP: info.discard_counter, Role.ACCEPT: info.completed_counter}.get(point.role, ""),
             nominal_hz=self.machines.nominal_hz(point.host), lab=self.plan.lab,
             live_queues=self._live_queues(point),

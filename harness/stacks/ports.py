@@ -28,9 +28,10 @@ def missing_for_ports(dut: Dut, point: PointPlan) -> list[Missing]:
     if dut.which("ip") is None:
         return [*missing, Missing("the program ip", "apt-get install iproute2")]
     default = {str(route.get("dev")) for route in _ip(dut, "route", "show", "default")}
-    missing += [Missing(f"a port of its own: {wire.dut.ifname} carries the default route of {dut.name}",
+    carries = {**dict.fromkeys(default, "carries the default route"), point.management: "is the management interface"}
+    missing += [Missing(f"a port of its own: {wire.dut.ifname} {carries[wire.dut.ifname]} of {dut.name}",
                         "name a port in the testbed file that carries test traffic only")
-                for wire in point.wires if wire.dut.ifname in default]
+                for wire in point.wires if wire.dut.ifname and wire.dut.ifname in carries]
     return missing
 
 

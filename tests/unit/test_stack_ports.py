@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -149,6 +150,11 @@ def test_flows_never_take_the_default_route(dut: FakeDut) -> None:
     object.__setattr__(everything.wires[0], "flow_prefix", "0.0.0.0/0")
     with pytest.raises(StackError, match="default route"):
         set_up_ports(dut, everything)
+
+
+def test_the_management_interface_is_refused_by_name(dut: FakeDut) -> None:
+    (missing,) = missing_for_ports(dut, dataclasses.replace(point(), management="eth1"))
+    assert "eth1 is the management interface" in missing.what
 
 
 def test_a_port_with_the_default_route_is_refused(dut: FakeDut) -> None:
