@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking PCI devices from the kernel and giving them back, all of it on the DUT's journal.
+
+The order in the journal makes the undo: it is replayed newest first, so what the interface has to be again stands
+before the binding, and the module before both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import HostError, StackError
+from harness.host.contract import Dut
+from harness.plan import PointPlan, PortPlan
+from harness.stack import Missing
+
+from .interface import InterfaceState, snapshot
+from .pci import (
+    DEVICES,
+    bound_to,
+    group_companions,
+    interfaces,
+    override,
+    pci_address,
+    protected,
+    refuse_protected,
+    used_ports,
+)
+
+#: Drivers that hand a device to user space.
+USER_SPACE = ("vfio-pci", "uio_pci_generic", "igb_uio")
+#: Drivers that DPDK shares a device with: nothing is bound, the kernel keeps its interface.
+BIFURCATED = ("mlx5_core", "mlx4_core")
+#: Modules in the order they are loaded. VFIO asks for its IOMMU part by itself, so it would be left behind.
+_MODULES = {"vfio-pci": ("vfio_iommu_type1", "vfio-pci"), "uio_pci_generic": ("uio_pci_generic",)}
+_REBIND = Path(__file__).with_name("rebind.py")
+_MASTER_REMEDY = "take it out for the test, or name a port in the testbed file that carries test traffic only"
+
+
+def wanted_driver(dut: Dut, pci: str, bind: str) -> str:
+    """The driver a device is to have: what it has when that will do, or when nothing is to be bound."""
+    now = bound_to(dut, pci)
+    if bind == "none" or now in BIFURCATED or (bind == "auto" and now in USER_SPACE):
+        return now
+    if bind != "auto":
+        return bind
+    return "vfio-pci" if dut.exists(f"{DEVICES}/{pci}/iommu_group") else "uio_pci_generic"
+
+
+def missing_for_binding(dut: Dut, point: PointPlan, bind: str) -> list[Missing]:
+    """What keeps the point's ports from being handed to DPDK; changes nothing."""
+    if dut.which("ip") is None:
+        return [Missing("the program ip", "apt-get install iproute2")]
+    missing: list[Missing] = []
+    reasons = protected(dut, point.management)
+    taken = [pci_address(dut, port) for port in used_ports(point)]
+    for port, pci in zip(used_ports(point), taken, strict=True):
+        missing += _missing_of_port(dut, port, pci, reasons) or _missing_of_driver(dut, pci, bind, taken)
+    return missing
+
+
+def _missing_of_port(dut: Dut, port: PortPlan, pci: str, reasons: dict[str, str]) -> list[Missing]:
+    if not pci:
+        return [Missing(f"the PCI address of the DUT's port {port.index}",
+                        "give it in the testbed file (pci: 0000:01:00.0), or choose driver: af_xdp")]
+    if not dut.exists(f"{DEVICES}/{pci}"):
+        return [Missing(f"a PCI device {pci} on {dut.name}", "correct pci in the testbed file; lspci lists them")]
+    found = []
+    for ifname in interfaces(dut, pci):
+        if ifname in reasons:
+            found.append(Missing(f"a port of its own: {ifname} ({pci}) is {reasons[ifname]}",
+                                 "name a port in the testbed file that carries test traffic only"))
+        tied = _tied_to(dut, ifname)
+        if tied:
+            found.append(Missing(f"{ifname} ({pci}) free of {', '.join(tied)}, which would break", _MASTER_REMEDY))
+    return found
+
+
+def _tied_to(dut: Dut, ifname: str) -> list[str]:
+    """Bonds, bridges, VLAN and other devices that an interface is part of."""
+    entries = dut.run(["ls", f"/sys/class/net/{ifname}"]).stdout.split()
+    return [entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_")]
+
+
+def _missing_of_driver(dut: Dut, pci: str, bind: str, taken: Sequence[str]) -> list[Missing]:
+    driver, now = wanted_driver(dut, pci, bind), bound_to(dut, pci)
+    if bind == "none":
+        return [] if now in (*USER_SPACE, *BIFURCATED) else [
+            Missing(f"{pci} bound to a DPDK driver (it is bound to {now or 'none'})",
+                    f"leave bind: none out, or dpdk-devbind.py --bind=vfio-pci {pci}")]
+    found = []
+    if driver != now and not _loaded(dut, driver) and dut.which("modprobe") is None:
+        found.append(Missing("the program modprobe", "apt-get install kmod"))
+    elif driver != now and not (_loaded(dut, driver) or _loadable(dut, driver)):
+        found.append(Missing(f"the kernel module {driver}", "install the modules of the running kernel (Debian: linux-"
+                             "image-amd64; Ubuntu: linux-modules-extra-$(uname -r)), or choose another bind"))
+    if driver == "vfio-pci" and not dut.exists(f"{DEVICES}/{pci}/iommu_group"):
+        found.append(Missing(f"an IOMMU group of {pci}", "turn the IOMMU on (BIOS, and intel_iommu=on iommu=pt on the "
+                                                         "kernel's command line), or choose bind: uio_pci_generic"))
+    if driver == "vfio-pci":
+        others = [other for other in group_companions(dut, pci)
+                  if other not in taken and bound_to(dut, other) not in ("", "vfio-pci")]
+        found += [Missing(f"an IOMMU group of its own: {pci} shares it with {', '.join(others)}",
+                          "put the NIC into another slot, or choose bind: uio_pci_generic")] * bool(others)
+    return found
+
+
+def _loaded(dut: Dut, driver: str) -> bool:
+    return dut.exists(f"/sys/bus/pci/drivers/{driver}")
+
+
+def _loadable(dut: Dut, driver: str) -> bool:
+    return dut.run(["modprobe", "--dry-run", driver], check=False).returncode == 0
+
+
+@contextmanager
+def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str) -> Iterator[None]:
+    """Bind devices for the block. On leaving, once the journal has been undone, what their interfaces were is compared
+    with what they are. Raises StackError before anything is touched, HostError when something did not come back."""
+    for pci in addresses:
+        refuse_protected(dut, management, pci)
+    mark, states = dut.undo_mark(), list[InterfaceState]()
+    try:
+        for pci in addresses:
+            driver = wanted_driver(dut, pci, bind)
+            if driver and driver != bound_to(dut, pci):
+                states += [snapshot(dut, ifname) for ifname in interfaces(dut, pci)]
+                load_module(dut, driver)
+                take(dut, pci, driver)
+        yield
+    finally:
+        dut.undo_to(mark)
+        _check_restored(dut, states)
+
+
+def load_module(dut: Dut, driver: str) -> None:
+    """Load a driver's modules where they are not; removed again on undo."""
+    for module in _MODULES.get(driver, (driver,)):
+        if not dut.exists(f"/sys/module/{module.replace('-', '_')}") and not _loaded(dut, module):
+            dut.apply(["modprobe", module], ["modprobe", "-r", module])
+
+
+def take(dut: Dut, pci: str, driver: str) -> None:
+    """Bind one device to ``driver``. Its interfaces and all they were are on the journal. Raises StackError."""
+    before, was = bound_to(dut, pci), override(dut, pci)
+    ifnames = interfaces(dut, pci)
+    for ifname in ifnames:
+        for command in reversed(snapshot(dut, ifname).commands()):
+            dut.apply(["true"], command)
+    rebind = ["python3", "-c", _REBIND.read_text(encoding="utf-8"), pci]
+    # A device with several interfaces has them all back once the first is.
+    undo = [*rebind, before, was, ifnames[0] if ifnames else ""]
+    try:
+        dut.apply([*rebind, driver, was, ""], undo)
+    except HostError as error:
+        said = str(error).rpartition("status 1: ")[2]
+        raise StackError(f"dpdk: {pci} of {dut.name} could not be bound to {driver}: {said}") from error
+
+
+def _check_restored(dut: Dut, states: Sequence[InterfaceState]) -> None:
+    wrong = [f"{state.ifname}: {text}" for state in states
+             for text in state.differences(snapshot(dut, state.ifname))]
+    if wrong:
+        raise HostError(f"{dut.name} is not as it was: {'; '.join(wrong)}")
