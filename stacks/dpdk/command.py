@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from harness.plan import Role
 
-MODES = {Role.DROP: "rxonly", Role.REFLECT: "macswap", Role.ECHO: "5tswap"}
+MODES = {Role.DROP: "rxonly", Role.REFLECT: "macswap", Role.ECHO: "5tswap", Role.FORWARD: "io"}
+MAX_QUEUES = 64
+#: What a receive queue is chosen by. Given together: before 23.03 the last one holds, later they add up.
+_RSS = {"ip": ("--rss-ip",), "udp": ("--rss-ip", "--rss-udp")}
 #: Bytes of hugepage memory one mbuf takes with its headers (data room 2048 + headroom 128, struct, mempool).
 MBUF_BYTES = 2560
 MBUF_SIZE = 2176
@@ -19,7 +22,8 @@ BASE_MIB = 64
 @dataclass(frozen=True)
 class Layout:
     """Where testpmd runs and on what. ``devices``: EAL options that make the ports; ``queues``: receive queues of one
-    port; ``main``: the core of the thread that waits for commands; ``workers``: cores that poll."""
+    port; ``main``: the core of the thread that waits for commands; ``workers``: cores that poll; ``rss``: what the
+    device chooses a queue by ("ip", "udp"), "" where that is not the device's to choose."""
 
     devices: tuple[str, ...]
     queues: int
@@ -27,6 +31,12 @@ class Layout:
     workers: tuple[int, ...]
     prefix: str
     hugepages: bool
+    rss: str = ""
+
+    @property
+    def ports(self) -> int:
+        """How many ports DPDK has."""
+        return sum(word == "-a" or word.startswith("--vdev=") for word in self.devices)
 
 
 def memory_mib(mbufs: int) -> int:
@@ -36,8 +46,9 @@ def memory_mib(mbufs: int) -> int:
 
 def af_xdp_devices(ports: Sequence[tuple[str, int]], busy_budget: int) -> tuple[str, ...]:
     """One device a receive queue, for (interface, number of its receive queues): the driver believes that an interface
-    without "combined" channels, such as veth, has one queue."""
-    queues = [(ifname, queue) for ifname, count in ports for queue in range(count)]
+    without "combined" channels, such as veth, has one queue. Queue after queue, so that devices with the same queue of
+    two interfaces are neighbours: testpmd forwards between neighbours."""
+    queues = sorted(((ifname, queue) for ifname, count in ports for queue in range(count)), key=lambda pair: pair[1])
     return ("--no-pci", *(
         f"--vdev=net_af_xdp{n},iface={ifname},start_queue={queue},queue_count=1,busy_budget={busy_budget}"
         for n, (ifname, queue) in enumerate(queues)
@@ -58,13 +69,17 @@ def pci_devices(addresses: Sequence[str]) -> tuple[str, ...]:
 
 def command(program: str, role: Role, layout: Layout, *, mbufs: int, burst: int, descriptors: int) -> list[str]:
     """The whole argv; ``descriptors`` 0 leaves the driver's ring sizes. ``stdbuf``: testpmd's answers come line by
-    line, in order with the echo of its commands."""
+    line, in order with the echo of its commands. ``--record-core-cycles``: the use of lcores can be reported only by a
+    testpmd that was started with it (from 23.03 on); recording is turned off again at once."""
     lcores = ",".join(f"{n}@{core}" for n, core in enumerate((layout.main, *layout.workers)))
     memory = ["--in-memory"] if layout.hugepages else ["--no-huge", "-m", str(memory_mib(mbufs))]
-    eal = ["--lcores", lcores, "--main-lcore", "0", *memory, "--file-prefix", layout.prefix, "--no-telemetry"]
+    eal = ["--lcores", lcores, "--main-lcore", "0", *memory, "--file-prefix", layout.prefix]
+    topology = "paired" if role is Role.FORWARD else "loop"
     own = [
-        "--interactive", f"--forward-mode={MODES[role]}", "--port-topology=loop", f"--nb-cores={len(layout.workers)}",
-        f"--rxq={layout.queues}", f"--txq={layout.queues}", f"--burst={burst}", f"--total-num-mbufs={mbufs}",
-        f"--mbuf-size={MBUF_SIZE}", *([f"--rxd={descriptors}", f"--txd={descriptors}"] if descriptors else []),
+        "--interactive", f"--forward-mode={MODES[role]}", f"--port-topology={topology}",
+        f"--nb-cores={len(layout.workers)}", f"--rxq={layout.queues}", f"--txq={layout.queues}", f"--burst={burst}",
+        f"--total-num-mbufs={mbufs}", f"--mbuf-size={MBUF_SIZE}", "--no-lsc-interrupt", "--record-core-cycles",
+        *([f"--rxd={descriptors}", f"--txd={descriptors}"] if descriptors else []),
+        *(_RSS[layout.rss] if layout.rss and layout.queues > 1 else ()),
     ]  # fmt: skip
     return ["stdbuf", "-oL", program, *eal, *layout.devices, "--", *own]

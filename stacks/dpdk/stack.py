@@ -13,34 +13,39 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from harness.errors import HostError, StackError
+from harness.errors import StackError
 from harness.host.contract import Dut, RemoteProcess
-from harness.host.facts import expand
-from harness.host.tuning.memory import hugepages
-from harness.plan import PointPlan, PortPlan, Role
+from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import missing_for_ports, undone
 
-from .command import Layout, af_packet_devices, af_xdp_devices, command, memory_mib, pci_devices
+from . import l3fwd
+from .binding import given_to_dpdk, missing_for_binding
+from .command import MAX_QUEUES, Layout, command, memory_mib, pci_devices
+from .kernelports import af_packet, af_xdp, missing_queues, prepare_kernel_ports
+from .pci import pci_address, used_ports
+from .placement import main_core, reserve
 from .session import RunningTestpmd
+from .telemetry import RUNTIME_DIR, Telemetry
+from .vf import make_vf, missing_for_vf
 
-PROGRAM = "dpdk-testpmd"
-#: Drivers through which DPDK reaches a PCI device; the last two share it with the kernel.
-PCI_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "mlx5_core", "mlx4_core")
-#: Empty polls after which a device goes back to interrupts, while ``coalesce_us`` paces it.
-DEFER_HARD_IRQS = "2"
+PROGRAMS = {"testpmd": "dpdk-testpmd", "l3fwd": l3fwd.PROGRAM}
+_REMEDIES = {
+    "testpmd": "apt-get install dpdk-dev (Debian, Ubuntu), or a DPDK build's in PATH",
+    "l3fwd": "build DPDK with -Dexamples=l3fwd (22.03 or newer; no Debian package has it) and put it in PATH",
+}
 RELEASE_S = 5.0
 HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
-RUNTIME_DIR = "/var/run/dpdk"
-IFF_PROMISC = 0x100
-MAX_QUEUES = 64
 
 
 class DpdkParams(StackParams):
     """How testpmd reaches its ports, and the sizes of its rings and bursts."""
 
+    app: Literal["testpmd", "l3fwd"] = Field(
+        "testpmd", description="l3fwd: DPDK's example router instead of testpmd, role forward only"
+    )
     driver: Literal["auto", "af_xdp", "af_packet", "pci"] = Field(
         "auto",
         description="pci: the device itself; af_xdp, af_packet: through the kernel's driver of the interface; auto: pci"
@@ -73,6 +78,25 @@ class DpdkParams(StackParams):
     hugepages: Literal["auto", "yes", "no"] = Field(
         "auto", description="2 MiB hugepages for DPDK's memory; auto: on hosts yes, on a virtual wire no"
     )
+    bind: Literal["auto", "vfio-pci", "uio_pci_generic", "none"] = Field(
+        "auto",
+        description="pci: the driver a port is bound to while the stack is deployed; auto: what it is bound to where"
+        " DPDK can use that, else vfio-pci where there is an IOMMU, uio_pci_generic elsewhere; none: bound already",
+    )
+    vf: bool = Field(
+        False, description="pci: use an SR-IOV virtual function made on the port, which the kernel keeps"
+    )
+    rss: Literal["udp", "ip"] = Field(
+        "udp", description="pci, several queues: the NIC chooses one by addresses and ports, or by addresses only"
+    )
+
+    @model_validator(mode="after")
+    def _pci_only(self) -> DpdkParams:
+        if self.driver in ("af_xdp", "af_packet") and (self.vf or self.bind != "auto"):
+            raise ValueError(f"vf and bind are for driver: pci, not {self.driver}; leave them out")
+        if self.vf and self.bind == "none":
+            raise ValueError("a virtual function is bound to no driver when it is made; leave bind: none out")
+        return self
 
 
 def driver_of(params: DpdkParams, dut: Dut) -> str:
@@ -80,21 +104,6 @@ def driver_of(params: DpdkParams, dut: Dut) -> str:
     if params.driver != "auto":
         return params.driver
     return "af_xdp" if dut.virtual else "pci"
-
-
-def served_ports(point: PointPlan) -> list[PortPlan]:
-    """The DUT's ports at which test frames arrive."""
-    return [w.dut for w in point.wires if any(d.tx_port == w.tg.index for d in point.directions)]
-
-
-def queues_of(dut: Dut, ifname: str) -> int:
-    """Receive queues that an interface has at present."""
-    return next(n for n in range(MAX_QUEUES + 1) if not dut.exists(f"/sys/class/net/{ifname}/queues/rx-{n}"))
-
-
-def main_core(online: str, given: tuple[int, ...]) -> int:
-    """Where the thread that waits for commands goes: the first core that does no work, or the first there is."""
-    return next((core for core in expand(online) if core not in given), given[0])
 
 
 class Dpdk(Stack):
@@ -107,137 +116,114 @@ class Dpdk(Stack):
         Role.DROP: RoleInfo("testpmd rxonly: received and freed", discard_counter="discarded"),
         Role.REFLECT: RoleInfo("testpmd macswap: MACs swapped"),
         Role.ECHO: RoleInfo("testpmd 5tswap: MACs, IP addresses and UDP ports swapped; no socket"),
+        Role.FORWARD: RoleInfo("testpmd io: L2, the frame unchanged out of the other port", layer="l2"),
     }
     Params: ClassVar[type[StackParams]] = DpdkParams
 
+    def role_info(self, role: Role) -> RoleInfo:
+        if role is Role.FORWARD and self._app == "l3fwd":
+            return RoleInfo("l3fwd: L3, TTL - 1, routes by longest prefix", layer="l3")
+        return self.roles[role]
+
     def poll_pass(self, role: Role) -> bool:
-        return role is not Role.DROP
+        """Of drop, testpmd tells it from DPDK 23.03 on; the plan does not know the host's version."""
+        return role is not Role.DROP and self._app == "testpmd"
+
+    @property
+    def _app(self) -> str:
+        assert isinstance(self.params, DpdkParams)
+        return self.params.app
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         assert isinstance(self.params, DpdkParams)
         missing = []
-        if dut.which(PROGRAM) is None:
-            missing.append(Missing(PROGRAM, "apt-get install dpdk-dev (Debian, Ubuntu), or a DPDK build's in PATH"))
+        if self._app == "l3fwd" and point.role is not Role.FORWARD:
+            return [Missing(f"a role that l3fwd fills: it does not {point.role}", "leave app: l3fwd out")]
+        if dut.which(PROGRAMS[self._app]) is None:
+            missing.append(Missing(PROGRAMS[self._app], _REMEDIES[self._app]))
+        if dut.which("python3") is None:
+            missing.append(Missing("python3", "apt-get install python3-minimal"))
         if dut.which("stdbuf") is None:
             missing.append(Missing("stdbuf", "apt-get install coreutils"))
-        if driver_of(self.params, dut) == "pci":
-            return missing + _missing_for_pci(dut, point)
+        driver = driver_of(self.params, dut)
+        if driver == "pci":
+            missing += missing_for_binding(dut, point, self.params.bind)
+            return missing + (missing_for_vf(dut, point) if self.params.vf else [])
+        if self._app == "l3fwd":
+            missing.append(Missing(f"a device that checks checksums: l3fwd demands it, {driver} has none",
+                                   "driver: pci on a NIC"))
+        if driver == "af_packet" and dut.which("nft") is None:
+            missing.append(Missing("nft", "apt-get install nftables"))
         missing += missing_for_ports(dut, point)
-        return missing or _missing_queues(dut, point, self.params)
+        return missing or (missing_queues(dut, point) if driver == "af_xdp" else [])
 
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
         assert isinstance(self.params, DpdkParams)
         dut, point = context.dut, context.point
-        program = dut.which(PROGRAM)
-        if program is None:
-            raise StackError(f"dpdk: {dut.name} has no {PROGRAM}; apt-get install dpdk-dev (Debian, Ubuntu).")
-        with undone(dut):
-            layout, degraded = _prepare(dut, point, self.params)
-            argv = command(program, point.role, layout, mbufs=self.params.mbufs, burst=self.params.burst,
-                           descriptors=self.params.descriptors)
+        with undone(dut), _layout(dut, point, self.params) as (layout, degraded):
+            argv = self._command(dut, point, layout)
             used = used_hugepages(dut)
-            testpmd = dut.spawn(argv, name=PROGRAM, env={"LIBXDP_SKIP_DISPATCHER": "1"})
+            process = dut.spawn(argv, name=PROGRAMS[self._app], env={"LIBXDP_SKIP_DISPATCHER": "1"})
             try:
-                running = RunningTestpmd(testpmd, drops=point.role is Role.DROP, degraded=degraded,
-                                         misses=not dut.virtual)
+                telemetry, misses = Telemetry(dut, layout.prefix), not dut.virtual
+                running: RunningTestpmd | l3fwd.RunningL3fwd
+                if self._app == "l3fwd":
+                    running = l3fwd.RunningL3fwd(process, telemetry, ports=layout.ports, degraded=degraded,
+                                                 misses=misses)
+                else:
+                    running = RunningTestpmd(process, telemetry, drops=point.role is Role.DROP, degraded=degraded,
+                                             misses=misses)
                 running.start()
                 yield running
             finally:
-                _stop(dut, testpmd, used)
+                _stop(dut, process, used)
+
+    def _command(self, dut: Dut, point: PointPlan, layout: Layout) -> list[str]:
+        params, name = self.params, PROGRAMS[self._app]
+        assert isinstance(params, DpdkParams)
+        program = dut.which(name)
+        if program is None:
+            raise StackError(f"dpdk: {dut.name} has no {name}; {_REMEDIES[self._app]}.")
+        if self._app == "l3fwd":
+            wires = l3fwd.in_port_order(layout, point.wires)
+            return l3fwd.command(program, layout, wires, l3fwd.write_rules(dut, wires, layout.prefix))
+        return command(program, point.role, layout, mbufs=params.mbufs, burst=params.burst,
+                       descriptors=params.descriptors)
 
 
-def _missing_for_pci(dut: Dut, point: PointPlan) -> list[Missing]:
-    missing = []
-    for port in served_ports(point):
-        if not port.pci:
-            missing.append(Missing(f"the PCI address of the DUT's port {port.index}",
-                                   "give it in the testbed file (pci: 0000:01:00.0), or choose driver: af_xdp"))
-            continue
-        path = dut.run(["readlink", f"/sys/bus/pci/devices/{port.pci}/driver"], check=False).stdout.strip()
-        bound = path.rpartition("/")[2]
-        if bound not in PCI_DRIVERS:
-            missing.append(Missing(f"{port.pci} bound to a DPDK driver (it is bound to {bound or 'none'})",
-                                   f"dpdk-devbind.py --bind=vfio-pci {port.pci}"))
-    return missing
-
-
-def _missing_queues(dut: Dut, point: PointPlan, params: DpdkParams) -> list[Missing]:
-    """af_xdp: a core without a receive queue of its own would have nothing to poll."""
-    if driver_of(params, dut) != "af_xdp":
-        return []
-    ports = served_ports(point)
-    there, wanted = sum(queues_of(dut, port.ifname) for port in ports), len(point.cores)
-    if there >= wanted:
-        return []
-    names = ", ".join(port.ifname for port in ports)
-    return [Missing(f"{wanted} receive queues, one a core ({names}: {there})",
-                    f"ethtool -L {ports[0].ifname} combined {wanted} (or rx {wanted} tx {wanted}), or fewer cores")]
-
-
-def _prepare(dut: Dut, point: PointPlan, params: DpdkParams) -> tuple[Layout, str]:
-    """Prepare the host, journalled; returns testpmd's layout, and what is slower than DPDK ought to be."""
-    driver = driver_of(params, dut)
-    ports = served_ports(point)
-    queues, degraded = params.rxq or len(point.cores), ""
-    if driver == "pci":
-        devices = pci_devices([port.pci for port in ports])
-    else:
-        set_up_ports(dut, point)
-        interrupts_on_cores(dut, point)
-        for port in ports:
-            keep_neighbours(dut, port.ifname)  # af_packet sets the interface's MAC as it starts
-            _prepare_port(dut, port.ifname, params.coalesce_us)
-        if driver == "af_xdp":
-            devices, queues, degraded = _af_xdp(dut, ports, params)
-        else:
-            devices, degraded = _af_packet(dut, ports, queues), "af_packet: every frame is copied by the kernel"
+@contextmanager
+def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[Layout, str]]:
+    """Prepare the host, journalled; testpmd's layout, and what is slower than DPDK ought to be."""
+    driver, prefix = driver_of(params, dut), f"netstack-harness-{secrets.token_hex(4)}"
+    ports, queues = used_ports(point), params.rxq or len(point.cores)
+    mib = l3fwd.MEMORY_MIB if params.app == "l3fwd" else memory_mib(params.mbufs)
     huge = params.hugepages == "yes" or (params.hugepages == "auto" and not dut.virtual)
-    if huge:
-        _reserve(dut, memory_mib(params.mbufs))
-    prefix = f"netstack-harness-{secrets.token_hex(4)}"
+    main = main_core(dut, point.cores)
     _remove_runtime_files(dut, prefix)
-    main = main_core(dut.read("/sys/devices/system/cpu/online"), point.cores)
-    return Layout(devices, queues, main, point.cores, prefix, huge), degraded
-
-
-def _af_xdp(dut: Dut, ports: list[PortPlan], params: DpdkParams) -> tuple[tuple[str, ...], int, str]:
-    """One device a queue, so one queue a device."""
-    queues = [(port.ifname, params.rxq or queues_of(dut, port.ifname)) for port in ports]
-    devices = af_xdp_devices(queues, params.busy_budget)
-    if dut.virtual:
-        return devices, 1, "AF_XDP copy mode on a virtual wire; the polling thread and NAPI share the core"
-    return devices, 1, "AF_XDP through the kernel's driver, not DPDK's own"
-
-
-def _af_packet(dut: Dut, ports: list[PortPlan], queues: int) -> tuple[str, ...]:
-    """The kernel gets every frame too and would answer it (port unreachable): it is made to drop them on ingress."""
-    for port in ports:
-        table = f"netdev netstack_harness_{port.index}"
-        dut.apply(
-            ["nft", f'add table {table}; add chain {table} in {{ type filter hook ingress device "{port.ifname}"'
-                    " priority 0; policy drop; }"],
-            ["nft", f"add table {table}; delete table {table}"],
-        )
-    return af_packet_devices([port.ifname for port in ports], queues)
-
-
-def _prepare_port(dut: Dut, ifname: str, coalesce_us: int) -> None:
-    """Pace the kernel's part of the work, and arrange for the undoing of what testpmd leaves on an interface:
-    promiscuous mode always, its XDP program when it is killed."""
-    if coalesce_us:
-        dut.set_file(f"/sys/class/net/{ifname}/napi_defer_hard_irqs", DEFER_HARD_IRQS)
-        dut.set_file(f"/sys/class/net/{ifname}/gro_flush_timeout", str(coalesce_us * 1000))
-    undo = ["ip", "link", "set", "dev", ifname]
-    if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & IFF_PROMISC:
-        undo += ["promisc", "off"]
-    dut.apply(["ip", "link", "set", "dev", ifname, "xdp", "off"], [*undo, "xdp", "off"])
+    if driver == "pci":
+        taken = [make_vf(dut, port, point.role, point.management) if params.vf else pci_address(dut, port)
+                 for port in ports]
+        with given_to_dpdk(dut, taken, params.bind, point.management):
+            if huge:
+                reserve(dut, mib, (main, *point.cores), taken)
+            yield Layout(pci_devices(taken), queues, main, point.cores, prefix, huge, params.rss), ""
+        return
+    prepare_kernel_ports(dut, point, params.coalesce_us)
+    if driver == "af_xdp":
+        devices, degraded = af_xdp(dut, ports, params.rxq, params.busy_budget)
+        queues = 1  # of a device: there is one for each queue
+    else:
+        devices, degraded = af_packet(dut, ports, queues)
+    if huge:
+        reserve(dut, mib, (main, *point.cores))
+    yield Layout(devices, queues, main, point.cores, prefix, huge), degraded
 
 
 def _remove_runtime_files(dut: Dut, prefix: str) -> None:
     """EAL makes a folder of this name, and its parent, and leaves them."""
     if not dut.exists(RUNTIME_DIR):
-        dut.apply(["true"], ["rmdir", "--ignore-fail-on-non-empty", RUNTIME_DIR])
+        dut.apply(["true"], ["rmdir", "--ignore-fail-on-non-empty", RUNTIME_DIR], made=["test", "-d", RUNTIME_DIR])
     dut.apply(["true"], ["rm", "-rf", f"{RUNTIME_DIR}/{prefix}"])
 
 
@@ -246,17 +232,10 @@ def used_hugepages(dut: Dut) -> int:
     return int(dut.read(f"{HUGEPAGES}/nr_hugepages", "0")) - int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))
 
 
-def _reserve(dut: Dut, mib: int) -> None:
-    try:
-        hugepages(dut, -(-mib // 2))
-    except HostError as error:
-        raise StackError(f"dpdk: {error}") from error
-
-
-def _stop(dut: Dut, testpmd: RemoteProcess, used: int) -> None:
-    """INT: testpmd closes its ports, which takes the XDP program off. The kernel lets go of an AF_XDP socket's memory
+def _stop(dut: Dut, process: RemoteProcess, used: int) -> None:
+    """INT: it closes its ports, which takes the XDP program off. The kernel lets go of an AF_XDP socket's memory
     a moment after its process has ended; hugepages can be given back only then. ``used``: by others, before."""
-    testpmd.stop(10.0)
+    process.stop(10.0)
     deadline = time.monotonic() + RELEASE_S
     while used_hugepages(dut) > used and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.stacks.dpdk.interface import snapshot
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
@@ -19,6 +20,7 @@ from harness import stacks
 from harness.errors import StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
+from harness.host.undo import undone
 from harness.lab.lab import Lab
 from harness.measure.rolecheck import FRAMES, canonical, check_role
 from harness.plan import PointPlan, Role
@@ -81,6 +83,51 @@ def test_echoes_every_frame_size(dut: Dut, wires: Any, make_point: MakePoint, fr
     stack = stacks.create(point.stack, point.params)
     with stack.deploy(context(dut, point)):
         check_role(wires, point, stack.roles[Role.ECHO], None)
+
+
+@pytest.mark.parametrize("params", [{}, {"driver": "af_packet"}, {"driver": "af_packet", "rxq": 2}],
+                         ids=["af_xdp", "af_packet", "queues"])
+def test_forwards_both_ways(lab: Lab, dut: Dut, wires: Any, make_point: MakePoint, params: dict[str, Any]) -> None:
+    before = state(lab)
+    point = make_point("dpdk", Role.FORWARD, params, bidirectional=True)
+    stack = stacks.create(point.stack, point.params)
+    assert stack.requirements(dut, point) == []
+    with stack.deploy(context(dut, point)) as running:
+        check_role(wires, point, stack.role_info(Role.FORWARD), None)
+        counters = settled(running, "sent")
+        assert counters.totals["sent"] >= 2 * FRAMES
+        assert set(counters.losses.values()) == {0}
+        by_queue = [port for port in counters.per_worker if port["rx_q0_packets"]]
+        assert len(by_queue) >= 2
+    assert state(lab) == before
+
+
+def test_an_interface_comes_back_as_it_was(dut: Dut) -> None:
+    """The words that ``ip`` showed are taken by it: on an interface made anew, as an unbound device's is."""
+    name, neighbour = "again7", ["192.0.2.3", "lladdr", "02:00:00:00:00:33"]
+    make = ["ip", "link", "add", name, "address", "02:00:00:00:00:77", "type", "veth", "peer", "name", "again8"]
+    with undone(dut):
+        dut.set_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0")
+        dut.apply(make, ["ip", "link", "del", name])
+        for words in (["link", "set", "dev", name, "mtu", "1400", "up"], ["addr", "add", "192.0.2.1/28", "dev", name],
+                      ["addr", "add", "192.0.2.20", "peer", "192.0.2.21/32", "dev", name],
+                      ["-6", "addr", "add", "2001:db8::1/64", "dev", name, "nodad"],
+                      ["addr", "add", "192.0.2.65/28", "dev", name, "noprefixroute", "valid_lft", "300",
+                       "preferred_lft", "200"],
+                      ["neigh", "add", *neighbour, "dev", name, "nud", "permanent"],
+                      ["route", "add", "203.0.113.0/24", "via", "192.0.2.3", "dev", name, "metric", "7"],
+                      ["route", "add", "198.51.100.0/24", "dev", name, "table", "77", "onlink", "via", "198.51.100.9"],
+                      ["-6", "route", "add", "2001:db8:1::/48", "via", "2001:db8::9", "dev", name]):
+            dut.run(["ip", *words])
+        before = snapshot(dut, name)
+        assert len(before.addresses) == 4
+        dut.run(["ip", "link", "del", name])
+        dut.run(make)
+        assert len(before.differences(snapshot(dut, name))) > 5
+        for _ in range(2):
+            for command in before.commands():
+                dut.run(command)
+            assert before.differences(snapshot(dut, name)) == []
 
 
 def test_echo_keeps_a_udp_checksum_valid(dut: Dut, wires: Any, make_point: MakePoint) -> None:
