@@ -48,7 +48,7 @@ NO_BROWSER := $(shell . /etc/os-release 2>/dev/null; [ "$$ID" = ubuntu ] && [ ! 
 
 test: setup
 	@$(if $(NO_BROWSER),echo "test: no /usr/bin/chromium on this Ubuntu: the browser tests are left out",true)
-	$(SUDO) $(BIN)/python -m pytest -m "not trex and not vm and not netmap$(if $(NO_BROWSER), and not browser)"
+	$(SUDO) $(BIN)/python -m pytest -m "not trex and not vm and not netmap and not dpdk$(if $(NO_BROWSER), and not browser)"
 
 # Builds a disk from Debian packages the first time and boots QEMU: minutes where KVM does not work. Not part of CI.
 test-vm: setup setup-vm
@@ -58,7 +58,7 @@ setup-vm:
 	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV) vm
 
 unit: setup
-	$(BIN)/python -m pytest -m "not trex and not vm and not netmap and not lab and not browser"
+	$(BIN)/python -m pytest -m "not trex and not vm and not netmap and not dpdk and not lab and not browser"
 
 lab: setup
 	$(SUDO) $(BIN)/python -m pytest -m lab

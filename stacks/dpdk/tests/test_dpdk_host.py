@@ -30,8 +30,7 @@ from harness.store import RunReader
 from harness.testbed import Testbed, load_testbed
 
 HOST = os.environ.get("HARNESS_DPDK_HOST", "")
-pytestmark = [pytest.mark.timeout(600),
-              pytest.mark.skipif(not HOST, reason="HARNESS_DPDK_HOST names no testbed file with PCI ports")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.dpdk]
 SCENARIO = """
 name: dpdk-host
 role: {role}
