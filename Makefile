@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup setup-demo setup-vm demo test test-vm unit lab browser check bench-generator bench-reflector bench-search wheel clean
+.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
 	@echo "make test             every test that this machine can run (unit, lab, browser)"
+	@echo "make soak             100 rounds of deploying every stack, a third interrupted: nothing may be left"
 	@echo "make test-vm          the tests that boot a virtual machine as DUT (installs QEMU and debootstrap)"
 	@echo "make check            ruff, mypy --strict"
 	@echo "make setup            only install what is missing (Debian packages, .venv, native programs);"
@@ -53,6 +54,10 @@ test: setup
 # Builds a disk from Debian packages the first time and boots QEMU: minutes where KVM does not work. Not part of CI.
 test-vm: setup setup-vm
 	$(SUDO) $(BIN)/python -m pytest -m vm
+
+# Stacks deployed and undeployed in random order, a third of them interrupted: the full count (make test: 15 rounds).
+soak: setup
+	$(SUDO) NSH_ROUNDS=100 NSH_SOAK_JSON=results/soak-rounds.json $(BIN)/python -m pytest tests/lab/test_rounds.py -s --timeout 3600
 
 setup-vm:
 	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV) vm
