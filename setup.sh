@@ -13,6 +13,11 @@ SUDO=${SUDO-sudo}
 [ "$(id -u)" = 0 ] && SUDO=
 CHROMIUM=/usr/bin/chromium
 
+# Ubuntu's package chromium only asks for a snap, which has no program of that name and does not start in a container.
+is_ubuntu() {
+  [ "$(. "${OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}")" = ubuntu ]
+}
+
 # Program or file -> package that brings it. The list is the lab's; a real testbed needs less on this machine.
 needed=(
   "ip:iproute2" "ethtool:ethtool" "sshd:openssh-server" "ssh-keygen:openssh-client" "clang:clang" "llvm-strip:llvm"
@@ -22,6 +27,7 @@ needed=(
 )
 [ "$set_of" = demo ] || needed+=(
   "git:git" "trafgen:netsniff-ng" "socat:socat" "$CHROMIUM:chromium" "nft:nftables" "iptables-nft:iptables"
+  "bpftool:$(is_ubuntu && echo linux-tools-common || echo bpftool)"
 )
 [ "$set_of" = vm ] && needed+=("qemu-system-x86_64:qemu-system-x86" "debootstrap:debootstrap" "mke2fs:e2fsprogs")
 
@@ -35,11 +41,6 @@ find_python() {
     fi
   done
   return 1
-}
-
-# Ubuntu's package chromium only asks for a snap, which has no program of that name and does not start in a container.
-is_ubuntu() {
-  [ "$(. "${OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}")" = ubuntu ]
 }
 
 install_packages() {
