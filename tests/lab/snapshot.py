@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -42,7 +43,8 @@ def snapshot(lab: Lab) -> dict[str, str]:
             (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority, sorted(os.sched_getaffinity(pid)))
             for pid in napi_threads(ifname).values()])
     state["processes"] = str(Counter(_programs(lab)))
-    state["mounts"] = _inside(lab, "cut", "-d ", "-f4-", "/proc/self/mountinfo")
+    mounts = _inside(lab, "cut", "-d ", "-f4-", "/proc/self/mountinfo").splitlines()
+    state["mounts"] = "\n".join(line for line in mounts if " nsfs " not in line)  # other labs come and go
     return state | _machine()
 
 
@@ -60,10 +62,21 @@ def _machine() -> dict[str, str]:
 
 
 def _bpf(kind: str) -> str:
-    """How many BPF objects of each type and name there are on the machine: ids are never used twice."""
+    """How many BPF objects of each type and name there are that no process holds: attached ones, and those that were
+    left behind. Held ones go with their process, and may be anybody's."""
     done = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, text=True, check=True, timeout=30)
-    objects = json.loads(done.stdout or "[]")
+    held = _held(kind)
+    objects = [one for one in json.loads(done.stdout or "[]") if one["id"] not in held]
     return str(sorted(Counter((one.get("type", ""), one.get("name", "")) for one in objects).items()))
+
+
+def _held(kind: str) -> set[int]:
+    """Ids of the BPF objects that file descriptors of processes refer to."""
+    pattern, ids = re.compile(rf"^{kind}_id:\s*(\d+)$", re.M), set[int]()
+    for path in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            ids.update(map(int, pattern.findall(path.read_text())))
+    return ids
 
 
 def _inside(lab: Lab, *argv: str) -> str:
