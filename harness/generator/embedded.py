@@ -32,6 +32,8 @@ class EmbeddedServer:
     sync_port: int
     async_port: int
     speed_gbps: float
+    #: Room for prepared headers (:func:`table_cells`); 0: the server's own.
+    table_cells: int = 0
 
     def argv(self) -> list[str]:
         """The whole command, pinned to the generator's cores."""
@@ -39,6 +41,8 @@ class EmbeddedServer:
         options.append("--cores=" + ",".join(str(core) for core in self.cores))
         options += [f"--dst-mac={port}={mac}" for port, mac in enumerate(self.dst_macs)]
         options += [f"--sync-port={self.sync_port}", f"--async-port={self.async_port}", f"--speed={self.speed_gbps}"]
+        if self.table_cells:
+            options.append(f"--table-cells={self.table_cells}")
         return on_cores(self.cores, [sys.executable, "-m", "harness.generator.xdpgen", *options])
 
     @contextlib.contextmanager

@@ -8,6 +8,7 @@ import json
 import sys
 
 from harness.errors import HarnessError, UsageError
+from harness.generator.xdpgen import TABLE_CELLS
 from harness.generator.xdpgen.frames import mac_bytes
 from harness.generator.xdpgen.server import ASYNC_PORT, LOOPBACK, SYNC_PORT, Server, serve
 
@@ -65,6 +66,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
                              "neighbouring port's (0-1, 2-3, ...) when left out")
     parser.add_argument("--speed", type=float, default=10.0, metavar="GBPS",
                         help="nominal line rate of a port, in Gbit/s: what percentages of it mean")
+    parser.add_argument("--table-cells", type=int, default=TABLE_CELLS, metavar="COUNT",
+                        help="room for the prepared headers of all streams, 64 bytes each")
     return parser.parse_args(argv)
 
 
@@ -80,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
             async_port=args.async_port,
             dst_macs=parse_dst_macs(args.dst_mac),
             speed_gbps=args.speed,
+            table_cells=args.table_cells,
             ready=_announce,
         )
     except HarnessError as error:

@@ -55,6 +55,9 @@ class TxStream:
     pps: float
     #: None: an ordinary stream; "mark": trailer with MAGIC_MARK; "latency": trailer with MAGIC_LATENCY.
     trailer: str | None = None
+    #: Offset of the UDP or TCP checksum that stays right under the trailer; ``headers`` hold it as over a trailer of
+    #: zeros. None: the trailer is written and no checksum corrected, as TRex does.
+    checksum_at: int | None = None
     #: Receive group (0..127 latency, any int for mark/stats) under which received frames are counted.
     group: int | None = None
     #: IP id / flow label to write (0xFC00 + i, or 0xFFFF); already in ``headers``, repeated for the receiver.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from harness.errors import GeneratorDied, GeneratorError, TestbedError
 from harness.generator.xdpgen.build import native_programs
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 #: Buckets of one latency histogram (native/xdpgen.h): 1024 exact ones, then 1024 an octave up to 2^34 ns.
 HIST_BUCKETS = 25 * 1024
 _LATENCY_GROUPS = 128
@@ -29,7 +29,7 @@ _TIMEOUT_S = 30.0
 _REQUEST = struct.Struct("=IIII")
 _REPLY = struct.Struct("=iI")
 _HELLO_REPLY = struct.Struct("=IIIIII")
-START_RECORD = struct.Struct("=QQQQQdIIIHHHHHHHBBI")
+START_RECORD = struct.Struct("=QQQQQdIIIHHHHHHHBBHH")
 RATE_RECORD = struct.Struct("=dII")
 PORT_REPLY = struct.Struct("=15QII")
 GROUP_REPLY = struct.Struct("=4Q")

@@ -26,8 +26,8 @@ MAX_BYTES = 128 << 20
 RANDOM_PERIOD = 1 << 16
 #: Writes are accepted in the first bytes of a frame only, as in TRex.
 MAX_WIDTH = 512
-#: Tables are at least so wide (or as wide as the frame): addresses and ports are then always in them.
-_MIN_WIDTH = 64
+#: Tables are at least so wide: one cell of the dataplane's (shares.py). What lies beyond comes from the template.
+_MIN_WIDTH = 60
 #: First port of a tuple variable that ignores its port range.
 _UNLIMITED_MIN_PORT = 1025
 
@@ -363,7 +363,7 @@ class _Builder:
         return count
 
     def width(self) -> int:
-        """Bytes of a row: all that instructions write, rounded up to 8, at least the addresses and ports."""
+        """Bytes of a row: all that instructions write, rounded up to 8, at least one cell."""
         touched = _MIN_WIDTH
         for number, item in self.program:
             end = self._end(number, item)

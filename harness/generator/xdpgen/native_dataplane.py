@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.errors import GeneratorError
+from harness.generator.xdpgen import TABLE_CELLS
 from harness.generator.xdpgen.contract import (
     MAGIC_LATENCY,
     MAGIC_MARK,
@@ -47,8 +48,6 @@ FCS = 4
 NO_GROUP = 0xFFFF
 LATENCY_GROUPS = 128
 STATS_GROUPS = 1024
-#: Room for the header entries of all streams together, in cells of 64 bytes (shares.py): 64 MiB.
-TABLE_CELLS = 1 << 20
 #: Shares that fit into one message.
 _START_AT_ONCE = 800
 _MAGIC = {None: 0, "latency": MAGIC_LATENCY, "mark": MAGIC_MARK}
@@ -152,7 +151,7 @@ class NativeDataplane:
             start, end, NEVER if share.total is None else share.total,
             offset, offset + share.cells.nbytes, stream.pps, stream.key, share.entries, share.all_entries,
             share.core, stream.port, share.cells.shape[1], length, share.covered, index, slot,
-            _MAGIC[stream.trailer], stream.lengths is None, 0,
+            _MAGIC[stream.trailer], stream.lengths is None, stream.checksum_at or 0, 0,
         )  # fmt: skip
 
     def _group_of(self, stream: TxStream, core: int) -> tuple[int, int]:

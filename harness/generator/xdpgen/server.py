@@ -16,6 +16,7 @@ from types import FrameType
 import zmq
 
 from harness.errors import GeneratorError
+from harness.generator.xdpgen import TABLE_CELLS
 from harness.generator.xdpgen.contract import Dataplane
 from harness.generator.xdpgen.rpc.dispatch import RpcCore
 from harness.generator.xdpgen.rpc.state import ServerState
@@ -167,15 +168,18 @@ def serve(
     dst_macs: Mapping[int, str] | None = None,
     speed_gbps: float = 10.0,
     ready: Callable[[Server], None] | None = None,
+    table_cells: int = TABLE_CELLS,
 ) -> None:
     """Run the embedded generator on interfaces of this network namespace (needs root) until told to end.
 
     ``ifaces``: port 0, 1, ... in order. ``cores``: sending cores. ``speed_gbps``: nominal line rate of a port.
+    ``table_cells``: room for the prepared headers of all streams, of 64 bytes each.
     Raises ``GeneratorError`` if an address is taken, and what the dataplane raises if the machine is not fit.
     """
     from harness.generator.xdpgen.native_dataplane import NativeDataplane
 
-    with contextlib.closing(NativeDataplane(ifaces, cores, speed_gbps=speed_gbps)) as dataplane:
+    made = NativeDataplane(ifaces, cores, speed_gbps=speed_gbps, table_cells=table_cells)
+    with contextlib.closing(made) as dataplane:
         # The senders spin at this priority; on a machine with few cores a request must still get its turn.
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         serve_dataplane(dataplane, bind, sync_port, async_port, dst_macs, ready)

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
+from harness.generator.xdpgen import field_engine as fe
 from harness.generator.xdpgen.contract import TxStream
 from tests.unit.generator.rpc_client import FRAME, Direct, Refused, burst, cont, multi, stats, stream
 
@@ -45,6 +51,58 @@ def test_marked_and_counted_streams(server: Direct) -> None:
     assert counted.template[18:20] == b"\xfc\x00"
     assert counted.headers[0, :60].tobytes() == counted.template[:60]
     assert counted.template[15] == 1
+
+
+def test_tables_are_built_once_and_anew_for_new_streams(server: Direct, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+    build = fe.build_table
+
+    def count(*given: Any, **named: Any) -> fe.Table:
+        built.append(len(given[0]))
+        return build(*given, **named)
+
+    monkeypatch.setattr(fe, "build_table", count)
+    server.add(1, stream(cont(1000)))
+    for _ in range(3):
+        server.start(duration=0.1)
+        server.run(0.5)
+    assert built == [60]
+    server.call("remove_stream", port_id=0, stream_id=1)
+    server.add(1, stream(cont(1000), FRAME + b"longer"))
+    server.start(duration=0.1)
+    assert built == [60, 66]
+    assert server.dataplane.started[-1].template.endswith(b"longer")
+
+
+def _ipv6(payload: int) -> bytes:
+    packet = Ether(src="02:00:00:00:10:00", dst="02:00:00:00:10:01") / IPv6(src="2001:2::1", dst="2001:2::2")
+    return bytes(packet / UDP(sport=1000, dport=9) / bytes(range(payload)))
+
+
+@pytest.mark.parametrize("payload", [16, 17, 100])
+def test_a_checksum_to_be_kept_right_is_prepared_over_zeros(server: Direct, payload: int) -> None:
+    fix = {"type": "fix_checksum_hw", "l2_len": 14, "l3_len": 40, "l4_type": 11}
+    server.add(1, stream(cont(10), _ipv6(payload), [fix], xdpgen={"mark": True, "fix_checksum": True}))
+    server.add(2, stream(cont(10), _ipv6(payload), [fix], xdpgen={"mark": True}))
+    server.start()
+    kept, left = _sent(server)
+    assert (kept.checksum_at, left.checksum_at) == (60, None)
+    zeroed = kept.headers[0].tobytes() + kept.template[kept.headers.shape[1]:]
+    assert zeroed[-16:] == bytes(16)
+    assert zeroed[60:62] == bytes(_with_checksum(zeroed))[60:62]
+
+
+def _with_checksum(frame: bytes) -> Ether:
+    again = Ether(frame)
+    del again[UDP].chksum
+    return Ether(bytes(again))
+
+
+@pytest.mark.parametrize("frame", [FRAME[:23] + b"\x01" + FRAME[24:], _ipv6(15)])
+def test_a_checksum_that_cannot_be_kept_right_is_refused(server: Direct, frame: bytes) -> None:
+    server.add(1, stream(cont(10), frame, xdpgen={"mark": True, "fix_checksum": True}))
+    with pytest.raises(Refused, match=r"fix_checksum needs a UDP or TCP header|has no room for the 16 bytes"):
+        server.start()
 
 
 def test_macs_come_from_the_port_unless_the_stream_says_otherwise() -> None:

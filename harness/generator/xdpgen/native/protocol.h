@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define PROTOCOL_VERSION 2
+#define PROTOCOL_VERSION 3
 #define MESSAGE_MAX 65536
 
 enum op {
@@ -51,7 +51,8 @@ struct start_record {
 	__u32 key, entries, all_entries; /* on this core, and of the whole stream */
 	__u16 core, port, cells, length, header, trailer_index, group_slot;
 	__u8 trailer_magic, uniform; /* uniform: all frames are length bytes long */
-	__u32 reserved;
+	__u16 checksum; /* offset of the L4 checksum that stays right under the trailer; 0: none */
+	__u16 reserved;
 };
 
 struct rate_record {

@@ -238,6 +238,34 @@ static __always_inline int write_rest(struct xdp_md *ctx, struct slot *slot, __u
 	return bpf_xdp_store_bytes(ctx, offset, rest, size);
 }
 
+/* Add the trailer to the L4 checksum (RFC 1624), which was prepared over zeros in its place. 16-bit words are summed as
+ * they lie in memory, counted from the L4 header, whose offset is even: of a frame of odd length the trailer's words lie
+ * across them, and their sum has its bytes exchanged (RFC 1071).
+ */
+static __always_inline int add_to_checksum(void *data, void *end, __u32 at, __u32 length, const __u32 *trailer)
+{
+	__u32 sum = 0;
+	__u16 *checksum;
+
+	barrier_var(at);
+	if (at > MAX_CHECKSUM)
+		return -1;
+	checksum = data + at;
+	if ((void *)(checksum + 1) > end)
+		return -1;
+#pragma unroll
+	for (int i = 0; i < TRAILER / 4; i++)
+		sum += (trailer[i] & 0xffff) + (trailer[i] >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	if (length & 1)
+		sum = (sum >> 8 | sum << 8) & 0xffff;
+	sum += (__u16)~*checksum;
+	sum = (sum & 0xffff) + (sum >> 16);
+	*checksum = (__u16)~sum ? (__u16)~sum : 0xffff;
+	return 0;
+}
+
 static __always_inline int write_trailer(struct xdp_md *ctx, struct slot *slot, __u32 length, __u64 now)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -253,6 +281,8 @@ static __always_inline int write_trailer(struct xdp_md *ctx, struct slot *slot, 
 	trailer[0] = slot->trailer_magic | (__u32)slot->trailer_generation << 8 | (__u32)slot->trailer_index << 16;
 	trailer[1] = slot->seq++;
 	*(__u64 *)(trailer + 2) = now;
+	if (slot->checksum)
+		return add_to_checksum(data, end, slot->checksum, length, trailer);
 	return 0;
 }
 

@@ -246,6 +246,7 @@ static int check_record(struct dataplane *dp, const struct start_record *record,
 
 	if (record->core >= dp->cores_used || record->port >= dp->ports_used || !record->entries ||
 	    record->all_entries < record->entries || !record->cells || record->cells > MAX_CELLS ||
+	    record->checksum > MAX_CHECKSUM || record->checksum + 2 + TRAILER > record->length ||
 	    record->length < MIN_FRAME || record->length > MAX_FRAME || record->header < MIN_FRAME ||
 	    (record->group_slot != NO_GROUP && record->group_slot >= GROUP_SLOTS) || record->pps < 0 ||
 	    record->table_offset > memory || memory - record->table_offset < table ||
@@ -296,6 +297,7 @@ static void fill_slot(struct dataplane *dp, const struct start_record *record, s
 		.trailer_generation = record->trailer_magic == MAGIC_LATENCY ? generation : dp->shared->rx.nonce,
 		.seq = FIRST_SEQ,
 		.limited = record->total != NEVER,
+		.checksum = record->checksum,
 	};
 }
 

@@ -16,6 +16,7 @@
 #define CELL 64		/* bytes of one cell of a header table */
 #define MAX_CELLS 64	/* cells of one entry: every byte of the longest frame can differ */
 #define MIN_FRAME 60
+#define MAX_CHECKSUM 128 /* offset of the L4 checksum, at most */
 #define MAX_FRAME 3072	/* without FCS; a live frame and its bookkeeping share a page */
 #define TRAILER 16
 
@@ -85,6 +86,8 @@ struct slot {
 	__u8 started;
 	__u8 failed; /* a frame could not be built: a bug, never seen */
 	__u8 pad;
+	__u16 checksum; /* offset of the L4 checksum that the trailer is added to; 0: none */
+	__u16 pad2[3];
 	/* What became of it; written by tx only. */
 	__u64 sent, sent_bytes; /* bytes with FCS */
 	__u64 skipped_stall, skipped_receive, skipped_saturated;

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from harness.generator.xdpgen import field_engine as fe
 from harness.generator.xdpgen.contract import TRAILER, TxStream
-from harness.generator.xdpgen.frames import clear_flow_id, mac_bytes, write_flow_id
+from harness.generator.xdpgen.frames import IPPROTO_TCP, IPPROTO_UDP, clear_flow_id, mac_bytes, write_flow_id
 from harness.generator.xdpgen.rpc.errors import ExecuteError
 from harness.generator.xdpgen.rpc.streams import Mode, Stream
 from harness.generator.xdpgen.toeplitz import sending_cores
@@ -138,6 +138,25 @@ def _rolled(rows: npt.NDArray[np.uint8], first: int) -> npt.NDArray[np.uint8]:
     return np.roll(rows, -(first % len(rows)), axis=0) if first % len(rows) else rows
 
 
+#: Where UDP and TCP keep their checksum, from the start of their header.
+_CHECKSUM = {IPPROTO_UDP: 6, IPPROTO_TCP: 16}
+
+
+def _checksum_at(stream: Stream) -> int | None:
+    """Offset of the checksum that is to be kept right; ``ExecuteError`` where there is none, or where the trailer would
+    lie over the headers."""
+    if not stream.fix_checksum:
+        return None
+    place = stream.layout
+    if place.l4 is None or place.proto not in _CHECKSUM:
+        raise ExecuteError(f"stream {stream.stream_id}: fix_checksum needs a UDP or TCP header")
+    at = place.l4 + _CHECKSUM[place.proto]
+    if len(stream.frame) - TRAILER < at + 2:
+        raise ExecuteError(f"stream {stream.stream_id}: a frame of {len(stream.frame)} bytes has no room for the "
+                           f"{TRAILER} bytes written over its payload's end")
+    return at
+
+
 def _trailer(stream: Stream, template: bytes) -> str | None:
     if stream.latency:
         return "latency"
@@ -146,17 +165,44 @@ def _trailer(stream: Stream, template: bytes) -> str | None:
     return None
 
 
+Built = tuple[bytes, fe.Table, npt.NDArray[np.uint16]]
+
+
+class BuiltTables:
+    """Tables of a profile's streams from earlier starts: a million flows take half a second to prepare."""
+
+    def __init__(self) -> None:
+        self._built: dict[int, tuple[object, Stream, Built]] = {}
+
+    def get(self, stream: Stream, key: object) -> Built | None:
+        """What was built for this very stream under this key."""
+        found = self._built.get(stream.stream_id)
+        return found[2] if found is not None and found[0] == key and found[1] is stream else None
+
+    def put(self, stream: Stream, key: object, built: Built) -> None:
+        """Remember the latest table of a stream."""
+        self._built[stream.stream_id] = key, stream, built
+
+    def keep(self, streams: Mapping[int, Stream]) -> None:
+        """Forget streams that are gone."""
+        self._built = {number: entry for number, entry in self._built.items() if streams.get(number) is entry[1]}
+
+
 class Tables:
-    """Header tables and sending cores of streams, built once per stream of a start."""
+    """Header tables and sending cores of streams, as a port's start needs them; ``built``: those of earlier starts."""
 
-    def __init__(self, port: PortFacts) -> None:
+    def __init__(self, port: PortFacts, built: BuiltTables) -> None:
         self.port = port
-        self._built: dict[int, tuple[bytes, fe.Table, npt.NDArray[np.uint16]]] = {}
+        self._built = built
 
-    def of(self, stream: Stream, slot: GroupSlot | None) -> tuple[bytes, fe.Table, npt.NDArray[np.uint16]]:
+    def of(self, stream: Stream, slot: GroupSlot | None) -> Built:
         """Template, table and the sending core of every row; ``ExecuteError`` for programs that cannot be built."""
-        if stream.stream_id not in self._built:
+        key = self.port, slot
+        built = self._built.get(stream, key)
+        if built is None:
             template = template_of(stream, self.port, slot)
+            if _checksum_at(stream) is not None:  # the sums are prepared without what is written live
+                template = template[:-TRAILER] + bytes(TRAILER)
             packets = stream.burst.packets * stream.burst.count
             try:
                 table = fe.build_table(template, stream.program, stream.cache, stream.seed, packets)
@@ -164,8 +210,9 @@ class Tables:
                 raise ExecuteError(f"stream {stream.stream_id}: {error}") from error
             allowed: Sequence[int] = self.port.cores if stream.core is None else (stream.core,)
             cores = sending_cores(table.headers, template, allowed)
-            self._built[stream.stream_id] = template, table, cores
-        return self._built[stream.stream_id]
+            built = template, table, cores
+            self._built.put(stream, key, built)
+        return built
 
 
 def tx_stream(segment: Segment, key: int, tables: Tables, slot: GroupSlot | None) -> TxStream:
@@ -184,6 +231,7 @@ def tx_stream(segment: Segment, key: int, tables: Tables, slot: GroupSlot | None
         trailer=_trailer(stream, template),
         group=None if slot is None else slot.number,
         ip_id=None if slot is None else slot.ip_id,
+        checksum_at=_checksum_at(stream),
         total=segment.packets,
         delay_s=segment.delay_s,
     )

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from harness.generator.xdpgen.contract import PortInfo
+from harness.generator.xdpgen.rpc.compile import BuiltTables
 from harness.generator.xdpgen.rpc.errors import ExecuteError
 from harness.generator.xdpgen.rpc.graph import Graph
 from harness.generator.xdpgen.rpc.streams import Stream
@@ -74,6 +75,7 @@ class Profile:
     streams: dict[int, Stream] = field(default_factory=dict)
     run: Run | None = None
     paused: bool = False
+    tables: BuiltTables = field(default_factory=BuiltTables)
 
     @property
     def state(self) -> State:

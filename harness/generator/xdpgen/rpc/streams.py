@@ -59,7 +59,8 @@ class FlowStats:
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream. ``source`` is the JSON as received; times in microseconds."""
+    """One stream. ``source`` is the JSON as received; times in microseconds. ``fix_checksum`` (xdpgen's own): the UDP
+    or TCP checksum stays right under what is written over the payload's end as the frame departs, which TRex leaves."""
 
     stream_id: int
     source: dict[str, Any]
@@ -80,6 +81,7 @@ class Stream:
     cache: int
     flow_stats: FlowStats | None
     marked: bool
+    fix_checksum: bool = False
 
     @property
     def latency(self) -> bool:
@@ -191,8 +193,9 @@ def _core(p: Params, cores: int) -> int | None:
     return core
 
 
-def _marked(p: Params) -> bool:
-    return p.has("xdpgen") and p.object("xdpgen").boolean("mark", False)
+def _extra(p: Params, name: str) -> bool:
+    """A member that only xdpgen knows."""
+    return p.has("xdpgen") and p.object("xdpgen").boolean(name, False)
 
 
 def parse_stream(stream_id: int, source: Params, cores: int) -> Stream:
@@ -225,7 +228,8 @@ def parse_stream(stream_id: int, source: Params, cores: int) -> Stream:
             program=parse_instructions(vm.array("instructions", MAX_INSTRUCTIONS)),
             cache=vm.u16("cache", 0),
             flow_stats=_flow_stats(source.object("flow_stats"), core is not None),
-            marked=_marked(source),
+            marked=_extra(source, "mark"),
+            fix_checksum=_extra(source, "fix_checksum"),
         )
     except BadParams as error:
         raise ExecuteError(str(error)) from error

@@ -67,7 +67,8 @@ def _prepare(
         for segment in segments
         if segment.stream.flow_stats is not None
     }
-    tables = Tables(PortFacts(port.index, port.info.mac, port.layer.dst_mac, cores))
+    tables = Tables(PortFacts(port.index, port.info.mac, port.layer.dst_mac, cores), profile.tables)
+    profile.tables.keep(profile.streams)
     prepared: list[TxStream] = []
     owners: dict[int, int] = {}
     rates: dict[int, float] = {}
