@@ -2,13 +2,14 @@
 """Wires, flows and directions of a Plan: which addresses, ports and MACs the test frames carry, and where they go.
 
 The prefixes of a wire are those of :mod:`harness.lab.addresses`, on every testbed. Flows of wire w come from
-198.19.<64 w + 1>.0 and up; forwarded ones go to 198.19.<64 w>.1 behind the wire they leave by.
+198.19.<64 w + 1>.0 and up; forwarded ones go to 198.19.<64 w>.1 behind the wire they leave by. IPv6 likewise: from
+2001:2:0:<0x100 + w>::100 and up, to 2001:2:0:<0x100 + w>::1.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
+from dataclasses import replace
 
 from harness.errors import UsageError
 from harness.lab.addresses import LINK_PREFIX_LEN, flow_prefix, link_ip
@@ -22,22 +23,30 @@ MOST_SOURCE_IPS = 256
 MOST_SOURCE_PORTS = 65536 - FIRST_SOURCE_PORT
 
 
-def wire_plans(testbed: Testbed) -> tuple[WirePlan, ...]:
-    """Every wire of a testbed with its addresses."""
+def wire_plans(testbed: Testbed, version: int = 4) -> tuple[WirePlan, ...]:
+    """Every wire of a testbed with its addresses of an IP version."""
     plans = []
     for index, wire in enumerate(testbed.wires):
         dut_port = testbed.dut(wire.host).ports[wire.port]
         tg_port = testbed.generator.ports[wire.tg]
         plans.append(WirePlan(
-            index=index, host=wire.host, tg=_port(tg_port, wire.tg, link_ip(index, "tg")),
-            dut=_port(dut_port, wire.port, link_ip(index, "dut")), speed_gbps=wire.speed,
-            flow_prefix=flow_prefix(index), virtual=testbed.lab or wire.virtual,
+            index=index, host=wire.host, tg=_port(tg_port, wire.tg, link_ip(index, "tg", version)),
+            dut=_port(dut_port, wire.port, link_ip(index, "dut", version)), speed_gbps=wire.speed,
+            flow_prefix=flow_prefix(index, version), virtual=testbed.lab or wire.virtual,
         ))
     return tuple(plans)
 
 
 def _port(port: Port, index: int, ip: str) -> PortPlan:
-    return PortPlan(index=index, ifname=port.ifname, mac=port.mac, ip=ip, prefix_len=LINK_PREFIX_LEN, pci=port.pci)
+    prefix_len = LINK_PREFIX_LEN[ipaddress.ip_address(ip).version]
+    return PortPlan(index=index, ifname=port.ifname, mac=port.mac, ip=ip, prefix_len=prefix_len, pci=port.pci)
+
+
+def with_ip_version(wire: WirePlan, version: int) -> WirePlan:
+    """A wire with its addresses of another IP version."""
+    tg, dut = (replace(port, ip=link_ip(wire.index, side, version), prefix_len=LINK_PREFIX_LEN[version])
+               for side, port in (("tg", wire.tg), ("dut", wire.dut)))
+    return replace(wire, tg=tg, dut=dut, flow_prefix=flow_prefix(wire.index, version))
 
 
 def wires_needed(role: Role) -> int:
@@ -71,17 +80,17 @@ def _nearest(count: int, step: int) -> int | None:
 
 
 def directions(role: Role, wires: tuple[WirePlan, ...], flows: int, *, bidirectional: bool,
-               ) -> tuple[DirectionPlan, ...]:
+               vlan: int | None = None) -> tuple[DirectionPlan, ...]:
     """Where frames of a role go in and come back, with their flows, addressed to the DUT's ports. ``wires``: those the
-    role uses, in order."""
+    role uses, in order. ``vlan``: id of the tag on every frame."""
     if role is Role.ACCEPT:
         return (_connections(wires[0]),)
     if role is Role.FORWARD:
-        there = _direction(wires[0], wires[1].tg.index, _sink(wires[1]), flows)
-        back = _direction(wires[1], wires[0].tg.index, _sink(wires[0]), flows)
+        there = _direction(wires[0], wires[1].tg.index, _sink(wires[1]), flows, vlan)
+        back = _direction(wires[1], wires[0].tg.index, _sink(wires[0]), flows, vlan)
         return (there, back) if bidirectional else (there,)
     returns_to = None if role is Role.DROP else wires[0].tg.index
-    return (_direction(wires[0], returns_to, wires[0].dut.ip, flows),)
+    return (_direction(wires[0], returns_to, wires[0].dut.ip, flows, vlan),)
 
 
 def addressed(there: tuple[DirectionPlan, ...], wires: tuple[WirePlan, ...], layer: str) -> tuple[DirectionPlan, ...]:
@@ -93,7 +102,7 @@ def addressed(there: tuple[DirectionPlan, ...], wires: tuple[WirePlan, ...], lay
             return next(wire.tg.mac for wire in wires if wire.tg.index == direction.rx_port)
         return next(wire.dut.mac for wire in wires if wire.tg.index == direction.tx_port)
 
-    return tuple(dataclasses.replace(direction, dst_mac=mac(direction)) for direction in there)
+    return tuple(replace(direction, dst_mac=mac(direction)) for direction in there)
 
 
 def _connections(wire: WirePlan) -> DirectionPlan:
@@ -115,12 +124,12 @@ def _first_source(wire: WirePlan) -> str:
     return str(ipaddress.ip_network(wire.flow_prefix)[MOST_SOURCE_IPS])
 
 
-def _direction(wire: WirePlan, rx_port: int | None, dst_ip: str, flows: int) -> DirectionPlan:
+def _direction(wire: WirePlan, rx_port: int | None, dst_ip: str, flows: int, vlan: int | None) -> DirectionPlan:
     addresses, ports = factor_flows(flows)
     return DirectionPlan(
         tx_port=wire.tg.index, rx_port=rx_port, src_mac=wire.tg.mac, dst_mac=wire.dut.mac,
         flows=FlowPlan(
             count=flows, src_ip_first=_first_source(wire), src_ips=addresses,
             src_port_first=FIRST_SOURCE_PORT, src_ports=ports, dst_ip=dst_ip, dst_port=UDP_PORT,
-        ),
+        ), vlan=vlan,
     )

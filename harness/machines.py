@@ -12,13 +12,14 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.errors import GeneratorDied
 from harness.generator.channel import AgentClient
 from harness.generator.contract import Generator
 from harness.generator.tcpclient import TcpClientGenerator, check_client
 from harness.generator.trex import TrexGenerator
+from harness.generator.xdpgen import TABLE_CELLS
 from harness.host.dut import SshDut
 from harness.host.topology import check_cores
 from harness.host.tuning.napi import pin_napi
@@ -27,7 +28,7 @@ from harness.lab.turn import turn
 from harness.measure.bystander import BystanderUnavailable, Connections, Unavailable, Watch
 from harness.options import RunOptions
 from harness.plan import BystanderSettings, Plan, PointPlan, PortPlan, Role
-from harness.planning import build_plan
+from harness.planning import build_plan, table_cells
 from harness.prepare import Prepared, prepare
 from harness.sites import HostSite, LabSite, Site
 from harness.testbed import lab_testbed
@@ -88,6 +89,8 @@ class Machines:
         with ExitStack() as undo:
             embedded = self.site.embedded()
             if embedded is not None:
+                cells = table_cells(self.plan.points, self.plan.measure.latency_pps > 0)
+                embedded = replace(embedded, table_cells=max(TABLE_CELLS, cells))
                 self._process = undo.enter_context(embedded.run(self.site.spawn))
             agent = AgentClient(self.site.agent_channel())
             undo.callback(agent.close)

@@ -16,6 +16,11 @@ from typing import Any
 #: Ethernet preamble, start delimiter and inter-frame gap: bytes on the wire that belong to no frame (RFC 2544).
 WIRE_OVERHEAD = 20
 FCS = 4
+#: Bytes of each header of the test traffic.
+ETHERNET, VLAN_TAG, UDP = 14, 4, 8
+IP_HEADER = {4: 20, 6: 40}
+#: Sizes of a mix.
+MOST_SIZES = 8
 
 
 class Role(StrEnum):
@@ -44,8 +49,77 @@ def line_rate_pps(speed_gbps: float, frame_bytes: float) -> float:
 
 
 @dataclass(frozen=True)
+class FrameMix:
+    """The frame sizes of a point: (bytes with FCS, frames of it in a round), ascending; one size is a mix of one.
+
+    Loads and results of a mix are frames per second whatever their size; ``mean`` stands for the size in line rate.
+    """
+
+    parts: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        """ValueError for what is no mix."""
+        sizes, weights = self.sizes, [weight for _, weight in self.parts]
+        if not 1 <= len(sizes) <= MOST_SIZES or list(sizes) != sorted(set(sizes)) or min(weights) < 1:
+            raise ValueError(f"a mix is 1 to {MOST_SIZES} distinct sizes, ascending, each with at least one frame; not "
+                             f"{self.parts[:MOST_SIZES + 1]}")
+
+    @classmethod
+    def of(cls, size: int) -> FrameMix:
+        """Frames of one size."""
+        return cls(((size, 1),))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes, ascending."""
+        return tuple(size for size, _ in self.parts)
+
+    @property
+    def smallest(self) -> int:
+        """The smallest size."""
+        return self.parts[0][0]
+
+    @property
+    def single(self) -> bool:
+        """Whether all frames have one size."""
+        return len(self.parts) == 1
+
+    @property
+    def mean(self) -> float:
+        """Mean frame size in bytes with FCS."""
+        return sum(size * weight for size, weight in self.parts) / sum(weight for _, weight in self.parts)
+
+    @property
+    def shares(self) -> tuple[tuple[int, float], ...]:
+        """(size, share of all frames 0..1)."""
+        total = sum(weight for _, weight in self.parts)
+        return tuple((size, weight / total) for size, weight in self.parts)
+
+    @property
+    def label(self) -> str:
+        """What is printed wherever a size is: "64 B", "IMIX 7:4:1 (mean 361.8 B)"."""
+        if self.single:
+            return f"{self.smallest} B"
+        ratio = ":".join(str(weight) for _, weight in self.parts)
+        sizes = "" if self == SIMPLE_IMIX else f" of {'/'.join(map(str, self.sizes))} B"
+        return f"IMIX {ratio}{sizes} (mean {self.mean:.1f} B)"
+
+    @property
+    def slug(self) -> str:
+        """For ids: "64B", "imix", "imix-82x7-594x4"."""
+        if self.single:
+            return f"{self.smallest}B"
+        return "imix" if self == SIMPLE_IMIX else "-".join(["imix", *(f"{size}x{n}" for size, n in self.parts)])
+
+
+#: The field's "simple IMIX".
+SIMPLE_IMIX = FrameMix(((64, 7), (594, 4), (1518, 1)))
+
+
+@dataclass(frozen=True)
 class PortPlan:
-    """One end of a wire. ``index`` counts per side from 0; ``ifname`` is the kernel's name (or "" once bound away)."""
+    """One end of a wire. ``index`` counts per side from 0; ``ifname`` is the kernel's name (or "" once bound away).
+    ``ip``: of the test traffic's version."""
 
     index: int
     ifname: str
@@ -71,7 +145,7 @@ class WirePlan:
 
 @dataclass(frozen=True)
 class FlowPlan:
-    """The flows of one direction: ``count`` = ``src_ips`` x ``src_ports`` exactly, UDP over IPv4.
+    """The flows of one direction: ``count`` = ``src_ips`` x ``src_ports`` exactly, UDP over IPv4 or IPv6.
 
     Flow i has source address ``src_ip_first`` + i mod src_ips and source port ``src_port_first`` + i // src_ips.
     With ``l4`` "tcp" (role accept) these are the ports among which the client's kernel picks one for each connection.
@@ -86,23 +160,43 @@ class FlowPlan:
     dst_port: int
     l4: str = "udp"
 
+    @property
+    def version(self) -> int:
+        """IP version: 4 or 6."""
+        return 6 if ":" in self.dst_ip else 4
+
 
 @dataclass(frozen=True)
 class DirectionPlan:
-    """Frames go in at TG port ``tx_port`` and are expected back at TG port ``rx_port`` (None: role drop)."""
+    """Frames go in at TG port ``tx_port`` and are expected back at TG port ``rx_port`` (None: role drop). ``vlan``: id
+    of the 802.1Q tag on every frame, there and back."""
 
     tx_port: int
     rx_port: int | None
     src_mac: str
     dst_mac: str
     flows: FlowPlan
+    vlan: int | None = None
+
+    @property
+    def l3(self) -> int:
+        """Bytes before the IP header."""
+        return ETHERNET + (VLAN_TAG if self.vlan is not None else 0)
+
+    @property
+    def headers(self) -> int:
+        """Bytes before the UDP payload."""
+        return self.l3 + IP_HEADER[self.flows.version] + UDP
 
 
 @dataclass(frozen=True)
 class PointPlan:
     """One stack x parameters x frame size x core count on one DUT. ``cores``: the DUT's core ids it may use.
-    ``frame_bytes`` and ``line_rate_pps`` are 0 for role accept: a connection has no frame size, so a wire's rate has no
-    fixed number of them."""
+
+    ``frame_bytes``: the smallest frame, of most points the only one; ``frames`` is what to use where a mix matters.
+    It and ``line_rate_pps`` are 0 for role accept: a connection has no frame size, so a wire's rate has no fixed number
+    of them.
+    """
 
     id: str
     label: str
@@ -122,11 +216,45 @@ class PointPlan:
     polling: bool | None = None
     #: The host's interface that carries SSH. No stack touches it, nor what it is stacked on.
     management: str = ""
+    #: Where frames of several sizes are sent.
+    mix: FrameMix | None = None
+    #: Why no latency frames are sent although latency is asked for; empty where they are.
+    no_latency: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mix is not None and self.mix.smallest != self.frame_bytes:
+            raise ValueError(f"{self.id}: frame_bytes {self.frame_bytes} is not the smallest of {self.mix.label}")
+
+    @property
+    def frames(self) -> FrameMix:
+        """The sizes of the frames sent; role accept: one of 0 bytes."""
+        return self.mix or FrameMix.of(self.frame_bytes)
 
     @property
     def udp_port(self) -> int:
         """The destination port of all test traffic."""
         return self.directions[0].flows.dst_port
+
+    @property
+    def ip_version(self) -> int:
+        """IP version of all test traffic: 4 or 6."""
+        return self.directions[0].flows.version
+
+    @property
+    def vlan(self) -> int | None:
+        """VLAN id of all test traffic, None when it is untagged."""
+        return self.directions[0].vlan
+
+    @property
+    def payloads(self) -> tuple[int, ...]:
+        """Lengths of the UDP payloads sent, ascending."""
+        return tuple(size - FCS - self.directions[0].headers for size in self.frames.sizes)
+
+    @property
+    def traffic_label(self) -> str:
+        """Frames and headers in words: "64 B", "82 B IPv6", "IMIX 7:4:1 (mean 361.8 B) in VLAN 7"."""
+        headers = " IPv6" * (self.ip_version == 6) + (f" in VLAN {self.vlan}" if self.vlan is not None else "")
+        return self.frames.label + headers
 
 
 @dataclass(frozen=True)

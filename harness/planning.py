@@ -20,9 +20,11 @@ from pydantic import ValidationError
 from harness import estimate, stacks
 from harness.errors import TestbedError, UsageError
 from harness.flows import addressed, directions, factor_flows, wire_plans, wires_needed
+from harness.generator.xdpgen import MOST_TABLE_CELLS
 from harness.host.tuning.profile import NamedProfile
 from harness.plan import (
     BystanderSettings,
+    FrameMix,
     GeneratorPlan,
     HostPlan,
     MeasureSettings,
@@ -33,7 +35,7 @@ from harness.plan import (
     WirePlan,
     line_rate_pps,
 )
-from harness.scenario import Load, Order, Scenario, ScenarioFile
+from harness.scenario import IP_VERSION, Load, Order, Scenario, ScenarioFile, frame_problems
 from harness.stack import Stack
 from harness.testbed import DutHost, Testbed
 from harness.units import format_rate
@@ -50,15 +52,16 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     """The frozen plan of a run. ``only``: stacks (or labels or ids of points) to keep; ``repeat`` overrides the
     scenario's; without ``seed`` a fresh one is drawn. Raises UsageError; touches nothing."""
     spec = scenario.spec
-    _refuse_unsupported(scenario, testbed)
+    _check_traffic(scenario, testbed)
     chosen = [_choose(scenario, index) for index in range(len(spec.stacks))]
     _refuse_twins(scenario, chosen)
-    wires = wire_plans(testbed)
+    wires = wire_plans(testbed, IP_VERSION[spec.traffic.l3])
     points = _only(_points(scenario, testbed, wires, chosen), only)
+    _check_table(scenario, testbed, points)
     measure = _measure_settings(scenario, points, repeat)
     order_seed = choose_seed() if seed is None else seed
     passes = [stacks.create(p.stack, p.params).poll_pass(p.role) for p in points]
-    expected = estimate.run(measure, passes, len({(p.host, p.frame_bytes) for p in points}))
+    expected = estimate.run(measure, passes, len({(p.host, p.frames) for p in points}))
     return Plan(
         scenario=spec.name, testbed=testbed.name, lab=testbed.lab, role=spec.role, wires=wires,
         hosts=tuple(HostPlan(d.name, d.cores, d.management, d.all_cores) for d in testbed.duts),
@@ -80,19 +83,50 @@ class _Choice:
     tuning: NamedProfile | None
 
 
-def _refuse_unsupported(scenario: ScenarioFile, testbed: Testbed) -> None:
-    traffic = scenario.spec.traffic
-    if scenario.spec.role is Role.ACCEPT and not testbed.lab:
-        raise TestbedError(f"role accept on testbed {testbed.name} needs TRex's stateful mode (ASTF), which this "
-                           "version does not drive; run it in the lab (leave --testbed and `testbed:` out)")
-    if traffic.l3 != "ipv4":
-        raise scenario.document.error(("traffic", "l3"), "ipv6 is not sent by this version; remove it for ipv4")
-    if traffic.vlan is not None:
-        raise scenario.document.error(("traffic", "vlan"), "tagged frames are not sent by this version; remove it")
+def _marks(testbed: Testbed) -> bool:
+    """Whether the generator writes over the payload's end of every frame, not of latency frames alone."""
+    return testbed.generator.kind == "xdpgen"
+
+
+def _check_traffic(scenario: ScenarioFile, testbed: Testbed) -> None:
+    if scenario.spec.role is Role.ACCEPT:
+        if not testbed.lab:
+            raise TestbedError(f"role accept on testbed {testbed.name} needs TRex's stateful mode (ASTF), which this "
+                               "version does not drive; run it in the lab (leave --testbed and `testbed:` out)")
+        return
+    if problems := frame_problems(scenario.spec, trailer=_marks(testbed)):
+        raise UsageError("\n".join(str(scenario.document.error(("traffic", "frame"), problem)) for problem in problems))
     try:
-        factor_flows(traffic.flows)
+        factor_flows(scenario.spec.traffic.flows)
     except UsageError as error:
         raise scenario.document.error(("traffic", "flows"), str(error)) from None
+
+
+def _check_table(scenario: ScenarioFile, testbed: Testbed, points: Sequence[PointPlan]) -> None:
+    spec = scenario.spec
+    if spec.role is Role.ACCEPT or not _marks(testbed):
+        return
+    if (cells := table_cells(points, spec.latency_header)) > MOST_TABLE_CELLS:
+        raise scenario.document.error(("traffic", "flows"), (
+            f"xdpgen would prepare {cells >> 14:,} MiB of headers, at most {MOST_TABLE_CELLS >> 14:,}; use fewer "
+            "flows, fewer sizes in a mix, or one direction"))
+
+
+def table_cells(points: Sequence[PointPlan], latency: bool) -> int:
+    """Prepared headers, in cells of 64 bytes, that xdpgen holds at once for the largest of these points: an entry a
+    flow, for every direction and size, and again for latency frames. Over IPv6 the checksum reaches into a second."""
+    return max(sum(d.flows.count * (2 if d.flows.version == 6 else 1) for d in point.directions)
+               * len(point.frames.sizes) * (2 if latency else 1) for point in points)
+
+
+def _check_features(scenario: ScenarioFile, at: Location, stack: type[Stack]) -> None:
+    """Refuse traffic that the stack has no code for, naming the stacks of this role that have."""
+    traffic, role = scenario.spec.traffic, scenario.spec.role
+    needed = {"ipv6"} & {traffic.l3} | ({"vlan"} if traffic.vlan is not None else set())
+    if lacking := sorted(needed - stack.features):
+        able = [name for name, other in stacks.available().items() if role in other.roles and needed <= other.features]
+        raise scenario.document.error(at, f"{stack.name} does not take {' and '.join(lacking)} traffic; stacks with "
+                                          f"role {role} that do: {', '.join(able) or 'none'}")
 
 
 def _choose(scenario: ScenarioFile, index: int) -> _Choice:
@@ -106,6 +140,7 @@ def _choose(scenario: ScenarioFile, index: int) -> _Choice:
         able = [name for name, other in known.items() if spec.role in other.roles]
         raise scenario.document.error(at, f"{entry.name} has no role {spec.role}, only {', '.join(stack.roles)}; "
                                           f"stacks with that role: {', '.join(able) or 'none'}")
+    _check_features(scenario, at, stack)
     return _Choice(index, stack, entry.params, _params(scenario, index, stack), entry.tuning or spec.tuning)
 
 
@@ -142,8 +177,8 @@ def _points(scenario: ScenarioFile, testbed: Testbed, wires: tuple[WirePlan, ...
         for position, count in enumerate(counts):
             if count > len(dut.cores):
                 raise scenario.document.error(("cores", position), _too_many_cores(count, dut, testbed))
-            for frame in spec.frame_bytes():
-                points += [_point(spec, choice, dut, used, frame, count, len(testbed.duts) > 1) for choice in chosen]
+            for frames in spec.frames(trailer=_marks(testbed)):
+                points += [_point(spec, choice, testbed, dut, used, frames, count) for choice in chosen]
     _refuse_namesakes(scenario, points, len(chosen))
     return tuple(points)
 
@@ -185,24 +220,37 @@ def _left_out(spec: Scenario, testbed: Testbed) -> list[str]:
     return notes
 
 
-def _point(spec: Scenario, choice: _Choice, dut: DutHost, wires: tuple[WirePlan, ...], frame: int, cores: int,
-           several_hosts: bool) -> PointPlan:
+def _point(spec: Scenario, choice: _Choice, testbed: Testbed, dut: DutHost, wires: tuple[WirePlan, ...],
+           frames: FrameMix, cores: int) -> PointPlan:
+    several_hosts = len(testbed.duts) > 1
     tuning = choice.tuning or dut.tuning
     stack = stacks.create(choice.stack.name, choice.params)
     identity = " ".join([stack.identity(choice.given), *([] if tuning.name == "stock" else [tuning.name])])
-    varies = [f"{frame} B"] * (len(spec.frame_bytes()) > 1)
+    sizes = [] if spec.role is Role.ACCEPT else [frames.slug]
+    varies = [frames.label] * (len(spec.frames(trailer=_marks(testbed))) > 1)
     varies += [f"{cores} core{'s' * (cores > 1)}"] * (len(spec.cores.counts) > 1)
     varies += [f"on {dut.name}"] * several_hosts
-    there = directions(spec.role, wires, spec.traffic.flows, bidirectional=spec.traffic.direction == "bidirectional")
+    there = directions(spec.role, wires, spec.traffic.flows, vlan=spec.traffic.vlan,
+                       bidirectional=spec.traffic.direction == "bidirectional")
     return PointPlan(
-        id=_slug(identity + (f" {frame}B" if frame else "") + f" {cores}c" + (f" {dut.name}" if several_hosts else "")),
+        id=_slug(" ".join([identity, *sizes, f"{cores}c", *([dut.name] if several_hosts else [])])),
         label=", ".join([identity, *varies]), stack=choice.stack.name, params=choice.params, role=spec.role,
-        host=dut.name, frame_bytes=frame, cores=dut.cores[:cores], wires=wires,
+        host=dut.name, frame_bytes=frames.smallest, cores=dut.cores[:cores], wires=wires,
         directions=addressed(there, wires, stack.role_info(spec.role).layer),
-        line_rate_pps=min(line_rate_pps(wire.speed_gbps, frame) for wire in wires) if frame else 0.0,
+        line_rate_pps=min(line_rate_pps(wire.speed_gbps, frames.mean) for wire in wires) if sizes else 0.0,
         profile=tuning.name, tuning=tuning.profile.model_dump(mode="json", exclude_defaults=True),
-        polling=stack.polls(), management=dut.management,
+        polling=stack.polls(), management=dut.management, mix=None if frames.single else frames,
+        no_latency=_no_latency(spec, stack, testbed),
     )
+
+
+def _no_latency(spec: Scenario, stack: Stack, testbed: Testbed) -> str:
+    """Why latency cannot be measured: IPv6 has no UDP checksum 0, and TRex leaves a latency frame's wrong."""
+    if (testbed.generator.kind != "trex" or spec.traffic.l3 != "ipv6" or not spec.latency_header
+            or not stack.role_info(spec.role).checks_checksum):
+        return ""
+    return ("TRex writes its latency header without correcting the UDP checksum, which IPv6 cannot do without, and "
+            f"{stack.name} is not given datagrams with a wrong one; measure latency over ipv4, or with xdpgen")
 
 
 def _slug(text: str) -> str:
@@ -274,7 +322,7 @@ def _load_pps(scenario: ScenarioFile, index: int, load: Load, points: Sequence[P
 def _beyond(rate: float, point: PointPlan) -> str:
     speed = min(wire.speed_gbps for wire in point.wires)
     return (f"{format_rate(rate)} is beyond line rate: {speed:g} Gbit/s carry at most "
-            f"{format_rate(point.line_rate_pps)} frames of {point.frame_bytes} B")
+            f"{format_rate(point.line_rate_pps)} frames of {point.frames.label}")
 
 
 def _generator(testbed: Testbed, role: Role) -> GeneratorPlan:

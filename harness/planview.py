@@ -62,7 +62,8 @@ def _direction(direction: DirectionPlan) -> Iterator[str]:
     flows = direction.flows
     back = "nothing comes back" if direction.rx_port is None else f"back on TG port {direction.rx_port}"
     last = flows.src_port_first + flows.src_ports - 1
-    yield f"TG port {direction.tx_port}, {back}: {direction.src_mac} -> {direction.dst_mac}"
+    tag = f", VLAN {direction.vlan}" if direction.vlan is not None else ""
+    yield f"TG port {direction.tx_port}, {back}: {direction.src_mac} -> {direction.dst_mac}{tag}"
     if flows.l4 == "tcp":
         yield (f"  TCP connections from {flows.src_ip_first} ports {flows.src_port_first}-{last}, each of its own -> "
                f"{flows.dst_ip} port {flows.dst_port}: one request, one reply, closed by the server")
@@ -72,7 +73,7 @@ def _direction(direction: DirectionPlan) -> Iterator[str]:
 
 
 def _point(point: PointPlan) -> str:
-    size = f"{point.frame_bytes} B, line rate {format_rate(point.line_rate_pps)}, " if point.frame_bytes else ""
+    size = f"{point.traffic_label}, line rate {format_rate(point.line_rate_pps)}, " if point.frame_bytes else ""
     return f"{point.id}  {point.label}: {size}{point.host} {_cores(point.cores)}, {_tuning(point)}"
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.plan import FrameMix
+
 SCHEMA_VERSION = 1
 #: Of a bystander, kept with one trial.
 MOST_GREETINGS = 10_000
@@ -317,6 +319,13 @@ class Ceiling(_Record):
     sent_min_pps: float | None = None
     kept_pps: float | None = None
     reason: str = ""
+    #: Where frames of several sizes were sent; ``frame_bytes`` is then the smallest.
+    mix: FrameMix | None = None
+
+    @property
+    def frames(self) -> FrameMix:
+        """The sizes of the frames sent."""
+        return self.mix or FrameMix.of(self.frame_bytes)
 
 
 class Owner(_Record):

@@ -32,7 +32,7 @@ from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench, make_trial
 from harness.options import RunOptions
-from harness.plan import Plan, PointPlan, Role
+from harness.plan import FrameMix, Plan, PointPlan, Role
 from harness.progress import Progress
 from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
 from harness.stack import RoleInfo, RunningStack, Stack, StackContext
@@ -104,7 +104,7 @@ class _Session:
     trials_s: float = 0.0
     bystander: Watch | None = None
     _number: int = 0
-    _ceiling: dict[tuple[str, int], float] = field(default_factory=dict)
+    _ceiling: dict[tuple[str, FrameMix], float] = field(default_factory=dict)
     _found: dict[str, list[float]] = field(default_factory=dict)
 
     def connect(self, owned: ExitStack) -> None:
@@ -141,7 +141,7 @@ class _Session:
     def ceilings(self) -> None:
         """Once a run for every (host, frame size): the same wire with the cheapest responder that is known."""
         for point in self.plan.points:
-            key = (point.host, point.frame_bytes)
+            key = (point.host, point.frames)
             if key not in self._ceiling:
                 self._ceiling[key] = self._measure_ceiling(point)
         self.writer.save()
@@ -163,7 +163,8 @@ class _Session:
         flooded, kept = trials
         best, bound = max(flooded, key=lambda t: t.offered_pps), max(t.offered_pps for t in kept)
         self.writer.info.ceilings.append(Ceiling(
-            frame_bytes=like.frame_bytes, host=like.host, stack=responder.name, sent_pps=best.offered_pps,
+            frame_bytes=like.frame_bytes, mix=like.mix, host=like.host, stack=responder.name,
+            sent_pps=best.offered_pps,
             received_pps=max(t.forwarding_pps for t in (*flooded, *kept)), trial=best.number,
             sent_min_pps=min(t.offered_pps for t in flooded), kept_pps=bound,
         ))
@@ -186,7 +187,7 @@ class _Session:
         """Trials beyond the generator, after one that only warms the path up; then trials at the most that those
         offered: a generator that may take its time between frames sends fewer than one that never waits, and the
         searches ask for such loads."""
-        bench.generator.configure(TrafficSpec(bench.point.directions, bench.point.frame_bytes))
+        bench.generator.configure(TrafficSpec(bench.point.directions, bench.point.frames))
         flooded = self._flood(bench, duration_s)
         offered = max(t.offered_pps for t in flooded)
         most = min(bench.point.line_rate_pps or offered, offered)
@@ -217,8 +218,8 @@ class _Session:
         up_to = "line rate" if like.line_rate_pps else format_rate(bound, like.role.rate_unit)
         self.progress.message(f"the generator's ceiling is unknown: {reason}; searching up to {up_to}")
         self.writer.info.ceilings.append(Ceiling(
-            frame_bytes=like.frame_bytes, host=like.host, stack=stack, sent_pps=None, received_pps=None, trial=-1,
-            reason=reason,
+            frame_bytes=like.frame_bytes, mix=like.mix, host=like.host, stack=stack, sent_pps=None,
+            received_pps=None, trial=-1, reason=reason,
         ))
         return bound
 
@@ -261,7 +262,7 @@ class _Session:
             self.writer.log(f"{point.id}-{repeat}.log", f"{error}\n\n{outcome.log_tail}\n")
 
     def _measure(self, bench: Bench, repeat: int, outcome: PointOutcome) -> None:
-        ceiling = self._ceiling[bench.point.host, bench.point.frame_bytes]
+        ceiling = self._ceiling[bench.point.host, bench.point.frames]
         measurement = PointMeasurement(
             bench, self.plan.measure, repeat, ceiling, self.watcher(), self.machines.restart_generator, outcome,
         )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import gcd
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,14 +20,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from harness import units
 from harness.errors import UsageError
 from harness.host.tuning.profile import PROFILES, NamedProfile, Profile, named_profile
-from harness.plan import FCS, Role
+from harness.plan import ETHERNET, FCS, IP_HEADER, MOST_SIZES, SIMPLE_IMIX, UDP, VLAN_TAG, FrameMix, Role
 from harness.units import shown
 from harness.yamlfile import Document, Location, load
 
-#: Bytes of each header, and of the 16-byte latency header that TRex writes over the payload's end.
-ETHERNET, VLAN_TAG, UDP, LATENCY_HEADER = 14, 4, 8, 16
-IP_HEADER = {"ipv4": 20, "ipv6": 40}
+#: Bytes that TRex writes over the end of a latency frame's payload, xdpgen over that of every frame.
+LATENCY_HEADER = 16
 SMALLEST_ETHERNET, LARGEST_ETHERNET = 64, 1518
+IP_VERSION = {"ipv4": 4, "ipv6": 6}
 #: CPU figures come from samples wholly inside a trial of at least this long (design.md, "CPU").
 LEAST_CPU_TRIAL_S = 2.0
 LEAST_TRIAL_S, LONGEST_TRIAL_S = 0.01, 3600.0
@@ -34,8 +35,8 @@ LEAST_TRIAL_S, LONGEST_TRIAL_S = 0.01, 3600.0
 
 def minimum_frame(l3: str = "ipv4", *, vlan: bool = False, latency: bool = True) -> int:
     """Smallest frame on the wire (with FCS) that holds UDP's headers, and the latency header where one is written."""
-    headers = ETHERNET + (VLAN_TAG if vlan else 0) + IP_HEADER[l3] + UDP + (LATENCY_HEADER if latency else 0)
-    return max(SMALLEST_ETHERNET, headers + FCS)
+    headers = ETHERNET + (VLAN_TAG if vlan else 0) + IP_HEADER[IP_VERSION[l3]] + UDP
+    return max(SMALLEST_ETHERNET, headers + (LATENCY_HEADER if latency else 0) + FCS)
 
 
 class Goal(StrEnum):
@@ -79,22 +80,51 @@ def _as_list(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _frames(value: object) -> tuple[int | str, ...]:
-    sizes: list[int | str] = []
+class Imix(_Section):
+    """Frames of several sizes in a ratio, in one point: (size or ``min``, frames of it in a round)."""
+
+    parts: tuple[tuple[int | Literal["min"], int], ...]
+
+
+_FRAME_HELP = "frame sizes count the FCS; a size, min, imix, {imix: {64: 7, 594: 4, 1518: 1}}, or a list of these"
+MOST_WEIGHT = 1000
+
+
+def _size(value: object) -> int | Literal["min"]:
+    if isinstance(value, str) and value.strip() == "min":
+        return "min"
+    return units.parse_bytes(value, least=1, most=1_000_000)
+
+
+def _imix(value: object) -> Imix:
+    if not isinstance(value, dict) or not 2 <= len(value) <= MOST_SIZES:
+        raise ValueError(f"{shown(value)} is no mix; give 2 to {MOST_SIZES} sizes with the frames of each in a round, "
+                         "for example {64: 7, 594: 4, 1518: 1}")
+    return Imix(parts=tuple(
+        (_size(size), units.parse_count(weight, what=f"the frames of {size} B in a round", least=1, most=MOST_WEIGHT))
+        for size, weight in value.items()))
+
+
+def _frame(item: object) -> int | Literal["min"] | Imix:
+    if isinstance(item, str) and item.strip().lower() == "imix":
+        return Imix(parts=SIMPLE_IMIX.parts)
+    if isinstance(item, dict):
+        if set(item) != {"imix"}:
+            raise ValueError(f"{shown(item)} is no frame size")
+        return _imix(item["imix"])
+    return _size(item)
+
+
+def _frames(value: object) -> tuple[int | Literal["min"] | Imix, ...]:
+    frames: list[int | Literal["min"] | Imix] = []
     for item in _as_list(value):
-        if isinstance(item, str) and item.strip().lower() == "imix":
-            raise ValueError("imix is not supported: a point has one frame size; give a size in bytes, a list of "
-                             "sizes (a point each) or min")
-        if isinstance(item, str) and item.strip() == "min":
-            sizes.append("min")
-            continue
         try:
-            sizes.append(units.parse_bytes(item, least=1, most=1_000_000))
+            frames.append(item if isinstance(item, Imix) else _frame(item))
         except ValueError as error:
-            raise ValueError(f"{error} (frame sizes count the FCS; a size, a list of sizes, or min)") from None
-    if not sizes:
-        raise ValueError("an empty list; give a frame size in bytes, a list of sizes, or min")
-    return _distinct(sizes)
+            raise ValueError(f"{error} ({_FRAME_HELP})") from None
+    if not frames:
+        raise ValueError(f"an empty list ({_FRAME_HELP})")
+    return _distinct(frames)
 
 
 IF_AVAILABLE = "if_available"
@@ -153,14 +183,21 @@ def _l4(value: object) -> object:
     return value
 
 
+_ONE_FRAME: dict[str, Any] = {"anyOf": [
+    {"type": "integer"}, {"enum": ["min", "imix"]},
+    {"type": "object", "required": ["imix"], "additionalProperties": False, "properties": {"imix": {
+        "type": "object", "minProperties": 2, "maxProperties": MOST_SIZES, "examples": [{"64": 7, "594": 4, "1518": 1}],
+        "propertyNames": {"pattern": "^(min|[0-9]+)$"},
+        "additionalProperties": {"type": "integer", "minimum": 1, "maximum": MOST_WEIGHT}}}}]}
+_FRAME_SCHEMA: dict[str, Any] = {"anyOf": [*_ONE_FRAME["anyOf"], {"type": "array", "items": _ONE_FRAME}]}
+
+
 class Traffic(_Section):
     """The frames that are sent. Every flow differs in addresses or ports."""
 
-    frame: Annotated[
-        tuple[int | Literal["min"], ...], BeforeValidator(_frames),
-        WithJsonSchema({"anyOf": [{"type": "integer"}, {"const": "min"},
-                                  {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"const": "min"}]}}]}),
-    ] = _optional("min", "Frame size in bytes on the wire, FCS included: a size, a list (a point each), or min")
+    frame: Annotated[tuple[int | Literal["min"] | Imix, ...], BeforeValidator(_frames), WithJsonSchema(_FRAME_SCHEMA),
+                     ] = _optional("min", "Frame size in bytes on the wire, FCS included: a size, min, imix (64, 594, "
+                                          "1518 B as 7:4:1), a mix of your own, or a list of these (a point each)")
     flows: Annotated[int, BeforeValidator(_flows)] = _optional(1024, "Number of distinct flows each direction")
     l3: Literal["ipv4", "ipv6"] = _optional("ipv4", "Network layer: ipv4 or ipv6")
     l4: Annotated[Literal["udp", "tcp"], BeforeValidator(_l4)] = _optional(
@@ -168,6 +205,16 @@ class Traffic(_Section):
     vlan: int | None = _optional(None, "VLAN id of a tag on every frame; none when left out", ge=1, le=4094)
     direction: Literal["one-way", "bidirectional"] = _optional(
         "one-way", "one-way, or bidirectional (role forward): both ports send at the rate given")
+
+
+def _mix(frame: int | Literal["min"] | Imix, least: int) -> FrameMix:
+    parts = frame.parts if isinstance(frame, Imix) else ((frame, 1),)
+    weights: dict[int, int] = {}
+    for size, weight in parts:
+        bytes_ = least if size == "min" else size
+        weights[bytes_] = weights.get(bytes_, 0) + weight
+    common = gcd(*weights.values())
+    return FrameMix(tuple((size, weight // common) for size, weight in sorted(weights.items())))
 
 
 def _goals(value: object) -> list[object]:
@@ -357,16 +404,19 @@ class Scenario(_Section):
         ] = Field(default_factory=dict, description="Largest change against a baseline; kept for `harness gate`, which "
                                                     "is not there yet: nothing reads it")
 
-    def frame_bytes(self) -> tuple[int, ...]:
-        """The frame sizes, ``min`` resolved; distinct, in the order given. Role accept: one 0, it has none."""
+    def frames(self, *, trailer: bool = False) -> tuple[FrameMix, ...]:
+        """The frame sizes, one mix a point, ``min`` resolved; distinct, in the order given. Role accept: one of 0
+        bytes, it has none. ``trailer``: the generator writes over the payload's end even where latency is not measured
+        (xdpgen marks its frames)."""
         if self.role is Role.ACCEPT:
-            return (0,)
-        return tuple(dict.fromkeys(self.smallest_frame if size == "min" else int(size) for size in self.traffic.frame))
+            return (FrameMix.of(0),)
+        least = self.smallest_frame(trailer=trailer)
+        return tuple(dict.fromkeys(_mix(frame, least) for frame in self.traffic.frame))
 
-    @property
-    def smallest_frame(self) -> int:
+    def smallest_frame(self, *, trailer: bool = False) -> int:
         """Smallest frame for this traffic, in bytes with FCS."""
-        return minimum_frame(self.traffic.l3, vlan=self.traffic.vlan is not None, latency=self.latency_header)
+        return minimum_frame(self.traffic.l3, vlan=self.traffic.vlan is not None,
+                             latency=trailer or self.latency_header)
 
     @property
     def latency_header(self) -> bool:
@@ -429,16 +479,23 @@ def _accept_problems(spec: Scenario) -> list[tuple[Location, str]]:
 
 
 def _frame_problems(spec: Scenario) -> list[tuple[Location, str]]:
-    least, tagged = spec.smallest_frame, spec.traffic.vlan is not None
-    most = LARGEST_ETHERNET + (VLAN_TAG if tagged else 0)
-    headers = " + ".join([spec.traffic.l3.replace("ip", "IP"), "UDP"] + ["VLAN"] * tagged
-                         + ["latency header"] * spec.latency_header)
-    problems: list[tuple[Location, str]] = []
-    for size in spec.frame_bytes():
+    return [(("traffic", "frame"), problem) for problem in frame_problems(spec, trailer=False)]
+
+
+def frame_problems(spec: Scenario, *, trailer: bool) -> list[str]:
+    """Sizes that this traffic does not fit into, in words; ``trailer`` as for :meth:`Scenario.frames`."""
+    traffic, tagged = spec.traffic, spec.traffic.vlan is not None
+    least, most = spec.smallest_frame(trailer=trailer), LARGEST_ETHERNET + (VLAN_TAG if tagged else 0)
+    written = "latency header" if spec.latency_header else "xdpgen's mark" if trailer else ""
+    headers = " + ".join([traffic.l3.replace("ip", "IP"), "UDP"] + ["VLAN"] * tagged + [written] * bool(written))
+    problems = []
+    for size in dict.fromkeys(size for mix in spec.frames(trailer=trailer) for size in mix.sizes):
         if size < least:
-            problems.append((("traffic", "frame"), f"{size} is too small for {headers}; at least {least}, or min"))
+            own = ("; a mix of your own may hold min, such as {imix: {min: 7, 594: 4, 1518: 1}}"
+                   if any(isinstance(frame, Imix) for frame in traffic.frame) else "")
+            problems.append(f"{size} is too small for {headers}; at least {least}, or min{own}")
         if size > most:
-            problems.append((("traffic", "frame"), f"{size} is too large; at most {most} bytes with FCS"))
+            problems.append(f"{size} is too large; at most {most} bytes with FCS")
     return problems
 
 

@@ -47,6 +47,8 @@ class RoleInfo:
     #: Forwarding only: "l2" keeps the frame, which is addressed to the generator's far port (so ports must take frames
     #: for other addresses); "l3" takes frames for its own port, rewrites MACs and lowers the TTL.
     layer: str = ""
+    #: Frames whose UDP checksum is wrong do not get through: they end in the kernel, before a socket.
+    checks_checksum: bool = False
 
 
 @dataclass(frozen=True)

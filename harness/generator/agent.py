@@ -98,14 +98,18 @@ class Session:
     # ------------------------------------------------------------------------------------------------ streams
 
     def field_engine(self, flows: Json) -> Any:
-        """Address and port of every flow by TRex's tuple generator, then the IPv4 header checksum."""
-        api = self.api
+        """Address and port of every flow by TRex's tuple generator, then the checksum that covers them: the IPv4
+        header's (UDP's is 0), or over IPv6 UDP's. Of an IPv6 address the last four bytes are the flow's."""
+        api, l3, v6 = self.api, flows["l3"], flows["version"] == 6
+        l4 = l3 + (40 if v6 else 20)
+        fix = (api.STLVmFixChecksumHw(l3_offset=l3, l4_offset=l4, l4_type=api.CTRexVmInsFixHwCs.L4_TYPE_UDP) if v6
+               else api.STLVmFixIpv4(offset=l3))
         return api.STLScVmRaw([
             api.STLVmTupleGen(name="flow", ip_min=flows["ip_min"], ip_max=flows["ip_max"],
                               port_min=flows["port_min"], port_max=flows["port_max"], limit_flows=flows["count"]),
-            api.STLVmWrFlowVar(fv_name="flow.ip", pkt_offset=26),
-            api.STLVmWrFlowVar(fv_name="flow.port", pkt_offset=34),
-            api.STLVmFixIpv4(offset=14),
+            api.STLVmWrFlowVar(fv_name="flow.ip", pkt_offset=l3 + (20 if v6 else 12)),
+            api.STLVmWrFlowVar(fv_name="flow.port", pkt_offset=l4),
+            fix,
         ])
 
     def stream(self, spec: Json) -> Any:
@@ -114,14 +118,20 @@ class Session:
         builder = api.STLPktBuilder(pkt_buffer=base64.b64decode(spec["frame"], validate=True),
                                     vm=self.field_engine(spec["flows"]))
         options: Json = {"mac_src_override_by_pkt": 1, "mac_dst_override_mode": 1}
+        extra = {}  # type: Json
+        if spec["flows"]["version"] == 6:
+            extra["fix_checksum"] = True
+        if not spec["latency_pps"]:
+            extra["mark"] = True
+        if self.kind == "stl" and extra:
+            options["xdpgen"] = extra
         if spec["latency_pps"]:
             group = LATENCY_PG + len(self.latency)
             self.latency[group] = {"tx_port": spec["port"], "rx_port": spec["rx_port"]}
             return api.STLStream(name=spec["name"], packet=builder, mode=api.STLTXCont(pps=spec["latency_pps"]),
                                  flow_stats=api.STLFlowLatencyStats(pg_id=group), **options)
-        if self.kind == "stl":
-            options["xdpgen"] = {"mark": True}
-        return api.STLStream(name=spec["name"], packet=builder, mode=api.STLTXCont(pps=1000.0), **options)
+        return api.STLStream(name=spec["name"], packet=builder, mode=api.STLTXCont(pps=1000.0 * spec["share"]),
+                             **options)
 
     def configure(self, params: Json) -> Json:
         """Replace the streams of all ports."""

@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from harness.plan import DirectionPlan
+from harness.plan import DirectionPlan, FrameMix
 
 
 @dataclass(frozen=True)
 class TrafficSpec:
-    """What to send at a point. ``frame_bytes`` includes FCS. ``latency_pps``: rate of the latency stream of each
-    direction (0: none), sent on top of the load and counted in it; it cycles over the same flows."""
+    """What to send at a point: the load in the ratio of ``frames``, each size over all flows. ``latency_pps``: rate of
+    the latency streams of each direction (0: none), sent on top of the load and counted in it, in the same ratio and
+    over the same flows."""
 
     directions: tuple[DirectionPlan, ...]
-    frame_bytes: int
+    frames: FrameMix
     latency_pps: float = 0.0
 
 

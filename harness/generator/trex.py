@@ -7,7 +7,7 @@ import base64
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from harness.errors import GeneratorDied, GeneratorError
@@ -66,11 +66,13 @@ class TrexGenerator:
         return [GeneratorPort(**p) for p in self._about["ports"]]
 
     def configure(self, traffic: TrafficSpec) -> None:
-        streams: list[dict[str, Any]] = []
-        for number, direction in enumerate(traffic.directions):
-            streams.append(_stream(f"load{number}", direction, traffic.frame_bytes, 0.0))
-            if traffic.latency_pps:
-                streams.append(_stream(f"latency{number}", direction, traffic.frame_bytes, traffic.latency_pps))
+        streams = [
+            _stream(f"{kind}{number}-{size}", direction, size, share, latency_pps * share)
+            for number, direction in enumerate(traffic.directions)
+            for kind, latency_pps in (("load", 0.0), ("latency", traffic.latency_pps))
+            if kind == "load" or latency_pps
+            for size, share in traffic.frames.shares
+        ]
         self._call("configure", {"streams": streams}, _CALL_S)
         self._traffic = traffic
 
@@ -123,18 +125,25 @@ class TrexGenerator:
             self._agent.close()
 
 
-def _stream(name: str, direction: DirectionPlan, frame_bytes: int, latency_pps: float) -> dict[str, Any]:
+def _stream(name: str, direction: DirectionPlan, frame_bytes: int, share: float, latency_pps: float) -> dict[str, Any]:
+    """One stream of the agent's protocol: frames of one size over all flows. ``share``: of the direction's load."""
     flows = direction.flows
-    last_ip = IPv4Address(flows.src_ip_first) + flows.src_ips - 1
+    last_ip = ip_address(flows.src_ip_first) + flows.src_ips - 1
     return {
-        "name": name, "port": direction.tx_port, "latency_pps": latency_pps,
+        "name": name, "port": direction.tx_port, "share": share, "latency_pps": latency_pps,
         "rx_port": direction.tx_port if direction.rx_port is None else direction.rx_port,
         "frame": base64.b64encode(flow_frame(direction, frame_bytes)).decode(),
         "flows": {
-            "ip_min": flows.src_ip_first, "ip_max": str(last_ip), "port_min": flows.src_port_first,
+            "version": flows.version, "l3": direction.l3, "ip_min": _last_word(ip_address(flows.src_ip_first)),
+            "ip_max": _last_word(last_ip), "port_min": flows.src_port_first,
             "port_max": flows.src_port_first + flows.src_ports - 1, "count": flows.count,
         },
     }
+
+
+def _last_word(address: IPv4Address | IPv6Address) -> str:
+    """The last four bytes of an address, dotted: what TRex's tuple generator counts in."""
+    return str(IPv4Address(int(address) & 0xFFFF_FFFF))
 
 
 def _latency_missing(directions: Sequence[DirectionResult], latency: Sequence[LatencyResult]) -> str:

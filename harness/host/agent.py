@@ -1018,7 +1018,8 @@ def interface_counters(ifname: str) -> Dict[str, int]:
 
 
 def system_counters() -> Dict[str, int]:
-    """/proc/net/snmp and netstat as ``udp.InDatagrams``, softnet_stat as ``softnet.CORE.dropped``."""
+    """/proc/net/snmp and netstat as ``udp.InDatagrams``, snmp6 as ``udp6.InDatagrams``, softnet_stat as
+    ``softnet.CORE.dropped``."""
     counters = {}  # type: Dict[str, int]
     for path in ("/proc/net/snmp", "/proc/net/netstat"):
         lines = read_or(path, "").splitlines()
@@ -1026,6 +1027,10 @@ def system_counters() -> Dict[str, int]:
             prefix = head.partition(":")[0].lower()
             for name, value in zip(head.split()[1:], values.split()[1:]):  # noqa: B905
                 counters["%s.%s" % (prefix, name)] = int(value)
+    for line in read_or("/proc/net/snmp6", "").splitlines():
+        found = re.match(r"(Ip6|Icmp6|Udp6|UdpLite6)(\w+)\s+(\d+)$", line)
+        if found:
+            counters["%s.%s" % (found.group(1).lower(), found.group(2))] = int(found.group(3))
     for row, line in enumerate(read_or("/proc/net/softnet_stat", "").splitlines()):
         fields = [int(value, 16) for value in line.split()]
         core = fields[12] if len(fields) > 12 else row

@@ -2,20 +2,21 @@
 """The address plan of test wires (the lab's and, by default, a real testbed's) and the names and MACs of a lab.
 
 Everything here is computed, nothing is touched: a Plan can be printed for a lab that does not exist yet.
-The prefixes are those that RFC 2544 sets aside for benchmarks (198.18.0.0/15).
+The prefixes are those set aside for benchmarks: 198.18.0.0/15 (RFC 2544) and 2001:2::/48 (RFC 5180).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import ip_address
 
 from harness.lab.errors import LabNameError
 from harness.plan import PortPlan, WirePlan
 
 #: Wires that the flow prefixes leave room for (four /18 in 198.19.0.0/16).
 MAX_WIRES = 4
-LINK_PREFIX_LEN = 24
+LINK_PREFIX_LEN = {4: 24, 6: 64}
 FLOW_PREFIX_LEN = 18
 #: Nominal speed of a veth wire (design.md, "Plan").
 LAB_SPEED_GBPS = 10.0
@@ -32,22 +33,24 @@ def check_name(name: str) -> str:
     return name
 
 
-def link_ip(wire: int, side: str) -> str:
-    """Address of one end of wire ``wire`` (0-based): DUT .1, TG .2 in 198.18.WIRE.0/24."""
+def link_ip(wire: int, side: str, version: int = 4) -> str:
+    """Address of one end of wire ``wire`` (0-based): DUT .1, TG .2 in 198.18.WIRE.0/24; ::1, ::2 in
+    2001:2:0:WIRE::/64."""
     _check_wire(wire)
-    return f"198.18.{wire}.{1 if side == 'dut' else 2}"
+    host = 1 if side == "dut" else 2
+    return str(ip_address(f"2001:2:0:{wire:x}::{host}")) if version == 6 else f"198.18.{wire}.{host}"
 
 
 def link_prefix(wire: int) -> str:
-    """The link's own prefix, CIDR."""
+    """The link's own IPv4 prefix, CIDR."""
     _check_wire(wire)
-    return f"198.18.{wire}.0/{LINK_PREFIX_LEN}"
+    return f"198.18.{wire}.0/{LINK_PREFIX_LEN[4]}"
 
 
-def flow_prefix(wire: int) -> str:
-    """The prefix of every flow address behind the generator's end of a wire, CIDR: 16,384 addresses."""
+def flow_prefix(wire: int, version: int = 4) -> str:
+    """The prefix of every flow address behind the generator's end of a wire, CIDR: 16,384 addresses, or a /64."""
     _check_wire(wire)
-    return f"198.19.{64 * wire}.0/{FLOW_PREFIX_LEN}"
+    return f"2001:2:0:{0x100 + wire:x}::/64" if version == 6 else f"198.19.{64 * wire}.0/{FLOW_PREFIX_LEN}"
 
 
 def _check_wire(wire: int) -> None:
@@ -75,7 +78,7 @@ def mac_address(lab: str, side: str, wire: int) -> str:
 
 def _port(lab: str, side: str, wire: int) -> PortPlan:
     return PortPlan(index=wire, ifname=device_name(lab, side, wire), mac=mac_address(lab, side, wire),
-                    ip=link_ip(wire, side), prefix_len=LINK_PREFIX_LEN)
+                    ip=link_ip(wire, side), prefix_len=LINK_PREFIX_LEN[4])
 
 
 def plan_wires(lab: str, wires: int = 2) -> tuple[WirePlan, ...]:

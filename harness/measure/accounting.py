@@ -66,8 +66,8 @@ def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult) -
     places[BACKLOG] = sum(v for k, v in system.items() if re.fullmatch(r"softnet\.\d+\.dropped", k))
     stack = rise(before.stack, after.stack)
     if SOCKET not in after.stack:
-        places[SOCKET] = system.get("udp.RcvbufErrors", 0)
-    places[NO_SOCKET] = system.get("udp.NoPorts", 0)
+        places[SOCKET] = system.get("udp.RcvbufErrors", 0) + system.get("udp6.RcvbufErrors", 0)
+    places[NO_SOCKET] = system.get("udp.NoPorts", 0) + system.get("udp6.NoPorts", 0)
     for place, count in stack.items():
         places[place] = places.get(place, 0) + count
     places[TG_RECEIVE] = sum(traffic.report.extra.get("receive_drops", {}).values())

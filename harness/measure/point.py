@@ -63,7 +63,7 @@ class PointMeasurement:
     # ---------------------------------------------------------------------------------------------- one trial
 
     def _configure(self, latency_pps: float) -> None:
-        traffic = TrafficSpec(self.bench.point.directions, self.bench.point.frame_bytes, latency_pps)
+        traffic = TrafficSpec(self.bench.point.directions, self.bench.point.frames, latency_pps)
         if traffic == self._traffic:
             return
         try:
@@ -143,9 +143,10 @@ class PointMeasurement:
 
     def _latency(self) -> None:
         bound, of = self._reference(), self.settings.latency_of
+        never = "not defined for role drop" if self.bench.no_reply else self.bench.point.no_latency
         for fraction in self.settings.latency_fractions:
-            if bound is None or bound.load_pps is None or self.bench.no_reply:
-                why = "not defined for role drop" if self.bench.no_reply else f"no {of.upper()} was found"
+            if bound is None or bound.load_pps is None or never:
+                why = never or f"no {of.upper()} was found"
                 self.outcome.latency.append(
                     LatencyAt(fraction=fraction, of=of, load_pps=0.0, trial=-1, percentiles=None, reason=why)
                 )
@@ -176,8 +177,9 @@ class PointMeasurement:
 
     def _loaded(self, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
         """A trial with a latency stream, where the load leaves room for one."""
-        wanted, note = self.settings.latency_pps, ""
-        if rate_pps < wanted * _LATENCY_SHARE and not self.bench.no_reply:
+        wanted = self.settings.latency_pps
+        note = self.bench.point.no_latency if wanted else ""
+        if not note and rate_pps < wanted * _LATENCY_SHARE and not self.bench.no_reply:
             note = f"the load leaves no room for a latency stream of {wanted:,.0f} pps"
         self._configure(0.0 if note or self.bench.no_reply else wanted)
         trial = self._trial(phase, rate_pps, duration_s, note)

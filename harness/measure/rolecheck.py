@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The role check: before measuring, a few frames are sent and the replies compared in canonical form.
 
-Addresses and ports as the role says, payload identical, checksums valid (or zero where UDP allows it). TTL (except for
-L3 forward), IP id and TOS are free (design.md, "Roles").
+Addresses, ports and VLAN tag as the role says, payload identical, checksums valid (or zero where UDP allows it: over
+IPv4). TTL or hop limit (except for L3 forward), IP id, flow label and TOS are free (design.md, "Roles").
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Packet
 
 from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficSpec
@@ -30,10 +32,11 @@ _DEADLINE_S = 3.0
 
 @dataclass(frozen=True)
 class Canonical:
-    """What a role fixes of a frame. ``ttl`` is None where it is free."""
+    """What a role fixes of a frame. ``ttl``, of IPv6 the hop limit, is None where it is free; ``vlan`` None: no tag."""
 
     src_mac: str
     dst_mac: str
+    vlan: int | None
     src: str
     dst: str
     sport: int
@@ -44,36 +47,44 @@ class Canonical:
     def differences(self, other: Canonical) -> list[str]:
         """Fields in which ``other`` (received) differs from this (expected), in words."""
         found = []
-        for name in ("src_mac", "dst_mac", "src", "dst", "sport", "dport", "ttl", "payload"):
+        for name in ("src_mac", "dst_mac", "vlan", "src", "dst", "sport", "dport", "ttl", "payload"):
             want, got = getattr(self, name), getattr(other, name)
-            if want is not None and want != got:
+            if want != got and not (name == "ttl" and want is None):
                 show = (lambda v: v.hex()) if name == "payload" else str
                 found.append(f"{name}: expected {show(want)}, got {show(got)}")
         return found
 
 
 def canonical(frame: bytes, keep_ttl: bool) -> Canonical | None:
-    """A frame in canonical form; None when it is not UDP over IPv4. Raises StackError on a bad checksum."""
+    """A frame in canonical form; None when it is not UDP over IPv4 or IPv6. Raises StackError on a bad checksum."""
     packet = Ether(frame)
-    if IP not in packet or UDP not in packet:
+    layer = packet.getlayer(1)
+    tag = layer if isinstance(layer, Dot1Q) else None
+    ip = layer.payload if tag is not None else layer
+    if not isinstance(ip, IP | IPv6) or not isinstance(ip.payload, UDP):
         return None
-    ip, udp = packet[IP], packet[UDP]
-    length = int(udp.len) - 8
-    _check_checksums(frame, ip, udp)
+    udp = ip.payload
+    _check_checksums(ip, udp)
     return Canonical(
-        src_mac=str(packet.src).lower(), dst_mac=str(packet.dst).lower(), src=str(ip.src), dst=str(ip.dst),
-        sport=int(udp.sport), dport=int(udp.dport), payload=bytes(udp.payload)[:length],
-        ttl=int(ip.ttl) if keep_ttl else None,
+        src_mac=str(packet.src).lower(), dst_mac=str(packet.dst).lower(), vlan=None if tag is None else int(tag.vlan),
+        src=str(ip.src), dst=str(ip.dst), sport=int(udp.sport), dport=int(udp.dport),
+        payload=bytes(udp.payload)[:int(udp.len) - 8],
+        ttl=int(ip.ttl if isinstance(ip, IP) else ip.hlim) if keep_ttl else None,
     )
 
 
-def _check_checksums(frame: bytes, ip: IP, udp: UDP) -> None:
-    again = Ether(frame)
-    del again[IP].chksum
-    if udp.chksum:
-        del again[UDP].chksum
-    again = Ether(bytes(again))
-    for name, got, right in (("IPv4 header", ip.chksum, again[IP].chksum), ("UDP", udp.chksum, again[UDP].chksum)):
+def _check_checksums(ip: Packet, udp: UDP) -> None:
+    again = ip.copy()
+    checks = [("UDP", udp.chksum, UDP)]
+    if isinstance(ip, IP):
+        checks.append(("IPv4 header", ip.chksum, IP))
+        if not udp.chksum:  # none: IPv4 allows that
+            del checks[0]
+    for _, _, layer in checks:
+        del again[layer].chksum
+    again = type(ip)(bytes(again))
+    for name, got, layer in checks:
+        right = again[layer].chksum
         if got != right:
             raise StackError(f"role check: a reply's {name} checksum is {got:#06x}, {right:#06x} would be right")
 
@@ -83,16 +94,16 @@ def expected_reply(sent: bytes, point: PointPlan, direction: DirectionPlan, info
     keep_ttl = point.role is Role.FORWARD
     was = canonical(sent, keep_ttl)
     if was is None:
-        raise ValueError("the template is not UDP over IPv4")
-    if point.role is Role.REFLECT:
-        return Canonical(was.dst_mac, was.src_mac, was.src, was.dst, was.sport, was.dport, was.payload, None)
-    if point.role is Role.ECHO:
-        return Canonical(was.dst_mac, was.src_mac, was.dst, was.src, was.dport, was.sport, was.payload, None)
+        raise ValueError("the template is not UDP over IPv4 or IPv6")
+    if point.role in (Role.REFLECT, Role.ECHO):
+        back = replace(was, src_mac=was.dst_mac, dst_mac=was.src_mac)
+        if point.role is Role.REFLECT:
+            return back
+        return replace(back, src=was.dst, dst=was.src, sport=was.dport, dport=was.sport)
     if info.layer == "l2":
         return was
     out = next(w for w in point.wires if w.tg.index == direction.rx_port)
-    ttl = None if was.ttl is None else was.ttl - 1
-    return Canonical(out.dut.mac, out.tg.mac, was.src, was.dst, was.sport, was.dport, was.payload, ttl)
+    return replace(was, src_mac=out.dut.mac, dst_mac=out.tg.mac, ttl=None if was.ttl is None else was.ttl - 1)
 
 
 def sample_flows(direction: DirectionPlan, frames: int = FRAMES) -> list[int]:
@@ -104,15 +115,15 @@ def sample_flows(direction: DirectionPlan, frames: int = FRAMES) -> list[int]:
 def check_role(
     generator: Generator, point: PointPlan, info: RoleInfo, exact: Callable[[], int] | None
 ) -> None:
-    """Raise StackError unless the DUT does what the role says with a few frames of every direction.
+    """Raise StackError unless the DUT does what the role says with a few frames of every size and direction.
 
     ``exact``: reads the stack's counter of what it discarded (role drop) or completed (role accept).
     """
     if point.role is Role.ACCEPT:
         _check_accept(generator, point, exact)
         return
-    for direction in point.directions:
-        frames = [flow_frame(direction, point.frame_bytes, flow) for flow in sample_flows(direction)]
+    for direction, size in ((d, s) for d in point.directions for s in point.frames.sizes):
+        frames = [flow_frame(direction, size, flow) for flow in sample_flows(direction)]
         if point.role is Role.DROP:
             if exact is None:
                 raise StackError("the stack has no exact discard counter; role drop cannot be measured")
@@ -126,7 +137,7 @@ def _check_accept(generator: Generator, point: PointPlan, completed: Callable[[]
     if completed is None:
         raise StackError("the stack does not count completed connections; role accept cannot be measured")
     before = completed()
-    generator.configure(TrafficSpec(point.directions, point.frame_bytes))
+    generator.configure(TrafficSpec(point.directions, point.frames))
     result = generator.trial(FRAMES / _CONNECT_S, _CONNECT_S)
     done, counted = sum(d.received or 0 for d in result.directions), completed() - before
     if done != FRAMES:

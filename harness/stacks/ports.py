@@ -4,13 +4,15 @@
 Ports up with their addresses, a static neighbour and a route for the flows behind each wire, interrupts on the cores of
 the point (NAPI threads are pinned for every stack alike, after deployment). What is there already, as in the lab, is
 left alone; what is added is on the DUT's journal, with an undo that is harmless when repeated. A route that leads
-elsewhere is never replaced: it belongs to someone.
+elsewhere is never replaced: it belongs to someone. Addresses are of the IP version of the point's traffic; a port on
+which IPv6 is off gets it without autoconfiguration, so that nothing but test traffic leaves it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +22,10 @@ from harness.host.undo import undone as undone
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
 
+_CONF6 = "/proc/sys/net/ipv6/conf"
+#: No link-local address, no router solicitation, nothing learnt from routers: the port stays silent.
+_SILENT = (("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0"))
+
 
 def missing_for_ports(dut: Dut, point: PointPlan) -> list[Missing]:
     """What keeps the kernel's ports of this point from being set up; changes nothing."""
@@ -27,7 +33,10 @@ def missing_for_ports(dut: Dut, point: PointPlan) -> list[Missing]:
                for wire in point.wires if not dut.exists(f"/sys/class/net/{wire.dut.ifname}/ifindex")]
     if dut.which("ip") is None:
         return [*missing, Missing("the program ip", "apt-get install iproute2")]
-    default = {str(route.get("dev")) for route in _ip(dut, "route", "show", "default")}
+    if point.ip_version == 6 and not dut.exists(_CONF6):
+        return [*missing, Missing(f"IPv6 in the kernel of {dut.name}", "boot it without ipv6.disable=1")]
+    default = {str(route.get("dev")) for version in {4, point.ip_version}
+               for route in _ip(dut, version, "route", "show", "default")}
     carries = {**dict.fromkeys(default, "carries the default route"), point.management: "is the management interface"}
     missing += [Missing(f"a port of its own: {wire.dut.ifname} {carries[wire.dut.ifname]} of {dut.name}",
                         "name a port in the testbed file that carries test traffic only")
@@ -38,6 +47,8 @@ def missing_for_ports(dut: Dut, point: PointPlan) -> list[Missing]:
 def set_up_ports(dut: Dut, point: PointPlan) -> None:
     """Bring up every port of the point with its address, neighbour and route; journalled. Raises StackError."""
     for wire in point.wires:
+        if point.ip_version == 6:
+            _enable_ipv6(dut, wire.dut.ifname)
         _address(dut, wire)
         _neighbour(dut, wire)
         _route(dut, wire)
@@ -52,9 +63,19 @@ def bring_up(dut: Dut, ifname: str) -> None:
 def keep_neighbours(dut: Dut, ifname: str) -> None:
     """Journal the permanent neighbours of an interface whose MAC a stack's program is going to set, if only to what it
     was: the kernel forgets all neighbours then, the permanent ones too."""
-    for row in _ip(dut, "neigh", "show", "dev", ifname, "nud", "permanent"):
-        if "dst" in row and "lladdr" in row:
-            dut.apply(["true"], _permanent(str(row["dst"]), str(row["lladdr"]), ifname))
+    for version in (4, 6):
+        for row in _ip(dut, version, "neigh", "show", "dev", ifname, "nud", "permanent"):
+            if "dst" in row and "lladdr" in row:
+                dut.apply(["true"], _permanent(str(row["dst"]), str(row["lladdr"]), ifname))
+
+
+def keep_tags(dut: Dut, ifnames: Sequence[str]) -> None:
+    """Have the ports leave VLAN tags in the frame (ethtool -K rxvlan off; journalled), where a program looks for them
+    that sees the frame before the kernel's stack does. A port that cannot fails the role check."""
+    for ifname in ifnames:
+        shown = dut.run(["ethtool", "-k", ifname]).stdout
+        if re.search(r"^rx-vlan-offload: on(?! \[fixed\])", shown, re.MULTILINE):
+            dut.apply(["ethtool", "-K", ifname, "rxvlan", "off"], ["ethtool", "-K", ifname, "rxvlan", "on"])
 
 
 def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
@@ -68,28 +89,45 @@ def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
         taken += len(interrupts)
 
 
-def _ip(dut: Dut, *words: str) -> list[dict[str, Any]]:
-    done = dut.run(["ip", "-j", "-4", *words])
+def _version(address: str) -> int:
+    return ipaddress.ip_interface(address).version
+
+
+def _ip(dut: Dut, version: int, *words: str) -> list[dict[str, Any]]:
+    done = dut.run(["ip", "-j", f"-{version}", *words])
     try:
         rows = json.loads(done.stdout or "[]")
     except json.JSONDecodeError as error:
-        raise HostError(f"{dut.name}: 'ip -j -4 {' '.join(words)}' did not answer in JSON: {error}") from error
+        raise HostError(f"{dut.name}: 'ip -j -{version} {' '.join(words)}' did not answer in JSON: {error}") from error
     return [row for row in rows if isinstance(row, dict)]
 
 
+def _enable_ipv6(dut: Dut, ifname: str) -> None:
+    """A port that has IPv6 is left as it is."""
+    switch = f"{_CONF6}/{ifname}/disable_ipv6"
+    if dut.read(switch).strip() != "1":
+        return
+    for setting, value in _SILENT:
+        path = f"{_CONF6}/{ifname}/{setting}"
+        if dut.exists(path) and dut.read(path).strip() != value:
+            dut.set_file(path, value)
+    dut.set_file(switch, "0")
+
+
 def _address(dut: Dut, wire: WirePlan) -> None:
-    port = wire.dut
-    rows = [row for row in _ip(dut, "addr", "show", "dev", port.ifname) if row]
+    """Duplicate address detection is left out: it would keep the address from use for a second."""
+    port, version = wire.dut, _version(wire.dut.ip)
+    rows = [row for row in _ip(dut, version, "addr", "show", "dev", port.ifname) if row]
     there = {entry.get("local") for row in rows for entry in row.get("addr_info", [])}
     if port.ip not in there:
-        address = f"{port.ip}/{port.prefix_len}"
-        dut.apply(["ip", "addr", "add", address, "dev", port.ifname], _flush("addr", port.ifname, "to", port.ip))
+        address = [f"{port.ip}/{port.prefix_len}", "dev", port.ifname, *(["nodad"] if version == 6 else [])]
+        dut.apply(["ip", "addr", "add", *address], _flush("addr", port.ifname, "to", port.ip))
     bring_up(dut, port.ifname)
 
 
 def _neighbour(dut: Dut, wire: WirePlan) -> None:
     port, tg = wire.dut.ifname, wire.tg
-    rows = _ip(dut, "neigh", "show", "to", tg.ip, "dev", port, "nud", "permanent")
+    rows = _ip(dut, _version(tg.ip), "neigh", "show", "to", tg.ip, "dev", port, "nud", "permanent")
     old = next((str(row["lladdr"]) for row in rows if row.get("dst") == tg.ip and "lladdr" in row), None)
     if old is not None and old.lower() == tg.mac.lower():
         return
@@ -101,9 +139,9 @@ def _permanent(ip: str, mac: str, port: str) -> list[str]:
     return ["ip", "neigh", "replace", ip, "lladdr", mac, "dev", port, "nud", "permanent"]
 
 
-def _flush(what: str, port: str, *selector: str) -> list[str]:
+def _flush(what: str, port: str, to: str, address: str, *more: str) -> list[str]:
     """A flush with a selector succeeds when nothing matches, unlike ``del``: an undo may run twice."""
-    return ["ip", "-4", what, "flush", *selector, "dev", port]
+    return ["ip", f"-{_version(address)}", what, "flush", to, address, *more, "dev", port]
 
 
 def _route(dut: Dut, wire: WirePlan) -> None:
@@ -112,14 +150,14 @@ def _route(dut: Dut, wire: WirePlan) -> None:
         raise StackError(f"wire {wire.index}: flows behind {prefix} would take the default route of {dut.name}; "
                          "give the wire a prefix of its own in the testbed file")
     port, gateway = wire.dut.ifname, wire.tg.ip
-    rows = _ip(dut, "route", "show", "exact", str(prefix))
+    rows = _ip(dut, prefix.version, "route", "show", "exact", str(prefix))
     if any(row.get("dev") == port and row.get("gateway") == gateway for row in rows):
         return
     if rows:
         raise StackError(f"{dut.name} has a route to {prefix} already (via {rows[0].get('gateway', 'no gateway')} on "
                          f"{rows[0].get('dev')}); remove it, or give wire {wire.index} another prefix")
     dut.apply(["ip", "route", "add", str(prefix), "via", gateway, "dev", port],
-              ["ip", "-4", "route", "flush", "exact", str(prefix), "via", gateway, "dev", port])
+              ["ip", f"-{prefix.version}", "route", "flush", "exact", str(prefix), "via", gateway, "dev", port])
 
 
 def _interrupts(dut: Dut, ifname: str) -> Sequence[int]:

@@ -36,9 +36,11 @@ class SocketsParams(StackParams):
 class Sockets(_Bare):
     name = "sockets"
     summary = "an echo over sockets"
-    roles: ClassVar = {Role.ECHO: RoleInfo("echo by an application"), Role.DROP: RoleInfo("read", "datagrams"),
+    roles: ClassVar = {Role.ECHO: RoleInfo("echo by an application", checks_checksum=True),
+                       Role.DROP: RoleInfo("read", "datagrams"),
                        Role.ACCEPT: RoleInfo("accepted", completed_counter="served")}
     Params = SocketsParams
+    features: ClassVar = frozenset({"ipv6"})
 
 
 class BypassParams(StackParams):
@@ -51,6 +53,7 @@ class Bypass(_Bare):
     roles: ClassVar = {role: RoleInfo("L2") for role in (Role.DROP, Role.REFLECT, Role.FORWARD)}
     Params = BypassParams
     polling = True
+    features: ClassVar = frozenset({"ipv6", "vlan"})
 
     def poll_pass(self, role: Role) -> bool:
         return True

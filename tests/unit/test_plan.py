@@ -15,12 +15,12 @@ from harness import estimate
 from harness.errors import TestbedError, UsageError
 from harness.flows import MOST_SOURCE_IPS, MOST_SOURCE_PORTS, factor_flows
 from harness.lab import plan_wires
-from harness.plan import Plan, Role, line_rate_pps
+from harness.plan import SIMPLE_IMIX, FrameMix, Plan, Role, line_rate_pps
 from harness.planning import build_plan
 from harness.planview import render_plan
 from harness.scenario import load_scenario
 from harness.stack import Stack
-from harness.testbed import Testbed, lab_testbed
+from harness.testbed import Testbed, Trex, lab_testbed
 
 Write = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("fake_stacks")
@@ -155,6 +155,52 @@ def test_points_are_stacks_times_frames_times_cores(write: Write) -> None:
     assert made.points[1].label == "sockets reuseport=true, 64 B, 1 core"
 
 
+def test_a_mix_is_one_point_with_the_line_rate_of_its_mean(write: Write) -> None:
+    single, mixed = plan(write, stacks="[sockets]", traffic="frame: [64, imix]").points
+    assert (single.mix, single.frames) == (None, FrameMix.of(64))
+    assert (mixed.frames, mixed.frame_bytes, mixed.payloads) == (SIMPLE_IMIX, 64, (18, 548, 1472))
+    assert mixed.line_rate_pps == pytest.approx(10e9 / (8 * (361.833 + 20)), rel=1e-5)
+    assert (mixed.id, mixed.label) == ("sockets-imix-1c", "sockets, IMIX 7:4:1 (mean 361.8 B)")
+    assert "sockets-imix-1c  sockets, IMIX 7:4:1 (mean 361.8 B): IMIX 7:4:1 (mean 361.8 B), line rate 3.274 Mpps" in (
+        render_plan(plan(write, stacks="[sockets]", traffic="frame: [64, imix]")))
+
+
+def test_ipv6_and_vlan_reach_addresses_directions_and_the_smallest_frame(write: Write) -> None:
+    traffic = "frame: min, l3: ipv6, vlan: 7, direction: bidirectional"
+    made = plan(write, role="forward", stacks="[bypass]", traffic=traffic)
+    point, = made.points
+    assert (point.frame_bytes, point.ip_version, point.vlan, point.payloads) == (86, 6, 7, (16,))
+    assert point.traffic_label == "86 B IPv6 in VLAN 7"
+    for direction in point.directions:
+        leaves = made.wires[1 - direction.tx_port]
+        assert direction.vlan == 7
+        assert ipaddress.ip_address(direction.flows.dst_ip) in ipaddress.ip_network(leaves.flow_prefix)
+        assert ipaddress.ip_address(leaves.tg.ip) in ipaddress.ip_network(f"{leaves.dut.ip}/{leaves.dut.prefix_len}",
+                                                                           strict=False)
+    assert "2001:2:0:101::/64" in render_plan(made)
+
+
+def trex_bed() -> Testbed:
+    made = bed()
+    generator = made.generator.model_copy(update={"trex": Trex(dir="/opt/trex/v3.08")})
+    return made.model_copy(update={"generator": generator})
+
+
+def test_without_latency_trex_sends_smaller_frames_than_xdpgen(write: Write) -> None:
+    traffic = {"role": "drop", "stacks": "[bypass]", "traffic": "frame: min, l3: ipv6, vlan: 7"}
+    assert plan(write, trex_bed(), **traffic).points[0].frame_bytes == 70
+    assert plan(write, **traffic).points[0].frame_bytes == 86
+
+
+def test_trex_has_no_latency_over_ipv6_through_sockets(write: Write) -> None:
+    echo = {"stacks": "[sockets]", "measure": "{throughput: {}, latency: {}}", "traffic": "frame: min, l3: ipv6"}
+    assert "without correcting the UDP checksum" in plan(write, trex_bed(), **echo).points[0].no_latency
+    assert plan(write, **echo).points[0].no_latency == ""
+    forward = {**echo, "role": "forward", "stacks": "[bypass]"}
+    assert plan(write, trex_bed(), **forward).points[0].no_latency == ""
+    assert plan(write, trex_bed(), **{**echo, "traffic": "frame: min"}).points[0].no_latency == ""
+
+
 def test_ids_are_fit_for_files(write: Write) -> None:
     ids = [point.id for point in plan(write).points]
     assert ids == ["sockets-64B-1c", "sockets-reuseport=true-64B-1c"]
@@ -213,8 +259,14 @@ def test_a_share_of_line_rate_becomes_a_rate(write: Write) -> None:
     ({"measure": "{throughput: {}, latency: {rate: 15M}}"}, "measure.latency.rate: 15 Mpps is beyond line rate"),
     ({"measure": "{throughput: {min_load: 15M}}"}, "measure.throughput.min_load: 15 Mpps is beyond line rate"),
     ({"measure": "{load_curve: {rates: [5%]}}", "traffic": "frame: [64, 128]"}, "a share of line rate differs"),
-    ({"traffic": "frame: min, l3: ipv6"}, "traffic.l3: ipv6 is not sent by this version"),
-    ({"traffic": "frame: min, vlan: 5"}, "traffic.vlan: tagged frames are not sent by this version"),
+    ({"traffic": "frame: min, l3: ipv6, vlan: 5"}, "yaml:5: stacks[0]: sockets does not take vlan traffic; stacks with "
+                                                   "role echo that do: none"),
+    ({"traffic": "frame: min, vlan: 5", "role": "drop"}, "sockets does not take vlan traffic; stacks with role drop "
+                                                         "that do: bypass"),
+    ({"traffic": "frame: 64, vlan: 5", "role": "drop", "stacks": "[bypass]"},
+     "yaml:3: traffic.frame: 64 is too small for IPv4 + UDP + VLAN + xdpgen's mark; at least 66, or min"),
+    ({"traffic": "frame: imix, flows: 1M, direction: bidirectional", "role": "forward", "stacks": "[bypass]",
+      "measure": "{throughput: {}, latency: {}}"}, "flows: xdpgen would prepare 732 MiB of headers, at most 512"),
 ])
 def test_refused(write: Write, values: dict[str, str], says: str) -> None:
     assert says in refusal(write, **values)

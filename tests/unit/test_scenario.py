@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import UsageError
-from harness.plan import Role
+from harness.plan import FrameMix, Role
 from harness.scenario import (
     Goal,
     Latency,
@@ -82,7 +82,7 @@ def test_defaults(write: Write) -> None:
         stacks: [xdp]
         measure: {throughput: {}, latency: {}}
         """)).spec
-    assert (spec.testbed, spec.cores.counts, spec.repeat, spec.frame_bytes()) == ("lab", (1,), 1, (64,))
+    assert (spec.testbed, spec.cores.counts, spec.repeat, spec.frames()) == ("lab", (1,), 1, (FrameMix.of(64),))
     assert spec.measure.throughput is not None
     search = spec.measure.throughput
     assert (search.trial, search.width, search.loss) == (1, .005, .005)
@@ -106,7 +106,7 @@ def test_smallest_frame(l3: str, vlan: bool, latency: bool, size: int) -> None:
 
 def test_min_selects_the_smallest_frame(write: Write) -> None:
     text = changed(traffic={"frame": ["min", 128], "l3": "ipv6", "vlan": 7})
-    assert load_scenario(write(text)).spec.frame_bytes() == (86, 128)
+    assert load_scenario(write(text)).spec.frames() == (FrameMix.of(86), FrameMix.of(128))
 
 
 @pytest.mark.parametrize(("changes", "says"), [
@@ -138,7 +138,13 @@ def test_min_selects_the_smallest_frame(write: Write) -> None:
     ({"traffic": {"frame": 80, "l3": "ipv6", "vlan": 5}},
      "80 is too small for IPv6 + UDP + VLAN + latency header; at least 86, or min"),
     ({"traffic__frame": 9000}, "traffic.frame: 9000 is too large; at most 1518"),
-    ({"traffic__frame": "imix"}, "traffic.frame: imix is not supported: a point has one frame size"),
+    ({"traffic__frame": {"imix": {64: 7}}}, "traffic.frame: {'64': 7} is no mix; give 2 to 8 sizes"),
+    ({"traffic__frame": {"imix": {64: 7, 594: 0}}},
+     "traffic.frame: 0 is too small; the frames of 594 B in a round is at least 1"),
+    ({"traffic__frame": {"mix": {64: 7, 594: 1}}}, "is no frame size (frame sizes count the FCS; a size, min, imix"),
+    ({"traffic": {"frame": "imix", "l3": "ipv6"}},
+     "64 is too small for IPv6 + UDP + latency header; at least 82, or min; a mix of your own may hold min, such as "
+     "{imix: {min: 7, 594: 4, 1518: 1}}"),
     ({"traffic__frame": [64, 64]}, "64 is given twice"),
     ({"traffic__frame": "big"}, "traffic.frame: 'big' is not a quantity"),
     ({"traffic__flows": 0}, "traffic.flows: 0 is too small"),
@@ -219,7 +225,7 @@ def test_accept_takes_nothing_that_belongs_to_frames(write: Callable[..., Path],
 def test_accept_is_tcp_whether_written_or_not(write: Callable[..., Path], traffic: str) -> None:
     text = "name: a\nrole: accept\ntraffic: {%s}\nstacks: [linux-tcp]\nmeasure: {load_curve: {rates: [5kcps]}}\n"
     spec = load_scenario(write(text % traffic)).spec
-    assert spec.frame_bytes() == (0,)
+    assert [mix.smallest for mix in spec.frames()] == [0]
 
 
 def test_the_schema_accepts_what_the_reader_accepts_and_describes_every_key() -> None:

@@ -52,7 +52,7 @@ def deployed(dut: Dut, point: PointPlan, client: TcpClientGenerator) -> Iterator
     with stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running:
         ifname = point.wires[0].dut.ifname
         pin_napi(dut, ifname, point.cores)
-        client.configure(TrafficSpec(point.directions, point.frame_bytes))
+        client.configure(TrafficSpec(point.directions, point.frames))
         yield Bench(client, dut, point, running, "completed", None, True, 2, (f"napi/{ifname}-",), (ifname,))
 
 

@@ -23,12 +23,12 @@ from harness.generator.trex import _latency as latency_result
 from harness.generator.xdpgen.contract import LatencyCounters
 from harness.generator.xdpgen.rpc.latency import latency_entry
 from harness.host.channel import PipeChannel
-from harness.plan import DirectionPlan, FlowPlan
+from harness.plan import DirectionPlan, FlowPlan, FrameMix
 
 AGENT = Path(__file__).parents[3] / "harness" / "generator" / "agent.py"
 CLIENT = Path(__file__).with_name("simulated_client.py")
 FLOWS = FlowPlan(16, "198.19.0.1", 4, 1024, 4, "198.18.0.1", 9000)
-TRAFFIC = TrafficSpec((DirectionPlan(0, 0, "02:00:00:00:02:00", "02:00:00:00:01:00", FLOWS),), 64)
+TRAFFIC = TrafficSpec((DirectionPlan(0, 0, "02:00:00:00:02:00", "02:00:00:00:01:00", FLOWS),), FrameMix.of(64))
 
 
 def interpreters() -> list[str]:
@@ -73,7 +73,7 @@ def test_a_trial_through_agent_and_driver(agent: AgentClient) -> None:
 
 def test_latency_comes_with_its_histogram(agent: AgentClient) -> None:
     generator = connected(agent)
-    generator.configure(TrafficSpec(TRAFFIC.directions, 64, latency_pps=100.0))
+    generator.configure(TrafficSpec(TRAFFIC.directions, FrameMix.of(64), latency_pps=100.0))
     latency = generator.trial(10_000.0, 0.02).latency[0]
     assert (latency.sent, latency.received, latency.lost) == (100, 99, 1)
     assert latency.histogram == [(3000, 98), (9000, 1)]
