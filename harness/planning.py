@@ -119,14 +119,15 @@ def table_cells(points: Sequence[PointPlan], latency: bool) -> int:
                * len(point.frames.sizes) * (2 if latency else 1) for point in points)
 
 
-def _check_features(scenario: ScenarioFile, at: Location, stack: type[Stack]) -> None:
-    """Refuse traffic that the stack has no code for, naming the stacks of this role that have."""
+def _check_features(scenario: ScenarioFile, at: Location, stack: Stack) -> None:
+    """Refuse traffic that the stack, as it is set, has no code for, naming the stacks of this role that may."""
     traffic, role = scenario.spec.traffic, scenario.spec.role
     needed = {"ipv6"} & {traffic.l3} | ({"vlan"} if traffic.vlan is not None else set())
-    if lacking := sorted(needed - stack.features):
+    if lacking := sorted(needed - stack.takes()):
         able = [name for name, other in stacks.available().items() if role in other.roles and needed <= other.features]
-        raise scenario.document.error(at, f"{stack.name} does not take {' and '.join(lacking)} traffic; stacks with "
-                                          f"role {role} that do: {', '.join(able) or 'none'}")
+        so = " with these parameters" if needed <= stack.features else ""
+        raise scenario.document.error(at, f"{stack.name} does not take {' and '.join(lacking)} traffic{so}; stacks "
+                                          f"with role {role} that do: {', '.join(able) or 'none'}")
 
 
 def _choose(scenario: ScenarioFile, index: int) -> _Choice:
@@ -140,8 +141,9 @@ def _choose(scenario: ScenarioFile, index: int) -> _Choice:
         able = [name for name, other in known.items() if spec.role in other.roles]
         raise scenario.document.error(at, f"{entry.name} has no role {spec.role}, only {', '.join(stack.roles)}; "
                                           f"stacks with that role: {', '.join(able) or 'none'}")
-    _check_features(scenario, at, stack)
-    return _Choice(index, stack, entry.params, _params(scenario, index, stack), entry.tuning or spec.tuning)
+    params = _params(scenario, index, stack)
+    _check_features(scenario, at, stacks.create(entry.name, params))
+    return _Choice(index, stack, entry.params, params, entry.tuning or spec.tuning)
 
 
 def _refuse_twins(scenario: ScenarioFile, chosen: Sequence[_Choice]) -> None:

@@ -144,6 +144,10 @@ class Stack(ABC):
         """What it is called in labels and ids of points: its name and the parameters ``given`` in the scenario."""
         return " ".join([self.name, *(f"{key}={_plain(value)}" for key, value in given.items())])
 
+    def takes(self) -> frozenset[str]:
+        """What of ``features`` it serves with these parameters."""
+        return self.features
+
     def role_info(self, role: Role) -> RoleInfo:
         """How it fills a role with these parameters; ``roles`` says how it does with the default ones."""
         return self.roles[role]

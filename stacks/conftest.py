@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -14,18 +16,33 @@ from typing import Any
 import pytest
 
 from harness import stacks
-from harness.flows import addressed, directions
+from harness.flows import addressed, directions, with_ip_version
 from harness.host.contract import Dut
 from harness.host.dut import SshDut
 from harness.lab import netns
 from harness.lab.lab import Lab
-from harness.plan import PointPlan, Role, line_rate_pps
+from harness.plan import FrameMix, PointPlan, Role, line_rate_pps
+
+#: linux/if_packet.h: struct tpacket_auxdata.
+_SOL_PACKET, _PACKET_AUXDATA, _VLAN_VALID, _AUXDATA = 263, 8, 1 << 4, struct.Struct("=IIIHHHH")
 
 
 def _open(ifname: str) -> socket.socket:
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
     opened.bind((ifname, 0x0003))
+    opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
     return opened
+
+
+def _receive(opened: socket.socket) -> tuple[bytes, int]:
+    """(frame, packet type). The kernel takes a VLAN tag out of the frame and reports it beside: it is put back."""
+    frame, ancillary, _, address = opened.recvmsg(65536, socket.CMSG_SPACE(_AUXDATA.size))
+    for level, kind, data in ancillary:
+        if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
+            status, _, _, _, _, tci, tpid = _AUXDATA.unpack(data)
+            if status & _VLAN_VALID:
+                frame = frame[:12] + struct.pack(">HH", tpid or 0x8100, tci) + frame[12:]
+    return frame, address[2]
 
 
 class Wires:
@@ -41,8 +58,8 @@ class Wires:
         received, deadline = [], time.monotonic() + wait_s
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._sockets[rx_port]], [], [], left)[0]:
-                frame, address = self._sockets[rx_port].recvfrom(65536)
-                if address[2] != socket.PACKET_OUTGOING:
+                frame, kind = _receive(self._sockets[rx_port])
+                if kind != socket.PACKET_OUTGOING:
                     received.append(frame)
         return received
 
@@ -72,19 +89,36 @@ def wires(lab: Lab) -> Iterator[Wires]:
 
 
 @pytest.fixture
+def receiving(lab: Lab, dut: Dut) -> Iterator[None]:
+    """An XDP program that passes everything on the generator's ports: veth wakes them after XDP_TX only with one."""
+    program = dut.program(stacks.source("xdp") / "src", "xdp_loader")
+    process = lab.spawn("tg", [program, "native", *(f"{name},pass" for name in lab.ifnames("tg"))], name="tg-pass",
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+        yield
+    assert process.wait(10) == 0
+
+
+@pytest.fixture
 def make_point(lab: Lab) -> Callable[..., PointPlan]:
     """A point of one stack in the lab: ``make_point("linux-udp", Role.ECHO, {"reuseport": True})``."""
 
-    def make(stack: str, role: Role, params: dict[str, Any] | None = None, *, frame: int = 64, flows: int = 64,
-             bidirectional: bool = False, cores: int = 1) -> PointPlan:
-        used = lab.wires if role is Role.FORWARD else lab.wires[:1]
-        created = stacks.create(stack, params or {})
-        there = directions(role, used, flows, bidirectional=bidirectional)
+    def make(stack: str, role: Role, params: dict[str, Any] | None = None, *, frame: int | FrameMix = 64,
+             flows: int = 64, bidirectional: bool = False, cores: int = 1, version: int = 4,
+             vlan: int | None = None) -> PointPlan:
+        used = tuple(with_ip_version(wire, version) for wire in (lab.wires if role is Role.FORWARD else lab.wires[:1]))
         frame = 0 if role is Role.ACCEPT else frame
+        frames = FrameMix.of(frame) if isinstance(frame, int) else frame
+        created = stacks.create(stack, params or {})
+        there = directions(role, used, flows, bidirectional=bidirectional, vlan=vlan)
         return PointPlan(
             id="test", label=stack, stack=stack, params=created.params.model_dump(mode="json"), role=role,
-            host="dut", frame_bytes=frame, cores=lab.dut_cores[:cores], wires=used,
+            host="dut", frame_bytes=frames.smallest, mix=None if frames.single else frames,
+            cores=lab.dut_cores[:cores], wires=used,
             directions=addressed(there, used, created.role_info(role).layer),
-            line_rate_pps=line_rate_pps(used[0].speed_gbps, frame) if frame else 0.0)
+            line_rate_pps=line_rate_pps(used[0].speed_gbps, frames.mean) if frames.smallest else 0.0)
 
     return make

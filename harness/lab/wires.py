@@ -33,8 +33,9 @@ _SYSCTLS = (
     ("net/ipv6/conf/default/disable_ipv6", "1"),
 )
 #: tx-checksumming off: the frame is complete when it leaves, as behind a NIC that fills it in (over veth nobody would).
+#: txvlan off: so is a VLAN tag, which a program in the receiving driver would not see beside the frame.
 #: TSO off: with any TSO flag set on the sender, GRO's NAPI is bypassed. Both ends, since either may send ordinary skbs.
-_FEATURES = ("tx", "off", "tso", "off", "gso", "off")
+_FEATURES = ("tx", "off", "txvlan", "off", "tso", "off", "gso", "off")
 
 
 def tool(name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.host.contract import Dut
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
-from harness.stacks.ports import interrupts_on_cores, keep_neighbours, set_up_ports
+from harness.stacks.ports import interrupts_on_cores, keep_neighbours, keep_tags, set_up_ports
 
 from .command import MAX_QUEUES, af_packet_devices, af_xdp_devices
 from .pci import used_ports
@@ -46,6 +46,8 @@ def prepare_kernel_ports(dut: Dut, point: PointPlan, coalesce_us: int) -> None:
     for port in used_ports(point):
         keep_neighbours(dut, port.ifname)  # af_packet sets the interface's MAC as it starts
         _prepare_port(dut, port.ifname, coalesce_us)
+    if point.vlan is not None:
+        keep_tags(dut, [port.ifname for port in used_ports(point)])
 
 
 def _prepare_port(dut: Dut, ifname: str, coalesce_us: int) -> None:

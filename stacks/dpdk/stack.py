@@ -119,6 +119,7 @@ class Dpdk(Stack):
         Role.FORWARD: RoleInfo("testpmd io: L2, the frame unchanged out of the other port", layer="l2"),
     }
     Params: ClassVar[type[StackParams]] = DpdkParams
+    features: ClassVar[frozenset[str]] = frozenset({"ipv6", "vlan"})
 
     def role_info(self, role: Role) -> RoleInfo:
         if role is Role.FORWARD and self._app == "l3fwd":
@@ -139,8 +140,12 @@ class Dpdk(Stack):
         missing = []
         if self._app == "l3fwd" and point.role is not Role.FORWARD:
             return [Missing(f"a role that l3fwd fills: it does not {point.role}", "leave app: l3fwd out")]
+        if self._app == "l3fwd" and (point.ip_version != 4 or point.vlan is not None):
+            return [Missing("untagged IPv4 traffic: l3fwd gets routes for no other", "leave app: l3fwd out")]
         if dut.which(PROGRAMS[self._app]) is None:
             missing.append(Missing(PROGRAMS[self._app], _REMEDIES[self._app]))
+        if point.vlan is not None and dut.which("ethtool") is None:
+            missing.append(Missing("the program ethtool", "apt-get install ethtool"))
         if dut.which("python3") is None:
             missing.append(Missing("python3", "apt-get install python3-minimal"))
         if dut.which("stdbuf") is None:

@@ -19,10 +19,14 @@ from .bridge import bridge_ports, is_forwarding, missing_bridge
 from .fib import add_routes
 from .flowtable import missing_flowtable, offload
 
-#: Entries of /proc/net/snmp that say what the IP layer did with a packet it was to forward.
-_FORWARDED = "ip.ForwDatagrams"
-_REFUSED = ("ip.InHdrErrors", "ip.InAddrErrors", "ip.InDiscards", "ip.OutDiscards", "ip.OutNoRoutes")
-_CONF = "/proc/sys/net/ipv4/conf"
+#: Entries of /proc/net/snmp (snmp6) that say what the IP layer did with a packet it was to forward.
+_FORWARDED = {4: "ip.ForwDatagrams", 6: "ip6.OutForwDatagrams"}
+_REFUSED = {4: ("ip.InHdrErrors", "ip.InAddrErrors", "ip.InDiscards", "ip.OutDiscards", "ip.OutNoRoutes"),
+            6: ("ip6.InHdrErrors", "ip6.InTooBigErrors", "ip6.InNoRoutes", "ip6.InAddrErrors", "ip6.InDiscards",
+                "ip6.OutDiscards")}
+_CONF = {4: "/proc/sys/net/ipv4/conf", 6: "/proc/sys/net/ipv6/conf"}
+#: What is written on each port; of IPv6 only ``force_forwarding`` makes a router of a port alone.
+_SETTINGS = {4: (("forwarding", "1"), ("rp_filter", "0"), ("send_redirects", "0")), 6: (("force_forwarding", "1"),)}
 _MODES = {
     "route": RoleInfo("L3, TTL - 1", layer="l3"),
     "bridge": RoleInfo("L2 bridge with a static table; the frame is unchanged", layer="l2"),
@@ -56,17 +60,19 @@ class LinuxForwardParams(StackParams):
 class RunningLinuxForward(RunningStack):
     """Two ports that forward; the kernel keeps the counts."""
 
-    def __init__(self, dut: Dut, ports: Sequence[str], mode: str) -> None:
+    def __init__(self, dut: Dut, ports: Sequence[str], mode: str, version: int) -> None:
         self._dut = dut
         self._ports = tuple(ports)
         self._mode = mode
+        self._version = version
         self._ip_before = self._ip()
         self._ports_before = self._statistics()
 
     def check_alive(self) -> None:
         for port in self._ports:
             try:
-                forwards = is_forwarding(self._dut, port) if self._mode == "bridge" else _routes(self._dut, port)
+                forwards = (is_forwarding(self._dut, port) if self._mode == "bridge"
+                            else _routes(self._dut, port, self._version))
                 up = int(self._dut.read(f"/sys/class/net/{port}/flags"), 16) & 1
             except HostError as error:
                 raise StackError(f"port {port} of {self._dut.name} is gone: {error}") from error
@@ -79,14 +85,15 @@ class RunningLinuxForward(RunningStack):
         ip = {name: value - self._ip_before[name] for name, value in self._ip().items()}
         per_port = tuple({name: value - before[name] for name, value in now.items()}
                          for now, before in zip(self._statistics(), self._ports_before, strict=True))
-        totals = {"forwarded": ip[_FORWARDED], **{f"snmp.{name}": ip[name] for name in _REFUSED}}
+        forwarded, refused = ip[_FORWARDED[self._version]], _REFUSED[self._version]
+        totals = {"forwarded": forwarded, **{f"snmp.{name}": ip[name] for name in refused}}
         if self._mode != "route":
-            totals |= {"forwarded": sum(port["tx_packets"] for port in per_port), "ip_forwarded": ip[_FORWARDED]}
-        return StackCounters(totals, per_port, {"ip layer": sum(ip[name] for name in _REFUSED)})
+            totals |= {"forwarded": sum(port["tx_packets"] for port in per_port), "ip_forwarded": forwarded}
+        return StackCounters(totals, per_port, {"ip layer": sum(ip[name] for name in refused)})
 
     def _ip(self) -> Mapping[str, int]:
         now = self._dut.system_counters()
-        return {name: now.get(name, 0) for name in (_FORWARDED, *_REFUSED)}
+        return {name: now.get(name, 0) for name in (_FORWARDED[self._version], *_REFUSED[self._version])}
 
     def _statistics(self) -> list[Mapping[str, int]]:
         """rx/tx packets, drops and errors of each port, in the order of the wires."""
@@ -95,8 +102,21 @@ class RunningLinuxForward(RunningStack):
         return [{name: now[port].get(name, 0) for name in wanted} for port in self._ports]
 
 
-def _routes(dut: Dut, port: str) -> bool:
-    return dut.read(f"{_CONF}/{port}/forwarding").strip() == "1"
+def _routes(dut: Dut, port: str, version: int) -> bool:
+    """Whether the kernel forwards what this port receives."""
+    if version == 4:
+        return dut.read(f"{_CONF[4]}/{port}/forwarding").strip() == "1"
+    return (dut.read(f"{_CONF[6]}/{port}/force_forwarding", "0").strip() == "1"
+            or dut.read(f"{_CONF[6]}/all/forwarding").strip() == "1")
+
+
+def _set_routing(dut: Dut, port: str, version: int) -> None:
+    if version == 6 and _routes(dut, port, version):
+        return
+    for setting, value in _SETTINGS[version]:
+        path = f"{_CONF[version]}/{port}/{setting}"
+        if dut.read(path).strip() != value:
+            dut.set_file(path, value)
 
 
 class LinuxForward(Stack):
@@ -106,12 +126,20 @@ class LinuxForward(Stack):
     summary = "Linux kernel forwarding between two ports: routing, bridge, or netfilter's flowtable"
     roles: ClassVar[Mapping[Role, RoleInfo]] = {Role.FORWARD: _MODES["route"]}
     Params = LinuxForwardParams
+    features: ClassVar[frozenset[str]] = frozenset({"ipv6", "vlan"})
 
     def __init__(self, params: StackParams) -> None:
         if not isinstance(params, LinuxForwardParams):
             raise TypeError(f"linux-forward needs LinuxForwardParams, not {type(params).__name__}")
         super().__init__(params)
         self.settings = params
+
+    def takes(self) -> frozenset[str]:
+        """A bridge takes frames as they come. Extra routes and the flowtable's rules are IPv4's; a router of tagged
+        frames would need VLAN devices."""
+        if self.settings.mode == "bridge":
+            return self.features
+        return frozenset({"ipv6"} if self.settings.mode == "route" and not self.settings.routes else ())
 
     def role_info(self, role: Role) -> RoleInfo:
         return _MODES[self.settings.mode]
@@ -121,6 +149,8 @@ class LinuxForward(Stack):
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point)
+        if point.ip_version == 6 and self.settings.mode != "bridge" and not missing:
+            missing += _missing_for_ipv6(dut, [wire.dut.ifname for wire in point.wires])
         if len(point.wires) != 2:
             missing.append(Missing(f"two wires to forward between (the point has {len(point.wires)})",
                                    "give the testbed two wires to this host"))
@@ -149,23 +179,29 @@ class LinuxForward(Stack):
                 slowed = bridge_ports(dut, point, self.settings.bridge_netfilter)
             else:
                 self._route_between(dut, point)
-            running = RunningLinuxForward(dut, ports, self.settings.mode)
+            running = RunningLinuxForward(dut, ports, self.settings.mode, point.ip_version)
             running.degraded = slowed
             running.check_alive()
             yield running
 
     def _route_between(self, dut: Dut, point: PointPlan) -> None:
         """Forwarding is turned on for the two ports alone: net.ipv4.ip_forward would make a router of every interface
-        of the host, its management interface too, and reset other settings as it changes."""
+        of the host, its management interface too, and reset other settings as it changes; net.ipv6.conf.all.forwarding
+        would have them ignore router advertisements, so that a host may lose its own route."""
         set_up_ports(dut, point)
         for wire in point.wires:
-            for setting, value in (("forwarding", "1"), ("rp_filter", "0"), ("send_redirects", "0")):
-                path = f"{_CONF}/{wire.dut.ifname}/{setting}"
-                if dut.read(path).strip() != value:
-                    dut.set_file(path, value)
+            _set_routing(dut, wire.dut.ifname, point.ip_version)
         add_routes(dut, point, self.settings.routes)
         if self.settings.mode == "flowtable":
             offload(dut, point)
+
+
+def _missing_for_ipv6(dut: Dut, ports: Sequence[str]) -> list[Missing]:
+    if all(_routes(dut, port, 6) or dut.exists(f"{_CONF[6]}/{port}/force_forwarding") for port in ports):
+        return []
+    return [Missing("IPv6 forwarding of two ports alone (net.ipv6.conf.PORT.force_forwarding, kernel 6.17)",
+                    "boot a newer kernel, or make a router of the whole host: sysctl -w net.ipv6.conf.all.forwarding=1 "
+                    "(with accept_ra=2 on interfaces that learn their route from router advertisements)")]
 
 
 def _set_gro(dut: Dut, port: str, on: bool) -> None:

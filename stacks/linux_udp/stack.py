@@ -18,13 +18,10 @@ from harness.stack import Missing, PollUsage, RoleInfo, RunningStack, Stack, Sta
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
 from harness.units import parse_bytes
 
-#: Ethernet, IPv4 and UDP headers and the FCS: what a frame of test traffic has besides its payload.
-_HEADERS_AND_FCS = 14 + 20 + 8 + 4
 _READY_TIMEOUT_S = 10.0
 _STATS_TIMEOUT_S = 5.0
-#: Entries of /proc/net/snmp that say what became of UDP datagrams on this host.
-_SNMP = ("udp.InDatagrams", "udp.NoPorts", "udp.InErrors", "udp.OutDatagrams", "udp.RcvbufErrors", "udp.SndbufErrors",
-         "udp.InCsumErrors")
+#: Entries of /proc/net/snmp (snmp6) that say what became of UDP datagrams on this host.
+_SNMP = ("InDatagrams", "NoPorts", "InErrors", "OutDatagrams", "RcvbufErrors", "SndbufErrors", "InCsumErrors")
 
 
 def _read_bytes(value: object) -> int:
@@ -93,10 +90,11 @@ class RunningLinuxUdp(RunningStack):
 
     thread_names = ("udp-server", "udp-worker/")
 
-    def __init__(self, dut: Dut, process: RemoteProcess, polls: bool) -> None:
+    def __init__(self, dut: Dut, process: RemoteProcess, polls: bool, version: int = 4) -> None:
         self._dut = dut
         self.process = process
         self._polls = polls
+        self._names = [f"{'udp6' if version == 6 else 'udp'}.{name}" for name in _SNMP]
         self._ids = count(1)
         self._snmp_before = self._snmp()
         self.degraded = "; ".join(dict.fromkeys(line.removeprefix("notice: ") for line in process.output().splitlines()
@@ -127,7 +125,7 @@ class RunningLinuxUdp(RunningStack):
 
     def _snmp(self) -> Mapping[str, int]:
         now = self._dut.system_counters()
-        return {name: now.get(name, 0) for name in _SNMP}
+        return {name: now.get(name, 0) for name in self._names}
 
     def _stats(self) -> _Stats:
         number = next(self._ids)
@@ -148,11 +146,13 @@ class LinuxUdp(Stack):
     name = "linux-udp"
     summary = "Linux UDP sockets: recvmmsg/sendmmsg, one pinned worker per core, with or without SO_REUSEPORT"
     roles: ClassVar[Mapping[Role, RoleInfo]] = {
-        Role.ECHO: RoleInfo("UDP echo by an application on sockets; the reply has a new IP header"),
+        Role.ECHO: RoleInfo("UDP echo by an application on sockets; the reply has a new IP header",
+                            checks_checksum=True),
         Role.DROP: RoleInfo("received by an application on sockets, counted and thrown away",
-                            discard_counter="discarded"),
+                            discard_counter="discarded", checks_checksum=True),
     }
     Params = LinuxUdpParams
+    features: ClassVar[frozenset[str]] = frozenset({"ipv6"})
 
     def __init__(self, params: StackParams) -> None:
         if not isinstance(params, LinuxUdpParams):
@@ -181,7 +181,7 @@ class LinuxUdp(Stack):
             process = dut.spawn([program, *self._arguments(point)], name="udp-server", cores=point.cores)
             try:
                 self._await_ready(process)
-                yield RunningLinuxUdp(dut, process, self.settings.mode == "busy")
+                yield RunningLinuxUdp(dut, process, self.settings.mode == "busy", point.ip_version)
             finally:
                 process.stop()
 
@@ -197,9 +197,10 @@ class LinuxUdp(Stack):
                      "--batch", str(settings.batch), "--busy-poll-us", str(settings.busy_poll_us),
                      "--rcvbuf", str(settings.rcvbuf)]
         for wire in point.wires:
-            arguments += ["--bind", f"{wire.dut.ip}:{point.udp_port}"]
+            address = f"[{wire.dut.ip}]" if point.ip_version == 6 else wire.dut.ip
+            arguments += ["--bind", f"{address}:{point.udp_port}"]
         if settings.reuseport:
             arguments += ["--reuseport", "--steering", settings.steering]
         if point.role is Role.DROP:
-            arguments += ["--payload", str(point.frame_bytes - _HEADERS_AND_FCS)]
+            arguments += ["--payload", ",".join(map(str, point.payloads))]
         return arguments

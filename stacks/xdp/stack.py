@@ -19,7 +19,7 @@ from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, keep_tags, missing_for_ports, set_up_ports, undone
 
 #: XDP attachments that go away with their process (BPF links on XDP) exist from here on.
 MIN_KERNEL = (5, 9)
@@ -59,7 +59,8 @@ def port_argument(point: PointPlan, wire: WirePlan) -> str:
     direction = direction_into(point, wire)
     if direction is None:
         return f"{wire.dut.ifname},pass"
-    fields = [wire.dut.ifname, point.role.value, direction.flows.dst_ip, str(direction.flows.dst_port)]
+    fields = [wire.dut.ifname, point.role.value, direction.flows.dst_ip, str(direction.flows.dst_port),
+              "-" if direction.vlan is None else str(direction.vlan)]
     if point.role is Role.FORWARD:
         out = next((w for w in point.wires if w.tg.index == direction.rx_port), None)
         if out is None:
@@ -155,6 +156,7 @@ class Xdp(Stack):
         Role.FORWARD: RoleInfo("L3 to a fixed next hop, no route lookup: new MACs, TTL - 1, redirect", layer="l3"),
     }
     Params: ClassVar[type[StackParams]] = XdpParams
+    features: ClassVar[frozenset[str]] = frozenset({"ipv6", "vlan"})
     ceiling_for: ClassVar[frozenset[Role]] = frozenset({Role.DROP, Role.REFLECT, Role.ECHO, Role.FORWARD})
 
     def in_softirq(self) -> bool:
@@ -179,6 +181,8 @@ class Xdp(Stack):
             missing.append(Missing(f"a cpumap for role {point.role}", "leave redirect out; it is a way of forwarding"))
         if self.params.redirect == "cpumap" and len(point.cores) > MAX_CPUS:
             missing.append(Missing(f"a cpumap of {len(point.cores)} cores", f"give it at most {MAX_CPUS}"))
+        if point.vlan is not None and dut.which("ethtool") is None:
+            missing.append(Missing("the program ethtool", "apt-get install ethtool"))
         release = dut.read("/proc/sys/kernel/osrelease").strip()
         number = re.match(r"(\d+)\.(\d+)", release)
         if number is None or (int(number[1]), int(number[2])) < MIN_KERNEL:
@@ -194,6 +198,8 @@ class Xdp(Stack):
         with undone(dut):
             set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
+            if point.vlan is not None:
+                keep_tags(dut, [wire.dut.ifname for wire in point.wires])
             loader = dut.spawn([program, self.params.mode, *_cpumap(self.params, point), *arguments], name="xdp_loader")
             try:
                 _await_ready(loader, self.params.mode)

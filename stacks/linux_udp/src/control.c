@@ -49,12 +49,15 @@ static void print_worker(struct worker *w, const char *separator)
 
 static void print_socket(struct sock *s, const char *separator)
 {
-	char address[INET_ADDRSTRLEN];
+	char address[INET6_ADDRSTRLEN];
 	uint32_t queued = socket_read_meminfo(s);
 
-	inet_ntop(AF_INET, &s->bind->sin_addr, address, sizeof(address));
+	bool v6 = s->bind->any.sa_family == AF_INET6;
+
+	inet_ntop(v6 ? AF_INET6 : AF_INET, v6 ? (const void *)&s->bind->v6.sin6_addr : &s->bind->v4.sin_addr, address,
+		  sizeof(address));
 	printf("%s{\"bind\":\"%s:%u\",\"core\":%d,\"drops\":%" PRIu64 ",\"queued_bytes\":%" PRIu32 "}", separator, address,
-	       ntohs(s->bind->sin_port), s->core, s->drops, queued);
+	       ntohs(v6 ? s->bind->v6.sin6_port : s->bind->v4.sin_port), s->core, s->drops, queued);
 }
 
 static void print_stats(struct server *s, const char *id)

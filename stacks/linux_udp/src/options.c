@@ -14,7 +14,7 @@
 static const char usage[] =
 	"usage: udp-server --role echo|drop --bind ADDRESS:PORT [--bind ...] --cores N[,N...]\n"
 	"                  [--reuseport] [--steering hash|cpu|ebpf|incoming-cpu] [--mode block|epoll|busy]\n"
-	"                  [--batch 1..64] [--busy-poll-us N] [--rcvbuf BYTES] [--payload BYTES]\n";
+	"                  [--batch 1..64] [--busy-poll-us N] [--rcvbuf BYTES] [--payload BYTES[,BYTES...]]\n";
 
 static const char *const mode_names[] = { "block", "epoll", "busy" };
 
@@ -55,24 +55,46 @@ static unsigned int choice(const char *option, const char *text, const char *con
 	refuse("--%s %s: not one of its values", option, text);
 }
 
+socklen_t address_length(const union address *address)
+{
+	return address->any.sa_family == AF_INET6 ? sizeof(address->v6) : sizeof(address->v4);
+}
+
+/* ADDRESS:PORT, an IPv6 address in brackets. */
 static void add_bind(struct options *o, const char *text)
 {
-	struct sockaddr_in *bind = &o->binds[o->nbinds];
+	union address *bind = &o->binds[o->nbinds];
 	const char *colon = strrchr(text, ':');
-	char address[INET_ADDRSTRLEN];
-	size_t length = colon ? (size_t)(colon - text) : sizeof(address);
+	bool v6 = *text == '[' && colon && colon[-1] == ']';
+	char address[INET6_ADDRSTRLEN];
+	size_t length = colon ? (size_t)(colon - text) - 2 * v6 : sizeof(address);
+	in_port_t port;
 
 	if (length >= sizeof(address))
-		refuse("--bind %s: expected ADDRESS:PORT", text);
+		refuse("--bind %s: expected ADDRESS:PORT or [ADDRESS]:PORT", text);
 	if (o->nbinds == MAX_BINDS)
 		refuse("--bind: more than %d addresses", MAX_BINDS);
-	memcpy(address, text, length);
+	memcpy(address, text + v6, length);
 	address[length] = '\0';
-	bind->sin_family = AF_INET;
-	bind->sin_port = htons((in_port_t)number("bind", colon + 1, 1, 65535));
-	if (inet_pton(AF_INET, address, &bind->sin_addr) != 1)
-		refuse("--bind %s: %s is not an IPv4 address", text, address);
+	port = htons((in_port_t)number("bind", colon + 1, 1, 65535));
+	if (v6)
+		bind->v6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = port };
+	else
+		bind->v4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = port };
+	if (inet_pton(v6 ? AF_INET6 : AF_INET, address, v6 ? (void *)&bind->v6.sin6_addr : &bind->v4.sin_addr) != 1)
+		refuse("--bind %s: %s is not an %s address", text, address, v6 ? "IPv6" : "IPv4");
 	o->nbinds++;
+}
+
+static void add_payloads(struct options *o, char *list)
+{
+	char *rest = list;
+
+	for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ",")) {
+		if (o->npayloads == MAX_PAYLOADS)
+			refuse("--payload: more than %d lengths", MAX_PAYLOADS);
+		o->payloads[o->npayloads++] = number("payload", word, 0, 65507);
+	}
 }
 
 static void add_cores(struct options *o, char *list)
@@ -123,7 +145,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		case 'n': o->batch = number("batch", optarg, 1, MAX_BATCH); break;
 		case 'u': o->busy_poll_us = number("busy-poll-us", optarg, 0, 1000000); break;
 		case 'f': o->rcvbuf = number("rcvbuf", optarg, 0, 1 << 30); break;
-		case 'l': o->payload = number("payload", optarg, 0, 65507); break;
+		case 'l': add_payloads(o, optarg); break;
 		default: refuse("unknown or incomplete option");
 		}
 	}

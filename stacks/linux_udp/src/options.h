@@ -8,6 +8,7 @@
 #define MAX_BINDS 64
 #define MAX_WORKERS 1024
 #define MAX_BATCH 64
+#define MAX_PAYLOADS 16
 
 enum role { ROLE_ECHO, ROLE_DROP };
 
@@ -20,10 +21,17 @@ enum steering { STEER_HASH, STEER_CPU, STEER_EBPF, STEER_INCOMING_CPU };
 /* How a worker waits: in recvmmsg(), in epoll_wait(), or not at all. */
 enum mode { MODE_BLOCK, MODE_EPOLL, MODE_BUSY };
 
+/* An IPv4 or IPv6 address with its port. */
+union address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
 struct options {
 	enum role role;
 	enum mode mode;
-	struct sockaddr_in binds[MAX_BINDS];
+	union address binds[MAX_BINDS];
 	unsigned int nbinds;
 	int cores[MAX_WORKERS];
 	unsigned int ncores;
@@ -32,10 +40,14 @@ struct options {
 	unsigned int batch;
 	unsigned int busy_poll_us;
 	unsigned int rcvbuf; /* bytes asked for; 0 leaves the kernel's default */
-	unsigned int payload; /* role drop: length of a test datagram; 0 counts any */
+	unsigned int payloads[MAX_PAYLOADS]; /* role drop: lengths of a test datagram */
+	unsigned int npayloads;              /* 0 counts any */
 };
 
 /* Fills *o; prints what is wrong to stderr and exits with status 2 on a bad command line. */
 void options_parse(struct options *o, int argc, char **argv);
 
 const char *mode_name(enum mode mode);
+
+/* Length of an address for the kernel. */
+socklen_t address_length(const union address *address);

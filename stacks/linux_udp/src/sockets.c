@@ -40,9 +40,9 @@ static void set_receive_buffer(int fd, unsigned int bytes)
 	}
 }
 
-static int open_one(const struct options *o, const struct sockaddr_in *address)
+static int open_one(const struct options *o, const union address *address)
 {
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		die("socket");
@@ -51,7 +51,7 @@ static int open_one(const struct options *o, const struct sockaddr_in *address)
 	set_receive_buffer(fd, o->rcvbuf);
 	if (o->busy_poll_us)
 		set_int(fd, SO_BUSY_POLL, (int)o->busy_poll_us, "SO_BUSY_POLL");
-	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)))
+	if (bind(fd, &address->any, address_length(address)))
 		die("bind");
 	return fd;
 }

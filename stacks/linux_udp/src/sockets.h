@@ -8,7 +8,7 @@
 
 struct sock {
 	int fd;
-	const struct sockaddr_in *bind;
+	const union address *bind;
 	int core;            /* the worker's core; -1: shared by all */
 	uint32_t last_drops; /* SK_MEMINFO_DROPS as last read: 32 bits wide, so it wraps */
 	uint64_t drops;

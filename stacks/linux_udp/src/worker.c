@@ -28,7 +28,7 @@ struct epoll_busy_poll {
 struct batch {
 	struct mmsghdr messages[MAX_BATCH];
 	struct iovec vectors[MAX_BATCH];
-	struct sockaddr_in peers[MAX_BATCH];
+	union address peers[MAX_BATCH];
 	_Alignas(64) unsigned char buffers[MAX_BATCH][BUFFER_BYTES];
 };
 
@@ -80,15 +80,20 @@ static void echo(struct worker *w, int fd, struct batch *b, unsigned int n)
 	}
 }
 
+static inline bool is_test(const struct options *o, unsigned int length)
+{
+	for (unsigned int i = 0; i < o->npayloads; i++)
+		if (length == o->payloads[i])
+			return true;
+	return !o->npayloads;
+}
+
 static void discard(struct worker *w, const struct batch *b, unsigned int n)
 {
-	unsigned int expected = w->options->payload, test = n;
+	unsigned int test = 0;
 
-	if (expected) {
-		test = 0;
-		for (unsigned int i = 0; i < n; i++)
-			test += b->messages[i].msg_len == expected;
-	}
+	for (unsigned int i = 0; i < n; i++)
+		test += is_test(w->options, b->messages[i].msg_len);
 	add(&w->counters.discarded, test);
 	add(&w->counters.other, n - test);
 }

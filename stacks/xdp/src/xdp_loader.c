@@ -7,8 +7,9 @@
  *   xdp_loader MODE [CPUMAP] PORT...
  *   MODE  native | generic
  *   CPUMAP  cpumap,RING,CPU[,CPU...]: forward on these cores, each with a ring of so many frames
- *   PORT  IFNAME,ROLE[,DST_IP,UDP_PORT[,EGRESS_IFNAME,NEW_SRC_MAC,NEW_DST_MAC]]
+ *   PORT  IFNAME,ROLE[,DST_IP,UDP_PORT,VLAN[,EGRESS_IFNAME,NEW_SRC_MAC,NEW_DST_MAC]]
  *   ROLE  pass | drop | reflect | echo | forward
+ *   VLAN  id of the tag on every test frame, or - for untagged ones
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -86,17 +87,27 @@ static int parse_ifname(const char *text, unsigned int *ifindex)
 	return *ifindex ? 0 : complain("no interface '%s' here", text);
 }
 
-static int parse_destination(const char *ip, const char *udp_port, struct xdp_stack_config *config)
+static int parse_number(const char *text, unsigned long low, unsigned long high, const char *what, __u16 *value)
 {
 	char *end;
-	unsigned long number = strtoul(udp_port, &end, 10);
+	unsigned long number = strtoul(text, &end, 10);
 
-	if (inet_pton(AF_INET, ip, &config->dst_ip) != 1)
-		return complain("'%s' is not an IPv4 address", ip);
-	if (*end || end == udp_port || number < 1 || number > 65535)
-		return complain("'%s' is not a UDP port", udp_port);
-	config->dst_port = htons((unsigned short)number);
+	if (*end || end == text || number < low || number > high)
+		return complain("'%s' is not a %s", text, what);
+	*value = (__u16)number;
 	return 0;
+}
+
+static int parse_destination(const char *ip, const char *udp_port, const char *vlan, struct xdp_stack_config *config)
+{
+	config->version = strchr(ip, ':') ? 6 : 4;
+	if (inet_pton(config->version == 6 ? AF_INET6 : AF_INET, ip, config->dst_ip) != 1)
+		return complain("'%s' is not an IP address", ip);
+	if (parse_number(udp_port, 1, 65535, "UDP port", &config->dst_port))
+		return -1;
+	config->dst_port = htons(config->dst_port);
+	config->vlan = NO_VLAN;
+	return strcmp(vlan, "-") ? parse_number(vlan, 1, 4094, "VLAN id", &config->vlan) : 0;
 }
 
 /* Receive queues of an interface, as sysfs lists them; at least 1. */
@@ -120,25 +131,25 @@ static unsigned int count_queues(const char *ifname)
 /* Reads one PORT argument (text is cut up) into *port. */
 static int parse_port(char *text, struct port *port)
 {
-	char *field[7] = { 0 }, *rest = text;
+	char *field[8] = { 0 }, *rest = text;
 	size_t count = 0, wanted;
 
-	while (count < 7 && (field[count] = strsep(&rest, ",")))
+	while (count < 8 && (field[count] = strsep(&rest, ",")))
 		count++;
 	if (rest || count < 2 || strlen(field[0]) >= IF_NAMESIZE)
 		return complain("wrong PORT argument beginning with '%s'", text);
 	strcpy(port->ifname, field[0]);
 	if (parse_ifname(field[0], &port->ifindex) || parse_role(field[1], &port->config.role))
 		return -1;
-	wanted = port->config.role == ROLE_PASS ? 2 : port->config.role == ROLE_FORWARD ? 7 : 4;
+	wanted = port->config.role == ROLE_PASS ? 2 : port->config.role == ROLE_FORWARD ? 8 : 5;
 	if (count != wanted)
 		return complain("port %s: role %s takes %zu fields, not %zu", field[0], field[1], wanted, count);
 	port->queues = count_queues(port->ifname);
-	if (wanted >= 4 && parse_destination(field[2], field[3], &port->config))
+	if (wanted >= 5 && parse_destination(field[2], field[3], field[4], &port->config))
 		return -1;
-	if (wanted == 7)
-		return parse_ifname(field[4], &port->egress) || parse_mac(field[5], port->config.new_src_mac) ||
-		       parse_mac(field[6], port->config.new_dst_mac) ? -1 : 0;
+	if (wanted == 8)
+		return parse_ifname(field[5], &port->egress) || parse_mac(field[6], port->config.new_src_mac) ||
+		       parse_mac(field[7], port->config.new_dst_mac) ? -1 : 0;
 	return 0;
 }
 

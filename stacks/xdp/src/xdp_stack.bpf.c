@@ -4,7 +4,9 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/udp.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -42,10 +44,21 @@ struct {
 	__uint(max_entries, 1);
 } cpu_counters SEC(".maps");
 
-/* Of a frame; with IP options or as a fragment it is not one of the test's, so the offsets are fixed. */
+struct vlan_tag {
+	__be16 tci;
+	__be16 protocol;
+};
+
+/* Of a frame; with IP options, extension headers or as a fragment it is not one of the test's, so the offsets are fixed.
+ * The tag is null without config.vlan; of ip and ip6 only that of config.version is used.
+ */
 struct headers {
 	struct ethhdr *eth;
-	struct iphdr *ip;
+	struct vlan_tag *tag;
+	union {
+		struct iphdr *ip;
+		struct ipv6hdr *ip6;
+	};
 	struct udphdr *udp;
 };
 
@@ -68,21 +81,63 @@ static __always_inline void swap_macs(struct ethhdr *eth)
 	}
 }
 
-static __always_inline int is_test_frame(const struct headers *h)
+static __always_inline bool tagged(void)
 {
-	return h->eth->h_proto == bpf_htons(ETH_P_IP) && h->ip->version == 4 && h->ip->ihl == 5 &&
-	       h->ip->protocol == IPPROTO_UDP && !(h->ip->frag_off & bpf_htons(0x3fff)) &&
-	       h->ip->daddr == config.dst_ip && h->udp->dest == config.dst_port;
+	return config.vlan != NO_VLAN;
 }
 
-/* Exchanging source and destination changes no sum of 16-bit words: both checksums stay right. */
+/* Where the headers of a test frame lie; false when the frame ends before. The offsets are constants to the verifier. */
+static __always_inline bool find_headers(struct headers *h, void *data, void *data_end)
+{
+	__u32 ip = sizeof(*h->eth) + (tagged() ? sizeof(*h->tag) : 0);
+	__u32 udp = ip + (config.version == 6 ? sizeof(*h->ip6) : sizeof(*h->ip));
+
+	h->eth = data;
+	h->tag = tagged() ? data + sizeof(*h->eth) : 0;
+	h->ip = data + ip;
+	h->udp = data + udp;
+	return data + udp + sizeof(*h->udp) <= data_end;
+}
+
+static __always_inline bool is_test_ip(const struct headers *h)
+{
+	const __be32 *to;
+
+	if (config.version == 4)
+		return h->ip->version == 4 && h->ip->ihl == 5 && h->ip->protocol == IPPROTO_UDP &&
+		       !(h->ip->frag_off & bpf_htons(0x3fff)) && h->ip->daddr == config.dst_ip[0];
+	to = h->ip6->daddr.in6_u.u6_addr32;
+	return h->ip6->version == 6 && h->ip6->nexthdr == IPPROTO_UDP && to[0] == config.dst_ip[0] &&
+	       to[1] == config.dst_ip[1] && to[2] == config.dst_ip[2] && to[3] == config.dst_ip[3];
+}
+
+static __always_inline bool is_test_frame(const struct headers *h)
+{
+	__be16 ip = config.version == 6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+
+	if (tagged() && (h->eth->h_proto != bpf_htons(ETH_P_8021Q) ||
+			 (h->tag->tci & bpf_htons(0x0fff)) != bpf_htons(config.vlan)))
+		return false;
+	return (tagged() ? h->tag->protocol : h->eth->h_proto) == ip && is_test_ip(h) &&
+	       h->udp->dest == config.dst_port;
+}
+
+/* Exchanging source and destination changes no sum of 16-bit words: all checksums stay right. */
 static __always_inline void swap_addresses(struct headers *h)
 {
-	__be32 ip = h->ip->daddr;
 	__be16 port = h->udp->dest;
 
-	h->ip->daddr = h->ip->saddr;
-	h->ip->saddr = ip;
+	if (config.version == 6) {
+		struct in6_addr ip6 = h->ip6->daddr;
+
+		h->ip6->daddr = h->ip6->saddr;
+		h->ip6->saddr = ip6;
+	} else {
+		__be32 ip = h->ip->daddr;
+
+		h->ip->daddr = h->ip->saddr;
+		h->ip->saddr = ip;
+	}
 	h->udp->dest = h->udp->source;
 	h->udp->source = port;
 }
@@ -99,11 +154,16 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 
 static __always_inline int forward(struct headers *h, __u64 *redirected, __u64 *refused)
 {
-	if (h->ip->ttl <= 1 || bpf_redirect_map(&egress, 0, XDP_ABORTED) != XDP_REDIRECT) {
+	__u8 hops = config.version == 6 ? h->ip6->hop_limit : h->ip->ttl;
+
+	if (hops <= 1 || bpf_redirect_map(&egress, 0, XDP_ABORTED) != XDP_REDIRECT) {
 		++*refused;
 		return XDP_DROP;
 	}
-	decrement_ttl(h->ip);
+	if (config.version == 6)
+		h->ip6->hop_limit--; /* in no checksum */
+	else
+		decrement_ttl(h->ip);
 	copy_mac(h->eth->h_dest, config.new_dst_mac);
 	copy_mac(h->eth->h_source, config.new_src_mac);
 	++*redirected;
@@ -113,7 +173,8 @@ static __always_inline int forward(struct headers *h, __u64 *redirected, __u64 *
 /* All frames of a flow go to one core: they stay in order. */
 static __always_inline int hand_over(struct headers *h, struct xdp_stack_counters *count)
 {
-	__u32 hash = h->ip->saddr * 0x9e3779b1 ^ h->udp->source * 0x85ebca6b;
+	__u32 from = config.version == 6 ? h->ip6->saddr.in6_u.u6_addr32[3] : h->ip->saddr;
+	__u32 hash = from * 0x9e3779b1 ^ h->udp->source * 0x85ebca6b;
 	__u32 nth = ((hash >> 16) * config.cpus) >> 16;
 
 	if (nth >= XDP_STACK_CPUS || bpf_redirect_map(&cpus, config.cpu[nth], XDP_ABORTED) != XDP_REDIRECT) {
@@ -128,18 +189,16 @@ SEC("xdp")
 int xdp_stack(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (void *)(eth + 1);
-	struct headers h = { eth, ip, (void *)(ip + 1) };
 	__u32 queue = ctx->rx_queue_index;
 	struct xdp_stack_counters *count;
+	struct headers h;
 
 	if (queue >= XDP_STACK_QUEUES)
 		queue = XDP_STACK_QUEUES - 1;
 	count = bpf_map_lookup_elem(&counters, &queue);
 	if (!count)
 		return XDP_PASS;
-	if ((void *)(h.udp + 1) > data_end || config.role == ROLE_PASS || !is_test_frame(&h)) {
+	if (config.role == ROLE_PASS || !find_headers(&h, data, data_end) || !is_test_frame(&h)) {
 		count->passed++;
 		return XDP_PASS;
 	}
@@ -164,14 +223,12 @@ SEC("xdp/cpumap")
 int xdp_stack_on_cpu(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (void *)(eth + 1);
-	struct headers h = { eth, ip, (void *)(ip + 1) };
 	struct xdp_stack_cpu_counters *count;
+	struct headers h;
 	__u32 key = 0;
 
 	count = bpf_map_lookup_elem(&cpu_counters, &key);
-	if (!count || (void *)(h.udp + 1) > data_end)
+	if (!count || !find_headers(&h, data, data_end))
 		return XDP_ABORTED;
 	count->taken++;
 	return forward(&h, &count->redirected, &count->refused);

@@ -19,11 +19,15 @@ enum xdp_stack_role {
 	ROLE_FORWARD = 4,
 };
 
+#define NO_VLAN 0xffff		/* no id: they have 12 bits */
+
 /* Settings of one port, constants to the verifier. Addresses and ports are in network byte order. */
 struct xdp_stack_config {
 	__u32 role;
-	__u32 dst_ip;
+	__u32 version;		/* of IP: 4 or 6 */
+	__u32 dst_ip[4];	/* of IPv4 the first */
 	__u16 dst_port;
+	__u16 vlan;		/* id of the tag on every test frame; NO_VLAN: untagged */
 	__u8 new_src_mac[6];	/* ROLE_FORWARD: the egress port's own */
 	__u8 new_dst_mac[6];	/* ROLE_FORWARD: the next hop's */
 	__u32 cpus;		/* ROLE_FORWARD: cores that forward in place of the receiving one; 0: that one itself */

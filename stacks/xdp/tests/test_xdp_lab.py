@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,6 @@ MakePoint = Callable[..., PointPlan]
 
 def context(dut: Dut, point: PointPlan) -> StackContext:
     return StackContext(dut, point, stacks.source(point.stack))
-
-
-@pytest.fixture
-def receiving(lab: Lab, dut: Dut) -> Iterator[None]:
-    """An XDP program that passes everything on the generator's ports: veth wakes them after XDP_TX only with one."""
-    program = dut.program(stacks.source("xdp") / "src", "xdp_loader")
-    process = lab.spawn("tg", [program, "native", *(f"{name},pass" for name in lab.ifnames("tg"))], name="tg-pass",
-                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process.stdin, process.stdout:
-        assert process.stdout.readline() == b"ready\n"
-        yield
-    assert process.wait(10) == 0
 
 
 def program_of(lab: Lab, ifname: str) -> str:

@@ -32,14 +32,14 @@ def point(role: Role, wires: int, *directions: DirectionPlan) -> PointPlan:
 @pytest.mark.parametrize("role", [Role.DROP, Role.REFLECT, Role.ECHO])
 def test_argument_of_a_port_that_answers(role: Role) -> None:
     there = point(role, 1, direction(0, None if role is Role.DROP else 0, "10.10.0.2"))
-    assert port_argument(there, there.wires[0]) == f"d0,{role.value},10.10.0.2,2000"
+    assert port_argument(there, there.wires[0]) == f"d0,{role.value},10.10.0.2,2000,-"
 
 
 def test_arguments_of_forwarding_ports_in_both_directions() -> None:
     both = point(Role.FORWARD, 2, direction(0, 1, "10.20.1.1"), direction(1, 0, "10.20.0.1"))
     assert [port_argument(both, w) for w in both.wires] == [
-        "d0,forward,10.20.1.1,2000,d1,02:00:00:00:01:02,02:00:00:00:01:01",
-        "d1,forward,10.20.0.1,2000,d0,02:00:00:00:00:02,02:00:00:00:00:01",
+        "d0,forward,10.20.1.1,2000,-,d1,02:00:00:00:01:02,02:00:00:00:01:01",
+        "d1,forward,10.20.0.1,2000,-,d0,02:00:00:00:00:02,02:00:00:00:00:01",
     ]
 
 
