@@ -65,7 +65,7 @@ def state(lab: Lab, dut: Dut) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("name", "role", "params", "kind"), claimed(),
-                         ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else str(value))
+                         ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else str(value))
 def test_fills_its_role_with_the_traffic_it_claims(lab: Lab, dut: Dut, wires: Any, receiving: None,
                                                    make_point: MakePoint, name: str, role: Role,
                                                    params: dict[str, Any], kind: str) -> None:

@@ -15,8 +15,8 @@ from harness.store import RunReader
 #: Columns, in order. Rates are frames per second per direction; a missing value is a number that does not exist.
 #: ``params``: the stack's parameters as JSON; ``cores``: ids of those given to it, separated by spaces. Both are empty,
 #: as are ``stack``, ``host`` and ``frame_bytes``, for trials of no point of the plan (the ceiling's).
-COLUMNS = ("run", "number", "point", "stack", "params", "host", "frame_bytes", "cores", "repeat", "phase", "attempt",
-           "superseded", "started_at", "asked_pps", "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent",
+COLUMNS = ("run", "number", "point", "stack", "params", "host", "frame_bytes", "mix", "cores", "repeat", "phase",
+           "attempt", "superseded", "started_at", "asked_pps", "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent",
            "received", "lost", "loss_ratio", "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns",
            "busy_cores", "cycles_per_packet", "verdicts", "status", "reason")
 _LATENCY = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
@@ -40,6 +40,7 @@ def _point(point: dict[str, Any]) -> dict[str, object]:
     """A point of the plan as ``run.json`` holds it."""
     return {"stack": point.get("stack"), "params": json.dumps(point.get("params", {}), sort_keys=True),
             "host": point.get("host"), "frame_bytes": point.get("frame_bytes"),
+            "mix": " ".join(f"{size}x{weight}" for size, weight in (point.get("mix") or {}).get("parts", ())),
             "cores": " ".join(map(str, point.get("cores", [])))}
 
 

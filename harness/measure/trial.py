@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.analysis.balance import identified, with_idle_queues
 from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
@@ -238,14 +239,16 @@ def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> N
 
 
 def _changes(before: _Snapshot, after: _Snapshot) -> dict[str, Any]:
-    """What rose during the trial: evidence kept with the number."""
+    """What rose during the trial: evidence kept with the number. Idle queues and workers are named too, so that a
+    share is one of all."""
     workers: list[Mapping[str, int]] = []
     if len(before.counters.per_worker) == len(after.counters.per_worker):
         pairs = zip(before.counters.per_worker, after.counters.per_worker, strict=True)
-        workers = [rise(b, a) for b, a in pairs]
+        workers = [identified(a, rise(b, a)) for b, a in pairs]
     return {
         "stack": rise(before.counters.totals, after.counters.totals),
         "workers": workers,
-        "interfaces": {n: rise(before.readings.dut.get(n, {}), c) for n, c in after.readings.dut.items()},
+        "interfaces": {n: with_idle_queues(c, rise(before.readings.dut.get(n, {}), c))
+                       for n, c in after.readings.dut.items()},
         "system": rise(before.readings.system, after.readings.system),
     }

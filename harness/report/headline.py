@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.plan import PointPlan, Role
+from harness.plan import FrameMix, PointPlan, Role
 from harness.records import Verdict
 from harness.report.identity import Look, one_line, stack_key
 from harness.report.load import RunData
@@ -93,9 +93,9 @@ def _ranked(points: Sequence[PointSummary], looks: dict[str, Look]) -> tuple[lis
 
 def _groups(points: Sequence[PointSummary]) -> list[list[PointSummary]]:
     """Points that may be compared with each other: same frame size, same number of cores."""
-    groups: dict[tuple[int, int], list[PointSummary]] = defaultdict(list)
+    groups: dict[tuple[FrameMix, int], list[PointSummary]] = defaultdict(list)
     for point in points:
-        groups[point.plan.frame_bytes, len(point.plan.cores)].append(point)
+        groups[point.plan.frames, len(point.plan.cores)].append(point)
     return list(groups.values())
 
 
@@ -144,7 +144,10 @@ def _loads(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look])
 
 def _of_frames(plan: PointPlan) -> str:
     """The frames that a rate is a rate of; nothing in role accept, whose unit says it."""
-    return f" of {plan.frame_bytes}-byte frames" if plan.frame_bytes else ""
+    if plan.role is Role.ACCEPT:
+        return ""
+    headers = plan.traffic_label.removeprefix(plan.frames.label)
+    return f" of {plan.frame_bytes}-byte{headers} frames" if plan.frames.single else f" of {plan.traffic_label}"
 
 
 def _work(point: PointSummary, at: LoadSummary) -> str:
@@ -183,13 +186,13 @@ def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
     """What was compared, on what, how often."""
     plan = run.plan
     stacks = len({stack_key(point.plan) for point in points})
-    frames = sorted({point.plan.frame_bytes for point in points})
+    ordered = sorted((point.plan for point in points), key=lambda each: each.frames.mean)
     flows = sorted({d.flows.count for point in points for d in point.plan.directions})
     cores = sorted({len(point.plan.cores) for point in points})
     directions = max((len(point.plan.directions) for point in points), default=1)
-    sizes = ", ".join(map(str, frames)) or "no"
+    sizes = ", ".join(dict.fromkeys(each.traffic_label for each in ordered)) or "no"
     sent = ("TCP connections of one request each, " if plan.role is Role.ACCEPT else
-            f"{sizes} B frames, {' or '.join(f'{n:,}' for n in flows) or 'no'} UDP flows, "
+            f"{sizes} frames, {' or '.join(f'{n:,}' for n in flows) or 'no'} UDP flows, "
             f"{'one direction' if directions == 1 else 'both directions at once, rates per direction'}, ")
     yield (f"Compared: {plural(stacks, 'stack configuration')} in the role {plan.role.value}, {sent}"
            f"{' and '.join(cores_text(n) for n in cores)}.")

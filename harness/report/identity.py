@@ -66,7 +66,7 @@ def stack_name(point: PointPlan) -> str:
     """The point's label without what the report prints beside it: frame size, cores, host."""
     count = len(point.cores)
     name = point.label or point.stack
-    for suffix in (f", on {point.host}", f", {count} core{'s' * (count > 1)}", f", {point.frame_bytes} B"):
+    for suffix in (f", on {point.host}", f", {count} core{'s' * (count > 1)}", f", {point.frames.label}"):
         name = name.removesuffix(suffix)
     return one_line(name, 60)
 

@@ -89,11 +89,11 @@ def _order(run: RunData) -> str:
 def _traffic(plan: Plan) -> Iterable[tuple[str, str]]:
     yield "Role", f"{plan.role.value}: {role_text(plan.role)}"
     if plan.role is not Role.ACCEPT:
-        frames = sorted({point.frame_bytes for point in plan.points})
-        yield "Frame sizes", ", ".join(f"{size} B" for size in frames[:50]) + " on the wire, FCS included"
+        yield from _sizes(plan)
     seen = dict.fromkeys(
         f"port {d.tx_port} → " + (f"port {d.rx_port}" if d.rx_port is not None else "discarded by the DUT")
         + f": {_flows(d.flows)}, to {one_line(d.flows.dst_ip, 40)} port {d.flows.dst_port}"
+        + (f", VLAN {d.vlan}" if d.vlan is not None else "")
         for point in plan.points for d in point.directions)
     for number, text in enumerate(list(seen)[:8], 1):
         yield f"Direction {number}", text
@@ -101,6 +101,14 @@ def _traffic(plan: Plan) -> Iterable[tuple[str, str]]:
     yield "Generator", f"{one_line(generator.kind, 40)} on {_cores(generator.cores)}"
     for host in plan.hosts[:20]:
         yield f"DUT {one_line(host.name, 40)}", f"{_cores(host.cores)} of {host.all_cores} may be given to stacks"
+
+
+def _sizes(plan: Plan) -> Iterable[tuple[str, str]]:
+    mixes = sorted({point.frames for point in plan.points}, key=lambda mix: mix.mean)
+    yield "Frame sizes", ", ".join(mix.label for mix in mixes[:50]) + " on the wire, FCS included"
+    if any(not mix.single for mix in mixes):
+        yield "Mixed sizes", ("frames of every size in this ratio, interleaved, each size over all flows; loads and "
+                              "results are frames per second, line rate is that of the mean size")
 
 
 def _flows(flows: FlowPlan) -> str:
@@ -163,7 +171,7 @@ def _wires(plan: Plan) -> Iterable[tuple[str, str]]:
 
 
 def _ceiling(ceiling: Ceiling, role: Role) -> tuple[str, str]:
-    name = f"{traffic_text(role, ceiling.frame_bytes)} to {one_line(ceiling.host, 40)}"
+    name = f"{traffic_text(role, ceiling.frames.label)} to {one_line(ceiling.host, 40)}"
     if finite(ceiling.received_pps) is None and finite(ceiling.sent_pps) is None:
         return name, f"n/a: {one_line(ceiling.reason, 200) or 'not measured'}"
     sent, received, kept = (rate(pps, role.rate_unit)

@@ -69,7 +69,7 @@ def _title(point: PointSummary) -> str:
 
 def point_title(plan: PointPlan) -> str:
     """A point named in a list: label, cores, frame size."""
-    size = f", {plan.frame_bytes} B" if plan.frame_bytes else ""
+    size = f", {plan.frames.label}" if plan.frame_bytes else ""
     return f"{stack_name(plan)}, {plural(len(plan.cores), 'core')}{size}"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.plan import Role
+from harness.plan import FrameMix, Role
 from harness.report import words
 from harness.report.bystander import BystanderSection, bystander_section
 from harness.report.charts.cpu import cpu_chart
@@ -27,6 +27,7 @@ from harness.report.load import RunData
 from harness.report.method import Method, method
 from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
+from harness.report.shares import balance_table, direction_table
 from harness.report.summarise import Limits, PointSummary, summarise
 from harness.report.tables import (
     LossTable,
@@ -64,6 +65,7 @@ class RunView:
     counted: str
     per_direction: bool
     throughput: tuple[Chart, ...]
+    directions: PlainTable | None
     latency: tuple[Chart, ...]
     latency_numbers: PlainTable | None
     latency_missing: str
@@ -71,6 +73,7 @@ class RunView:
     cpu_numbers: PlainTable | None
     bystander: BystanderSection | None
     work: PlainTable | None
+    balance: PlainTable | None
     losses: LossTable | None
     searches: tuple[Chart, ...]
     tuning: PlainTable | None
@@ -126,10 +129,10 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
     names = name_points(points, colours, f"{prefix}point-")
     frames = _by_frame(points)
     trials = trial_table(run, points)
-    rates = [throughput_chart(f"{prefix}rate-{size}", group, names, run.info.ceilings) for size, group in frames]
-    latencies = [latency_chart(f"{prefix}latency-{size}", group, colours) for size, group in frames]
-    cpus = [cpu_chart(f"{prefix}cpu-{size}", group, names, run.plan) for size, group in frames]
-    searches = [search_chart(f"{prefix}search-{size}", group, names, pdr_loss) for size, group in frames]
+    rates = [throughput_chart(f"{prefix}rate-{mix.slug}", group, names, run.info.ceilings) for mix, group in frames]
+    latencies = [latency_chart(f"{prefix}latency-{mix.slug}", group, colours) for mix, group in frames]
+    cpus = [cpu_chart(f"{prefix}cpu-{mix.slug}", group, names, run.plan) for mix, group in frames]
+    searches = [search_chart(f"{prefix}search-{mix.slug}", group, names, pdr_loss) for mix, group in frames]
     return RunView(
         prefix=prefix, run_id=one_line(run.info.run_id, 120), scenario=one_line(run.plan.scenario, 80),
         answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
@@ -137,7 +140,8 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         rate_notes=tuple((name, words.of_role(run.plan.role, text.format(loss=percent(pdr_loss))))
                          for name, text in words.RATE_TEXT.items()),
         counted=run.plan.role.counted, per_direction=run.plan.role is not Role.ACCEPT,
-        throughput=tuple(filter(None, rates)),
+        throughput=tuple(filter(None, rates)), directions=direction_table(points, names),
+        balance=balance_table(points, names),
         latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
         latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
@@ -147,11 +151,11 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         trial_data=embedded_json(trials.data), method=method(run, points))
 
 
-def _by_frame(points: Sequence[PointSummary]) -> list[tuple[int, list[PointSummary]]]:
+def _by_frame(points: Sequence[PointSummary]) -> list[tuple[FrameMix, list[PointSummary]]]:
     """Points by frame size, in the order of the plan; charts are drawn for the first MAX_FRAMES sizes."""
-    groups: dict[int, list[PointSummary]] = {}
+    groups: dict[FrameMix, list[PointSummary]] = {}
     for point in points:
-        groups.setdefault(point.plan.frame_bytes, []).append(point)
+        groups.setdefault(point.plan.frames, []).append(point)
     return list(groups.items())[:MAX_FRAMES]
 
 

@@ -140,7 +140,7 @@ def name_points(points: Sequence[PointSummary], looks: dict[str, Look], prefix: 
         ids = ", ".join(map(str, plan.cores[:16]))
         cores = f"{plural(len(plan.cores), 'core')} (id {ids})" if plan.cores else "no cores"
         cores += f" on {one_line(plan.host, 40)}" if several_hosts else ""
-        size = f"{plan.frame_bytes} B" if plan.frame_bytes else "TCP"
+        size = plan.traffic_label if plan.frame_bytes else "TCP"
         names[plan.id] = PointName(stack_name(plan), cores, size, look.colour, anchor)
     return names
 

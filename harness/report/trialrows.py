@@ -94,9 +94,9 @@ def _columns(unit: Unit, role: Role) -> tuple[Column, ...]:
 
 def _point_titles(run: RunData, points: Sequence[PointSummary]) -> tuple[list[str], dict[str, int]]:
     """Titles by index; trials of a point that the plan lacks (the ceiling's) are named by their own id."""
-    sizes = len({point.plan.frame_bytes for point in points}) > 1
+    sizes = len({point.plan.frames for point in points}) > 1
     titles = [f"{stack_name(p.plan)}, {plural(len(p.plan.cores), 'core')}"
-              + (f", {p.plan.frame_bytes} B" if sizes else "") for p in points]
+              + (f", {p.plan.frames.label}" if sizes else "") for p in points]
     index = {point.plan.id: number for number, point in enumerate(points)}
     for trial in run.trials:
         if trial.point not in index:

@@ -95,9 +95,9 @@ def of_role(role: Role, text: str) -> str:
     return text
 
 
-def traffic_text(role: Role, frame_bytes: int) -> str:
-    """What is sent, for titles: "64 B frames", "TCP connections"."""
-    return "TCP connections" if role is Role.ACCEPT else f"{frame_bytes} B frames"
+def traffic_text(role: Role, label: str) -> str:
+    """What is sent, for titles: "64 B frames" where ``label`` is "64 B"; "TCP connections"."""
+    return "TCP connections" if role is Role.ACCEPT else f"{label} frames"
 
 
 def latency_title(role: Role) -> str:

@@ -39,7 +39,7 @@ def cpu_chart(key: str, points: Sequence[PointSummary], names: dict[str, PointNa
     if not shown:
         return None
     generator = frozenset(plan.generator.cores) if plan.lab else frozenset()
-    title = f"CPU by core against offered load, {traffic_text(shown[0].plan.role, shown[0].plan.frame_bytes)}"
+    title = f"CPU by core against offered load, {traffic_text(shown[0].plan.role, shown[0].plan.traffic_label)}"
     caption = ("Coloured: cores given to the stack. Grey, dashed: other cores of the DUT"
                + ("; dotted: the generator’s, which share the machine." if generator else ".")
                + (" A core that polls is busy at any load; the filled area is the share of its polls that found "

@@ -37,7 +37,7 @@ def latency_chart(key: str, points: Sequence[PointSummary], looks: dict[str, Loo
         return None
     plan = points[0].plan
     of = panels[0][0][1].upper()[:8]
-    title = f"{latency_title(plan.role)} by percentile, {traffic_text(plan.role, plan.frame_bytes)}"
+    title = f"{latency_title(plan.role)} by percentile, {traffic_text(plan.role, plan.traffic_label)}"
     missing = " ".join(_missing(points[:MAX_LINES], panels))
     caption = (f"One panel a load, as a share of each stack’s own {of}; all repeats together. The axis stretches the "
                f"tail: each step to the right is ten times rarer. Where fewer than ten slower {plan.role.counted} "

@@ -30,7 +30,7 @@ def search_chart(key: str, points: Sequence[PointSummary], names: dict[str, Poin
     if not shown:
         return None
     plan = shown[0][0].plan
-    title = f"How the search closed in, {traffic_text(plan.role, plan.frame_bytes)}"
+    title = f"How the search closed in, {traffic_text(plan.role, plan.traffic_label)}"
     caption = ("The first finished repeat of each point, trial after trial. Filled: no loss. Ring: loss within "
                "PDR’s limit. Cross: more. Triangle: repeated, for a pause or because it was sent short."
                + (f" The first {MAX_PANELS} of {len(traces)} points." if len(traces) > len(shown) else ""))

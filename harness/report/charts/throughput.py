@@ -50,12 +50,12 @@ def throughput_chart(key: str, points: Sequence[PointSummary], names: dict[str, 
     """The chart of all points of one frame size (the first MAX_POINTS of them); None when no rate was found."""
     if not any(summary.rate for point in points for summary in point.rates()):
         return None
-    frame = points[0].plan.frame_bytes
+    plan = points[0].plan
     shown = points[:MAX_POINTS]
     limits = _limits(shown, ceilings)
-    role = points[0].plan.role
-    unit = rate_unit((s.median for p in shown for r in p.rates() if (s := r.rate) is not None), role.rate_unit)
-    title = f"Throughput by stack, {traffic_text(role, frame)}" + (", per direction" if frame else "")
+    unit = rate_unit((s.median for p in shown for r in p.rates() if (s := r.rate) is not None), plan.role.rate_unit)
+    title = f"Throughput by stack, {traffic_text(plan.role, plan.traffic_label)}" + (
+        ", per direction" if plan.frame_bytes else "")
     caption = ("Three bars a stack: NDR (no loss), PDR and MRR (at full load), lighter in that order. "
                + ("Bars are medians, thin lines span lowest to highest repeat. " if _repeats(shown) else "")
                + "≥: the generator was the limit."
@@ -74,10 +74,10 @@ def _raws(points: Sequence[PointSummary]) -> bool:
 
 
 def _limits(points: Sequence[PointSummary], ceilings: Sequence[Ceiling]) -> list[Limit]:
-    frame = points[0].plan.frame_bytes
+    frames = points[0].plan.frames
     hosts = {point.plan.host for point in points}
     most = [next((p for p in (c.kept_pps, c.sent_pps, c.received_pps) if p is not None), None) for c in ceilings
-            if c.frame_bytes == frame and c.host in hosts]
+            if c.frames == frames and c.host in hosts]
     limits = [Limit("generator’s ceiling", pps) for value in most if (pps := finite(value)) and pps > 0]
     rates = {pps for p in points if (pps := finite(p.plan.line_rate_pps)) and pps > 0}
     return limits[:4] + [Limit("line rate", pps) for pps in sorted(rates)[:4]]

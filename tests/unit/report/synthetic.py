@@ -137,9 +137,17 @@ class Simulator:
             pauses=Pauses(generator=int(pause), dut=int(pause) * 2, total_ns=int(pause) * 3_100_000,
                           longest_ns=int(pause) * 1_700_000, probe="sleep 250 us"),
             cpu=self._cpu(model, busy, seconds, load), latency=self._latency(model, busy) if latency else None,
+            counters=self._counters(model, asked - lost),
             verdicts=[Verdict.LAB, *([Verdict.PAUSED] if pause else [])])
         self.trials.append(trial)
         return trial
+
+    def _counters(self, model: Model, received: int) -> dict[str, Any]:
+        """A queue and a worker for each core; the first gets two thirds where there are two."""
+        shares = [received * 2 // 3, received - received * 2 // 3] if len(model.cores) == 2 else [received]
+        return {"interfaces": {"d0": {f"rx_queue_{n}_xdp_packets": frames for n, frames in enumerate(shares)}},
+                "workers": [{"core": core, "received": frames}
+                            for core, frames in zip(model.cores, shares, strict=True)]}
 
     def _loss(self, model: Model, load: float, scale: float) -> float:
         ndr = (model.ndr or model.pdr * 0.7) * scale
