@@ -36,7 +36,7 @@ OTHERWISE = {"linux-forward": {"mode": "bridge"}}
 
 
 def claimed() -> list[tuple[str, Role, dict[str, Any], str]]:
-    wanted = []
+    wanted: list[tuple[str, Role, dict[str, Any], str]] = []
     for name, stack in stacks.available().items():
         for params in ({}, OTHERWISE.get(name)):
             if params is None or name in ELSEWHERE:

@@ -16,8 +16,8 @@ from harness.store import RunReader
 #: ``params``: the stack's parameters as JSON; ``cores``: ids of those given to it, separated by spaces. Both are empty,
 #: as are ``stack``, ``host`` and ``frame_bytes``, for trials of no point of the plan (the ceiling's).
 COLUMNS = ("run", "number", "point", "stack", "params", "host", "frame_bytes", "mix", "cores", "repeat", "phase",
-           "attempt", "superseded", "started_at", "asked_pps", "duration_s", "real_s", "offered_pps", "forwarding_pps", "sent",
-           "received", "lost", "loss_ratio", "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns",
+           "attempt", "superseded", "started_at", "asked_pps", "duration_s", "real_s", "offered_pps", "forwarding_pps",
+           "sent", "received", "lost", "loss_ratio", "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns",
            "busy_cores", "cycles_per_packet", "verdicts", "status", "reason")
 _LATENCY = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
 _CPU = ("busy_cores", "cycles_per_packet")

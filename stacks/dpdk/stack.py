@@ -121,6 +121,10 @@ class Dpdk(Stack):
     Params: ClassVar[type[StackParams]] = DpdkParams
     features: ClassVar[frozenset[str]] = frozenset({"ipv6", "vlan"})
 
+    def takes(self) -> frozenset[str]:
+        """testpmd takes frames as they come; l3fwd's routes are IPv4's."""
+        return frozenset() if self._app == "l3fwd" else self.features
+
     def role_info(self, role: Role) -> RoleInfo:
         if role is Role.FORWARD and self._app == "l3fwd":
             return RoleInfo("l3fwd: L3, TTL - 1, routes by longest prefix", layer="l3")
@@ -140,8 +144,6 @@ class Dpdk(Stack):
         missing = []
         if self._app == "l3fwd" and point.role is not Role.FORWARD:
             return [Missing(f"a role that l3fwd fills: it does not {point.role}", "leave app: l3fwd out")]
-        if self._app == "l3fwd" and (point.ip_version != 4 or point.vlan is not None):
-            return [Missing("untagged IPv4 traffic: l3fwd gets routes for no other", "leave app: l3fwd out")]
         if dut.which(PROGRAMS[self._app]) is None:
             missing.append(Missing(PROGRAMS[self._app], _REMEDIES[self._app]))
         if point.vlan is not None and dut.which("ethtool") is None:
