@@ -31,8 +31,8 @@ KINDS: dict[str, tuple[int, int | None, FrameMix]] = {
 }
 
 
-#: Parameters with which a stack takes traffic that it does not take with the default ones.
-OTHERWISE = {"linux-forward": {"mode": "bridge"}}
+#: Parameters, of role forward, with which a stack takes other traffic than with the default ones, or by other code.
+OTHERWISE = {"linux-forward": {"mode": "bridge"}, "xdp": {"redirect": "cpumap"}}
 
 
 def claimed() -> list[tuple[str, Role, dict[str, Any], str]]:
@@ -42,8 +42,9 @@ def claimed() -> list[tuple[str, Role, dict[str, Any], str]]:
             if params is None or name in ELSEWHERE:
                 continue
             takes = stacks.create(name, params).takes()
-            wanted += [(name, role, params, kind) for role in stack.roles for kind in KINDS
-                       if role is not Role.ACCEPT and set(kind.split()) - {"ipv4", "imix"} <= takes]
+            roles = [Role.FORWARD] if params else [role for role in stack.roles if role is not Role.ACCEPT]
+            wanted += [(name, role, params, kind) for role in roles for kind in KINDS
+                       if set(kind.split()) - {"ipv4", "imix"} <= takes]
     return wanted
 
 

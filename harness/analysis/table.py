@@ -14,7 +14,8 @@ from harness.store import RunReader
 
 #: Columns, in order. Rates are frames per second per direction; a missing value is a number that does not exist.
 #: ``params``: the stack's parameters as JSON; ``cores``: ids of those given to it, separated by spaces. Both are empty,
-#: as are ``stack``, ``host`` and ``frame_bytes``, for trials of no point of the plan (the ceiling's).
+#: as are ``stack``, ``host`` and ``frame_bytes``, for trials of no point of the plan (the ceiling's). ``mix``: where
+#: frames of several sizes were sent, "64x7 594x4 1518x1"; ``frame_bytes`` is then the smallest.
 COLUMNS = ("run", "number", "point", "stack", "params", "host", "frame_bytes", "mix", "cores", "repeat", "phase",
            "attempt", "superseded", "started_at", "asked_pps", "duration_s", "real_s", "offered_pps", "forwarding_pps",
            "sent", "received", "lost", "loss_ratio", "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns",
