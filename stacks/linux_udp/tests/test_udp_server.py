@@ -132,6 +132,7 @@ def test_steering_by_cpu_hands_datagrams_to_the_worker_of_the_receiving_core(pro
     with serving(program, "--reuseport", "--steering", steering, role="drop", cores=CORES[1::-1]) as server:
         for core, number in ((CORES[0], 30), (CORES[1], 50)):
             subprocess.run([sys.executable, "-c", SEND, str(core), str(number), *map(str, server.address)], check=True)
+        assert server.reaches("received", 80), "workers count what they have been woken for"
         received = {worker["core"]: worker["received"] for worker in server.stats()["workers"]}
         assert received == {CORES[0]: 30, CORES[1]: 50}
 

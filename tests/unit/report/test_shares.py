@@ -97,4 +97,3 @@ def test_a_mix_is_named_wherever_its_size_would_be(points: Points) -> None:
 
 def test_the_page_has_the_table(page: str) -> None:
     assert "Shares of queues and workers" in page
-
