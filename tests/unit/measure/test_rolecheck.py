@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -107,9 +108,14 @@ def test_silence_is_named_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_drop_compares_the_discard_counter() -> None:
     readings = iter([0, 8])
     run(Role.DROP, lambda frame: None, lambda: next(readings))
-    few = iter([0, 7])
+    warming_up = iter([0, 3, 3, 11])
+    run(Role.DROP, lambda frame: None, lambda: next(warming_up))
+    few = itertools.count(0, 7)
     with pytest.raises(StackError, match="rose by 7"):
         run(Role.DROP, lambda frame: None, lambda: next(few))
+    many = iter([0, 9])
+    with pytest.raises(StackError, match="rose by 9"):
+        run(Role.DROP, lambda frame: None, lambda: next(many))
     again = iter([0, 8])
     with pytest.raises(StackError, match="came back"):
         run(Role.DROP, reflect, lambda: next(again))
