@@ -104,6 +104,10 @@ class LabStore:
                 fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue  # removed between the two
+            except FileExistsError:
+                if self.root.exists() and not self.root.is_dir():
+                    raise LabError(f"{self.root} is in the way: it is no directory") from None
+                continue  # it was there, and gone when pathlib looked what it is
             except PermissionError as error:
                 raise LabError(f"{self.root}: {error.strerror}; run as root, for example with sudo") from error
             fcntl.flock(fd, fcntl.LOCK_EX)
