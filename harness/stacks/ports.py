@@ -18,7 +18,6 @@ from typing import Any
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
-from harness.host.undo import undone as undone
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
 

@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.undo import undone
 from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
 from .session import RunningAfXdp, notices
 

@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
+from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
 from . import placeholders
 from .params import CommandParams

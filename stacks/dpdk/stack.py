@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 
 from harness.errors import StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import missing_for_ports, undone
+from harness.stacks.ports import missing_for_ports
 
 from . import l3fwd
 from .binding import given_to_dpdk, missing_for_binding

@@ -11,9 +11,10 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from harness.host.contract import Dut
+from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
 from .netfilter import IptablesInput, IptablesRaw, NftIngress, missing_conntrack, set_conntrack
 from .place import DISCARDED, Place

@@ -11,9 +11,10 @@ from pydantic import Field, model_validator
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
+from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
 from .bridge import bridge_ports, is_forwarding, missing_bridge
 from .fib import add_routes

@@ -13,9 +13,10 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, PollUsage, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 from harness.units import parse_bytes
 
 _READY_TIMEOUT_S = 10.0

@@ -16,9 +16,10 @@ from pydantic import Field
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.undo import undone
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
 from . import host, parse, ports
 from .running import REPORT_MS, RunningBridge, RunningNetmap, RunningPktGen, RunningWorker

@@ -17,9 +17,10 @@ from pydantic import Field
 from harness.errors import StackError
 from harness.host.contract import Dut
 from harness.host.facts import expand
+from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
-from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports
 
 from . import config
 from .config import Layout

@@ -17,9 +17,10 @@ from pydantic import Field
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.undo import undone
 from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import interrupts_on_cores, keep_tags, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, keep_tags, missing_for_ports, set_up_ports
 
 #: XDP attachments that go away with their process (BPF links on XDP) exist from here on.
 MIN_KERNEL = (5, 9)

@@ -13,9 +13,10 @@ import pytest
 from harness import stacks
 from harness.errors import StackError
 from harness.host.contract import Completed
+from harness.host.undo import undone
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
 from harness.stack import StackContext
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports, undone
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
 
 class FakeDut:
