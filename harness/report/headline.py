@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from harness.plan import FrameMix, PointPlan, Role
 from harness.records import Verdict
 from harness.report.identity import Look, one_line, stack_key
-from harness.report.load import RunData
 from harness.report.numbers import Spread, count, percent, plural, rate, seconds, set_rate, significant
 from harness.report.summarise import (
     Limits,
@@ -22,6 +21,7 @@ from harness.report.summarise import (
 )
 from harness.report.tables import RATE_VERDICTS, named_load
 from harness.report.words import verb
+from harness.rundata import RunData
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 #: Repeats below which a spread says too little to tell a difference from chance.

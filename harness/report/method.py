@@ -12,10 +12,10 @@ from harness.plan import FlowPlan, MeasureSettings, Plan, Role
 from harness.records import Ceiling
 from harness.report.facts import flatten
 from harness.report.identity import clean, one_line, params_text, stack_key, stack_name
-from harness.report.load import RunData
 from harness.report.numbers import finite, fraction_name, percent, plural, rate, seconds, set_rate
 from harness.report.summarise import PointSummary
 from harness.report.words import role_text, traffic_text
+from harness.rundata import RunData
 
 Pairs = tuple[tuple[str, str], ...]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from harness.plan import PointPlan
 from harness.records import Verdict
 from harness.report.identity import clean, stack_name
-from harness.report.load import RunData
 from harness.report.numbers import count, plural, rate
 from harness.report.summarise import PointSummary, RateSummary, repeated_for_pauses, repeated_trials
 from harness.report.words import VERDICTS, of_role
+from harness.rundata import RunData
 
 
 @dataclass(frozen=True)

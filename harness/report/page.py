@@ -23,7 +23,6 @@ from harness.report.charts.throughput import throughput_chart
 from harness.report.facts import headline_facts
 from harness.report.headline import Answer, answer
 from harness.report.identity import Look, clean, looks, one_line
-from harness.report.load import RunData
 from harness.report.method import Method, method
 from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
@@ -45,6 +44,7 @@ from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
 from harness.report.work import work_table
 from harness.resources import resource
+from harness.rundata import RunData
 
 MAX_FRAMES = 8
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from harness.figures import PDR_LOSS, at_least, noisy
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Cpu, LatencyAt, Percentiles, Phase, PointOutcome, Trial, Verdict
-from harness.report.load import RunData
 from harness.report.numbers import Spread, finite, plural
+from harness.rundata import RunData
 
 #: Percentiles that a trial stores, with the field that holds each.
 PERCENTILES = ((0.5, "p50_ns", "p50"), (0.9, "p90_ns", "p90"), (0.99, "p99_ns", "p99"), (0.999, "p999_ns", "p99.9"))

@@ -14,9 +14,9 @@ from typing import Any
 from harness.plan import Role
 from harness.records import Phase, Trial
 from harness.report.identity import one_line, stack_name
-from harness.report.load import RunData
 from harness.report.numbers import MISSING, Unit, finite, plural, rate_unit
 from harness.report.summarise import PointSummary, useful_share
+from harness.rundata import RunData
 
 FIRST_ROWS = 100
 #: Phases whose trials are printed on paper; those of the search are drawn in its chart, and are many.

@@ -25,8 +25,8 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     if len(run_dirs) > MAX_RUNS:
         raise UsageError(f"{len(run_dirs)} runs; a report holds at most {MAX_RUNS}")
     # matplotlib and Jinja2 are heavy and needed only here.
-    from harness.report.load import load_run
     from harness.report.page import render
+    from harness.rundata import load_run
 
     runs = [load_run(path) for path in run_dirs]
     target = output if output is not None else default_output(run_dirs)

@@ -47,7 +47,10 @@ def commands() -> list[list[str]]:
     found: list[list[str]] = []
 
     def walk(group: click.Group, words: list[str]) -> None:
-        for name, command in group.commands.items():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
             found.append([*words, name])
             if isinstance(command, click.Group):
                 walk(command, [*words, name])
@@ -139,7 +142,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[RunOptions, Rep
         module.run = run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "harness.runner", module)
         monkeypatch.setattr("harness.runner", module, raising=False)
-        monkeypatch.setattr(cli, "_interrupt_on_termination", lambda: None)
+        monkeypatch.setattr("harness.commands.run.interrupt_on_termination", lambda: None)
 
     return replace
 

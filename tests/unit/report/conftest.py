@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.report import write_report
-from harness.report.load import RunData, load_run
 from harness.report.summarise import PointSummary, summarise
+from harness.rundata import RunData, load_run
 from tests.unit.report.hostile import poison_run
 from tests.unit.report.synthetic import MODELS, make_run
 

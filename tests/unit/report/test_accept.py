@@ -12,10 +12,10 @@ import pytest
 
 from harness.report import write_report
 from harness.report.identity import looks
-from harness.report.load import load_run
 from harness.report.summarise import PointSummary, summarise
 from harness.report.tables import name_points
 from harness.report.work import work_table
+from harness.rundata import load_run
 from harness.store import RUN, TRIALS
 from tests.unit.report.synthetic import MODELS, make_run
 

@@ -13,9 +13,9 @@ from harness.plan import BystanderSettings
 from harness.records import Bystander, Phase
 from harness.report.bystander import BystanderSection, bystander_section
 from harness.report.identity import looks
-from harness.report.load import RunData
 from harness.report.summarise import summarise
 from harness.report.tables import name_points
+from harness.rundata import RunData
 
 SETTINGS = BystanderSettings("ssh", 20, 1.0)
 MS = 1_000_000

@@ -16,8 +16,8 @@ from harness.owner import this_process
 from harness.records import Phase
 from harness.report.headline import answer
 from harness.report.identity import looks
-from harness.report.load import load_run
 from harness.report.summarise import summarise
+from harness.rundata import load_run
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from harness.records import Phase, Verdict
 from harness.report.identity import stack_name
-from harness.report.load import RunData
 from harness.report.summarise import PointSummary, summarise, useful_share
+from harness.rundata import RunData
 
 
 def by_label(points: tuple[PointSummary, ...], label: str, cores: int = 1) -> PointSummary:

@@ -15,7 +15,6 @@ from harness.report.charts.search import search_chart
 from harness.report.charts.throughput import throughput_chart
 from harness.report.headline import answer
 from harness.report.identity import looks
-from harness.report.load import RunData
 from harness.report.method import method
 from harness.report.narrative import caveats
 from harness.report.numbers import Spread
@@ -33,6 +32,7 @@ from harness.report.tables import (
 )
 from harness.report.trialrows import text_row, trial_table
 from harness.report.words import VERDICTS
+from harness.rundata import RunData
 
 Points = tuple[PointSummary, ...]
 

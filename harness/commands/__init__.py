@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subcommands of ``harness``, a module each: parse, call, print. Nothing heavy is imported before one needs it.
+
+:data:`TABLE` is all that :mod:`harness.cli` knows of them.
+"""
+
+#: Name on the command line: module of this package and the click command in it, in the order of ``harness --help``.
+TABLE = {
+    "run": "run:run",
+    "report": "report:report",
+    "lab": "lab:lab",
+    "stacks": "catalogue:stacks_group",
+    "scenarios": "catalogue:scenarios",
+    "results": "results:results_group",
+    "xdpgen": "xdpgen:xdpgen",
+}

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the subcommands share: options by the same name everywhere, JSON out, how a signal ends one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+FILE = click.Path(path_type=Path)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+results_option = click.option("--results", type=FILE, default=Path("results"), show_default=True, metavar="DIR",
+                              help="Directory of the runs.")
+
+
+def print_json(data: Any) -> None:
+    """JSON on standard output."""
+    click.echo(json.dumps(data, indent=1))
+
+
+def interrupt_on_termination() -> None:
+    """TERM and HUP end a command as Ctrl-C does: everything is undone first."""
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
