@@ -16,8 +16,10 @@ from harness.options import RunOptions
 from harness.paths import with_home
 from harness.plan import Plan
 from harness.planning import build_plan
+from harness.records import Request
 from harness.scenario import ScenarioFile, load_scenario
-from harness.testbed import LAB, Testbed, core_notes, lab_testbed, load_testbed
+from harness.testbed import LAB, Testbed, check_testbed, core_notes, lab_testbed
+from harness.yamlfile import Document, load
 
 #: Stands for the lab's name until one is up; shows in the names and MACs that a dry run prints.
 NOMINAL_LAB = "lab"
@@ -30,24 +32,35 @@ class Prepared:
     scenario: ScenarioFile
     testbed: Testbed
     plan: Plan
+    request: Request
 
 
 def prepare(options: RunOptions) -> Prepared:
     """Read, check and plan. Raises UsageError (or TestbedError: one core cannot be a lab); touches nothing."""
-    scenario = load_scenario(options.scenario)
-    testbed, notes = resolve_testbed(scenario, options.testbed)
+    scenario = load_scenario(options.scenario, options.scenario_text)
+    document = testbed_document(scenario, options.testbed, options.testbed_text)
+    testbed, notes = nominal_lab() if document is None else hosts_of(document, scenario)
     plan = build_plan(scenario, testbed, only=options.only, repeat=options.repeat, seed=options.seed, notes=notes)
-    return Prepared(scenario, testbed, plan)
+    request = Request(
+        scenario=str(scenario.path.absolute()), testbed=LAB if document is None else str(document.path.absolute()),
+        testbed_text="" if document is None else document.text, only=list(options.only), repeat=options.repeat,
+    )
+    return Prepared(scenario, testbed, plan, request)
 
 
-def resolve_testbed(scenario: ScenarioFile, name: str | None) -> tuple[Testbed, tuple[str, ...]]:
-    """The testbed to use, and notes for the Plan. ``name``: from the command line, relative to the working directory;
-    None: what the scenario says, relative to its file."""
+def testbed_document(scenario: ScenarioFile, name: str | None, text: str | None) -> Document | None:
+    """The testbed file to use, None for the lab. ``name``: from the command line, relative to the working directory;
+    None: what the scenario says, relative to its file. ``text``: its content, where it is not to be read again."""
     chosen = scenario.spec.testbed if name is None else name
     if chosen == LAB:
-        return nominal_lab()
+        return None
     base = scenario.path.parent if name is None else Path()
-    testbed = load_testbed(base / with_home(chosen))
+    return load(base / with_home(chosen), text)
+
+
+def hosts_of(document: Document, scenario: ScenarioFile) -> tuple[Testbed, tuple[str, ...]]:
+    """The testbed that a file describes, and notes for the Plan."""
+    testbed = check_testbed(document)
     return testbed, core_notes(testbed, max(scenario.spec.cores.counts))
 
 

@@ -18,6 +18,8 @@ from harness.plan import FrameMix
 SCHEMA_VERSION = 1
 #: Of a bystander, kept with one trial.
 MOST_GREETINGS = 10_000
+#: What the ceiling's trials are recorded under instead of a point of the plan.
+CEILING = "ceiling"
 
 
 class Verdict(StrEnum):
@@ -338,6 +340,27 @@ class Owner(_Record):
     pid_namespace: str
 
 
+class Request(_Record):
+    """What was asked for, such that a run can be gone on with: the files by absolute path (testbed ``lab``: none) with
+    the testbed's text, and what the command line said instead of the scenario."""
+
+    scenario: str
+    testbed: str
+    testbed_text: str = ""
+    only: list[str] = Field(default_factory=list)
+    repeat: int | None = None
+
+
+class Resumption(_Record):
+    """A run that was gone on with. ``first_trial``: number of the first trial made since. ``abandoned``: trials of
+    repeats that had not ended, which were begun again; kept, and left out of every result."""
+
+    at: str
+    command: list[str]
+    first_trial: int
+    abandoned: list[int] = Field(default_factory=list)
+
+
 class RunInfo(_Record):
     """``run.json``. ``plan``: the Plan as JSON (secrets never enter it). ``state``: running | complete | interrupted |
     failed; a reader says died for one that is running and whose ``owner`` is gone. ``hosts``: environment facts by host
@@ -360,5 +383,8 @@ class RunInfo(_Record):
     generator: dict[str, Any] = Field(default_factory=dict)
     ceilings: list[Ceiling] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    request: Request | None = None
+    resumed: list[Resumption] = Field(default_factory=list)
+    #: Wall time and sum of the trials' durations; of a run that was killed, since it was gone on with.
     wall_s: float | None = None
     trials_s: float | None = None

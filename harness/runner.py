@@ -34,7 +34,8 @@ from harness.measure.trial import Bench, make_trial
 from harness.options import RunOptions
 from harness.plan import FrameMix, Plan, PointPlan, Role
 from harness.progress import Progress
-from harness.records import Ceiling, Phase, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
+from harness.records import CEILING, Ceiling, Phase, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
+from harness.resume import Kept, open_kept
 from harness.stack import RoleInfo, RunningStack, Stack, StackContext
 from harness.store import RunWriter, Store, new_run_id, now
 from harness.units import format_rate
@@ -53,12 +54,17 @@ def run(options: RunOptions, progress: Progress) -> int:
     started = time.monotonic()
     store = Store(options.results)
     store.check_writable()
+    kept = open_kept(options, options.resume) if options.resume else None
+    if kept is not None:
+        options = kept.options(options)
     with ExitStack() as owned:
         machines = owned.enter_context(machines_of(options, progress.message))
         plan = machines.plan
-        writer = owned.enter_context(store.create(_run_info(options, machines)))
+        writer = owned.enter_context(_writer(store, options, machines, kept))
         progress.run_started(plan, writer.path)
         session = _Session(machines, plan, writer, progress)
+        if kept is not None:
+            session.go_on(kept)
         try:
             session.connect(owned)
             session.ceilings()
@@ -76,19 +82,27 @@ def run(options: RunOptions, progress: Progress) -> int:
         return code
 
 
+def _writer(store: Store, options: RunOptions, machines: Machines, kept: Kept | None) -> RunWriter:
+    """A new run's, or of the one that is gone on with."""
+    if kept is None:
+        return store.create(_run_info(options, machines))
+    kept.check_plan(machines.plan)
+    return store.reopen(kept.reader, kept.resumption(options.command))
+
+
 def _run_info(options: RunOptions, machines: Machines) -> RunInfo:
     plan = machines.plan
     return RunInfo(
         run_id=new_run_id(plan.scenario), harness_version=harness.__version__, started_at=now(),
         command=list(options.command), scenario_text=machines.prepared.scenario.text,
         scenario=machines.prepared.scenario.spec.model_dump(mode="json"), plan=dataclasses.asdict(plan), seed=plan.seed,
-        notes=list(plan.notes),
+        notes=list(plan.notes), request=machines.prepared.request,
     )
 
 
 def _finish(writer: RunWriter, state: str, code: int, started: float, session: _Session) -> None:
-    writer.info.wall_s = time.monotonic() - started
-    writer.info.trials_s = session.trials_s
+    writer.info.wall_s = (writer.info.wall_s or 0.0) + time.monotonic() - started
+    writer.info.trials_s = (writer.info.trials_s or 0.0) + session.trials_s
     writer.finish(state, code)
 
 
@@ -106,6 +120,19 @@ class _Session:
     _number: int = 0
     _ceiling: dict[tuple[str, FrameMix], float] = field(default_factory=dict)
     _found: dict[str, list[float]] = field(default_factory=dict)
+    _done: frozenset[tuple[int, str]] = frozenset()
+
+    def go_on(self, kept: Kept) -> None:
+        """Leave out what an earlier session of this run finished, and number and judge on from there."""
+        self._done, self._number = frozenset(kept.done), kept.first_trial - 1
+        for ceiling in self.writer.info.ceilings:
+            for point in self.plan.points:
+                if (point.host, point.frames) == (ceiling.host, ceiling.frames) and ceiling.kept_pps is not None:
+                    bound = ceiling.kept_pps
+                    self._ceiling[point.host, point.frames] = min(point.line_rate_pps or bound, bound)
+        self.writer.info.ceilings = [c for c in self.writer.info.ceilings if (c.host, c.frames) in self._ceiling]
+        for outcome in kept.done.values():
+            self._judge(outcome)
 
     def connect(self, owned: ExitStack) -> None:
         """Hosts first (their locks say who else is there), then the generator."""
@@ -152,7 +179,7 @@ class _Session:
         if responder is None:
             return self._no_ceiling(like, "", f"no stack is known as the cheapest responder for role {like.role}")
         point = dataclasses.replace(
-            like, id="ceiling", label=f"ceiling: {responder.name}", stack=responder.name, params={},
+            like, id=CEILING, label=f"ceiling: {responder.name}", stack=responder.name, params={},
             directions=addressed(like.directions, like.wires, responder.roles[like.role].layer),
         )
         duration = self.plan.measure.search.trial_s if self.plan.measure.search else 1.0
@@ -228,6 +255,8 @@ class _Session:
     def points(self) -> None:
         """Every repeat of every point in the Plan's order."""
         for index, (repeat, point_id) in enumerate(self.plan.sequence):
+            if (repeat, point_id) in self._done:
+                continue
             point = self.plan.point(point_id)
             self.progress.point_started(point, repeat, index, len(self.plan.sequence))
             outcome = PointOutcome(point=point.id, repeat=repeat)
@@ -237,9 +266,7 @@ class _Session:
                 outcome.status, outcome.reason = "interrupted", "the run was interrupted in the middle of this point"
                 self.writer.add_outcome(outcome)
                 raise
-            if outcome.status != "ok" or Verdict.CUT_SHORT in outcome.verdicts:
-                self.incomplete = True
-            self._judge_spread(outcome)
+            self._judge(outcome)
             self.writer.add_outcome(outcome)
             self.progress.point_done(outcome)
 
@@ -273,8 +300,11 @@ class _Session:
         if not self.machines.generator_alive():
             self.machines.restart_generator()
 
-    def _judge_spread(self, outcome: PointOutcome) -> None:
-        """``noisy``: this point's NDR (or PDR) differs between repeats by more than 5 %."""
+    def _judge(self, outcome: PointOutcome) -> None:
+        """Whether the run is complete with this outcome, and ``noisy``: the point's NDR (or PDR) differs between
+        repeats by more than 5 %."""
+        if outcome.status != "ok" or Verdict.CUT_SHORT in outcome.verdicts:
+            self.incomplete = True
         bound = outcome.ndr or outcome.pdr
         if bound is None or bound.load_pps is None:
             return

@@ -442,9 +442,9 @@ class ScenarioFile:
         return self.document.text
 
 
-def load_scenario(path: Path) -> ScenarioFile:
-    """Read and check a scenario file. Raises UsageError with one line a problem."""
-    document = load(path)
+def load_scenario(path: Path, text: str | None = None) -> ScenarioFile:
+    """Read and check a scenario file (``text``: as it once was). Raises UsageError with one line a problem."""
+    document = load(path, text)
     spec = document.validate(Scenario)
     problems = [str(document.error(location, message)) for location, message in _contradictions(spec)]
     if problems:

@@ -8,6 +8,7 @@ forgiving about a last line that was cut, and bounded in size.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness import owner
 from harness.errors import ResultsError, UsageError
-from harness.records import SCHEMA_VERSION, PointOutcome, RunInfo, Trial
+from harness.records import SCHEMA_VERSION, PointOutcome, Resumption, RunInfo, Trial
 
 RUN, TRIALS, POINTS, LOGS = "run.json", "trials.jsonl", "points.jsonl", "logs"
 _MAX_RUN_BYTES = 64 * 1024 * 1024
@@ -61,18 +62,25 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class RunWriter:
-    """The run being made. One writer a run; use as a context manager."""
+    """The run being made. One writer a run, held by a lock on its trials; use as a context manager.
 
-    def __init__(self, path: Path, info: RunInfo) -> None:
+    ``again``: go on with a run that ended before its last point. A last line that was cut is taken out of its files,
+    finished lines never."""
+
+    def __init__(self, path: Path, info: RunInfo, *, again: bool = False) -> None:
         self.path = path
         self.info = info
         info.owner = owner.this_process()
         with self._on_disk():
-            path.mkdir(parents=True)
-            (path / LOGS).mkdir()
+            if not again:
+                path.mkdir(parents=True)
+                (path / LOGS).mkdir()
             # Unbuffered: a line that did not fit on the disk must not come back when the file is closed.
-            self._trials: IO[bytes] = (path / TRIALS).open("ab", buffering=0)
-            self._points: IO[bytes] = (path / POINTS).open("ab", buffering=0)
+            self._trials: IO[bytes] = (path / TRIALS).open("a+b", buffering=0)
+            self._claim()
+            self._points: IO[bytes] = (path / POINTS).open("a+b", buffering=0)
+            for stream in (self._trials, self._points):
+                stream.truncate(_whole_lines(stream))
             with (path / _RESERVE).open("wb") as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
         self.save()
@@ -84,6 +92,13 @@ class RunWriter:
         self._free_reserve()
         self._trials.close()
         self._points.close()
+
+    def _claim(self) -> None:
+        try:
+            fcntl.flock(self._trials, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._trials.close()
+            raise UsageError(f"{self.path}: another process is making this run; wait until it has ended") from None
 
     def _free_reserve(self) -> None:
         (self.path / _RESERVE).unlink(missing_ok=True)
@@ -131,6 +146,14 @@ class RunWriter:
                 os.chmod(self.path / name, 0o444)
 
 
+def _whole_lines(stream: IO[bytes]) -> int:
+    """Length of a file up to the end of its last whole line, bytes."""
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, end - _MAX_LINE_BYTES))
+    tail = stream.read()
+    return end - len(tail) + tail.rfind(b"\n") + 1
+
+
 def _append(stream: IO[bytes], record: BaseModel) -> None:
     """One whole line or none."""
     before = os.fstat(stream.fileno()).st_size
@@ -162,12 +185,23 @@ class RunReader:
         return _parse(RunInfo, file.read_bytes(), str(file))
 
     def trials(self) -> Iterator[Trial]:
+        """Every finished trial, in the order made, but for those of repeats that were begun again."""
+        abandoned = {number for resumption in self.info.resumed for number in resumption.abandoned}
+        return (trial for trial in self.every_trial() if trial.number not in abandoned)
+
+    def every_trial(self) -> Iterator[Trial]:
         """Every finished trial, in the order made."""
         return self._lines(TRIALS, Trial)
 
     def outcomes(self) -> Iterator[PointOutcome]:
-        """Every finished repeat of a point, in the order made."""
-        return self._lines(POINTS, PointOutcome)
+        """Every finished repeat of a point, in the order made; an interrupted one only where it was not begun again."""
+        found = list(self._lines(POINTS, PointOutcome))
+        ended = {(outcome.repeat, outcome.point) for outcome in found if outcome.status != "interrupted"}
+        last = {(outcome.repeat, outcome.point): index for index, outcome in enumerate(found)}
+        for index, outcome in enumerate(found):
+            key = outcome.repeat, outcome.point
+            if outcome.status != "interrupted" or (key not in ended and last[key] == index):
+                yield outcome
 
     def _lines(self, name: str, model: type[_Line]) -> Iterator[_Line]:
         file = self.path / name
@@ -226,6 +260,12 @@ class Store:
     def create(self, info: RunInfo) -> RunWriter:
         """Begin a run; its directory is ``root/<run id>``."""
         return RunWriter(self.root / info.run_id, info)
+
+    def reopen(self, reader: RunReader, resumption: Resumption) -> RunWriter:
+        """Go on with a run that has ended. Raises UsageError while it is still being made."""
+        info = reader.info
+        ended = {"state": "running", "ended_at": None, "exit_code": None, "resumed": [*info.resumed, resumption]}
+        return RunWriter(reader.path, info.model_copy(update=ended), again=True)
 
     def runs(self) -> list[Path]:
         """Run directories, oldest first."""

@@ -22,7 +22,7 @@ from harness.host.tuning.profile import PROFILES, NamedProfile, named_profile
 from harness.lab.addresses import DUT_HOST, MAX_WIRES
 from harness.plan import PortPlan, WirePlan
 from harness.units import shown
-from harness.yamlfile import Location, load
+from harness.yamlfile import Document, Location, load
 
 #: The builtin testbed.
 LAB = "lab"
@@ -224,7 +224,11 @@ class Testbed(_Section):
 
 def load_testbed(path: Path) -> Testbed:
     """Read and check a testbed file. Raises UsageError with one line a problem."""
-    document = load(path)
+    return check_testbed(load(path))
+
+
+def check_testbed(document: Document) -> Testbed:
+    """What a testbed file says. Raises UsageError with one line a problem."""
     testbed = document.validate(Testbed)
     problems = [str(document.error(location, message)) for location, message in _contradictions(testbed)]
     if problems:

@@ -147,9 +147,10 @@ def _description(model: type[BaseModel], location: Sequence[str | int]) -> str:
     return (field.description if field and field.description else "add it")
 
 
-def load(path: Path) -> Document:
-    """Read and check one file. Raises UsageError; never runs, imports or expands anything beyond the bounds."""
-    text = _read(path)
+def load(path: Path, text: str | None = None) -> Document:
+    """Read and check one file. ``text``: its content as it once was, where the file is not to be read again.
+    Raises UsageError; never runs, imports or expands anything beyond the bounds."""
+    text = _read(path) if text is None else _plain(path, text)
     try:
         _bound(path, text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -182,6 +183,10 @@ def _read(path: Path) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not a text file (not UTF-8); name a YAML file") from None
+    return _plain(path, text)
+
+
+def _plain(path: Path, text: str) -> str:
     if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", text):
         raise UsageError(f"{path}: not a text file (control characters in it); name a YAML file")
     return text

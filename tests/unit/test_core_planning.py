@@ -14,9 +14,10 @@ from harness.host.contract import Completed
 from harness.host.topology import Topology
 from harness.plan import Plan
 from harness.planning import build_plan
-from harness.prepare import resolve_testbed
+from harness.prepare import hosts_of
 from harness.scenario import load_scenario
 from harness.stacks.ports import interrupts_on_cores
+from harness.yamlfile import load
 
 Write = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("fake_stacks")
@@ -55,7 +56,7 @@ def block(host: str, *more: str) -> str:
 def plan(write: Write, cores: object, counts: object, topology: str = "topology: null", all_cores: int = 128) -> Plan:
     testbed = write(TESTBED.format(cores=cores, all_cores=all_cores, topology=topology), "testbed.yaml")
     scenario = load_scenario(write(SCENARIO.format(cores=counts)))
-    made, notes = resolve_testbed(scenario, str(testbed))
+    made, notes = hosts_of(load(testbed), scenario)
     return build_plan(scenario, made, seed=1, notes=notes)
 
 

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Going on with a run: what is kept, what is begun again, what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.errors import UsageError
+from harness.options import RunOptions
+from harness.records import CEILING, Ceiling, Phase, PointOutcome, Request, RunInfo, Trial
+from harness.resume import Kept, open_kept
+from harness.store import Store
+
+SEQUENCE = [(0, "a"), (0, "b"), (1, "b"), (1, "a")]
+
+
+def info(**changes: object) -> RunInfo:
+    request = Request(scenario="/s.yaml", testbed="lab", only=["a"], repeat=2)
+    made = RunInfo(run_id="r1", harness_version="0", started_at="now", command=["harness"], scenario_text="text",
+                   scenario={}, plan={"sequence": SEQUENCE}, seed=7, request=request)
+    return made.model_copy(update=changes)
+
+
+def trial(number: int, point: str, repeat: int = 0) -> Trial:
+    return Trial(number=number, point=point, repeat=repeat, phase=Phase.SEARCH, started_at="", asked_pps=1.0,
+                 duration_s=1.0, real_s=1.0)
+
+
+def killed(root: Path, **changes: object) -> Store:
+    """A run that was killed in its third point, in the middle of a line."""
+    with Store(root).create(info(**changes)) as writer:
+        for number, point in enumerate((CEILING, "a", "a", "b"), 1):
+            writer.add_trial(trial(number, point))
+            if number == 3:
+                writer.add_outcome(PointOutcome(point="a", repeat=0))
+        writer.add_outcome(PointOutcome(point="b", repeat=0, status="interrupted"))
+    with (root / "r1" / "trials.jsonl").open("a") as stream:
+        stream.write('{"number": 5, "cut')
+    return Store(root)
+
+
+def test_finished_repeats_stay_and_the_one_in_the_middle_is_begun_again(tmp_path: Path) -> None:
+    ceiling = Ceiling(frame_bytes=64, host="dut", stack="xdp", sent_pps=1.0, received_pps=1.0, trial=1, kept_pps=1.0)
+    store = killed(tmp_path, ceilings=[ceiling])
+    kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
+    assert (list(kept.done), kept.first_trial, kept.abandoned) == ([(0, "a")], 5, (4,))
+    options = kept.options(RunOptions(Path(), results=tmp_path, command=("harness", "run")))
+    assert (options.scenario_text, options.only, options.repeat, options.seed) == ("text", ("a",), 2, 7)
+    with store.reopen(kept.reader, kept.resumption(["harness"])) as writer:
+        writer.add_trial(trial(5, "b"))
+        writer.add_outcome(PointOutcome(point="b", repeat=0))
+        writer.finish("complete", 0)
+    run = store.open("r1")
+    assert [t.number for t in run.trials()] == [1, 2, 3, 5]
+    assert [t.number for t in run.every_trial()] == [1, 2, 3, 4, 5]
+    assert [(o.repeat, o.point, o.status) for o in run.outcomes()] == [(0, "a", "ok"), (0, "b", "ok")]
+    with pytest.raises(UsageError, match="complete; there is nothing to resume"):
+        Kept.of(run)
+
+
+def test_without_a_ceiling_its_trials_are_made_again(tmp_path: Path) -> None:
+    killed(tmp_path)
+    assert open_kept(RunOptions(Path(), results=tmp_path), "r1").abandoned == (1, 4)
+
+
+def test_a_run_that_is_being_made_is_not_gone_on_with(tmp_path: Path) -> None:
+    code = ("import sys; from harness.store import Store; from pathlib import Path; "
+            "from tests.unit.test_resume import info; writer = Store(Path(sys.argv[1])).create(info()); "
+            "print('made', flush=True); sys.stdin.read()")
+    maker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert maker.stdin is not None
+    assert maker.stdout is not None
+    assert maker.stdout.readline() == b"made\n"
+    kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
+    with pytest.raises(UsageError, match="another process is making this run"):
+        Store(tmp_path).reopen(kept.reader, kept.resumption([]))
+    maker.communicate()
+    with Store(tmp_path).reopen(kept.reader, kept.resumption([])) as writer:
+        writer.finish("complete", 0)
+
+
+def test_what_cannot_be_gone_on_with_says_why(tmp_path: Path) -> None:
+    with Store(tmp_path).create(info(request=None)):
+        pass
+    with pytest.raises(UsageError, match="does not say what was asked for"):
+        open_kept(RunOptions(Path(), results=tmp_path), "r1")
+
+
+@pytest.mark.parametrize("words", [["s.yaml", "--resume", "latest"], ["--resume", "latest", "--seed", "3"], []])
+def test_a_resumed_run_is_told_nothing_twice(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.invoke(["run", *words]) == 2
+    assert "Error: " in capsys.readouterr().err
