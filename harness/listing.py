@@ -167,7 +167,7 @@ def result_text(reader: RunReader) -> str:
     pdr_loss, unit = pdr_loss_of(info.plan), rate_unit_of(str(info.plan.get("role", "")))
     rows = [(labels.get(outcome.point, outcome.point), str(outcome.repeat + 1), *_figures(outcome, pdr_loss, unit))
             for outcome in reader.outcomes()]
-    notes = [f"note: {note}" for note in info.notes]
+    notes = [f"note: {note}" for note in info.notes] + [f"warning: {problem}" for problem in reader.problems()]
     return "\n".join([*head, *notes, "", columns([header, *rows]) if rows else "no point was finished"])
 
 

@@ -7,7 +7,6 @@ interruption leaves (no outcome for a point, a last line cut short) is a note in
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -57,7 +56,7 @@ def load_run(path: Path) -> RunData:
         if trial.latency is not None and trial.number not in wanted:
             trial.latency.histogram = []
         trials.append(trial)
-    return RunData(path, reader.info, plan, tuple(trials), outcomes, tuple(_problems(path, reader.info)))
+    return RunData(path, reader.info, plan, tuple(trials), outcomes, reader.problems())
 
 
 def _plan(file: Path, info: RunInfo) -> Plan:
@@ -83,27 +82,3 @@ def _refuse_special(file: Path) -> None:
     """A pipe or device in place of a file would make reading wait for ever."""
     if file.exists() and not file.is_file():
         raise UsageError(f"{file}: not a regular file; a run directory holds plain files")
-
-
-def _problems(path: Path, info: RunInfo) -> Iterator[str]:
-    if info.state == "died":
-        yield "The run died (it was killed, or the machine stopped): what was measured until then is shown."
-    elif info.state == "running":
-        yield "The run is under way, or ended without a word: what was measured until now is shown."
-    elif info.state != "complete":
-        yield f"The run is marked “{info.state[:40]}”: what was measured until then is shown."
-    for name in (TRIALS, POINTS):
-        file = path / name
-        if not file.exists():
-            yield f"There is no {name}: nothing was written to it."
-        elif _cut(file):
-            yield f"The last line of {name} is cut short and was left out."
-
-
-def _cut(file: Path) -> bool:
-    """Whether the file ends in the middle of a line."""
-    with file.open("rb") as stream:
-        if stream.seek(0, os.SEEK_END) == 0:
-            return False
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"

@@ -23,7 +23,8 @@ from pydantic import BaseModel, ValidationError
 
 from harness import owner
 from harness.errors import ResultsError, UsageError
-from harness.records import SCHEMA_VERSION, PointOutcome, Resumption, RunInfo, Trial
+from harness.migrations import migrated
+from harness.records import PointOutcome, Resumption, RunInfo, Trial
 
 RUN, TRIALS, POINTS, LOGS = "run.json", "trials.jsonl", "points.jsonl", "logs"
 _MAX_RUN_BYTES = 64 * 1024 * 1024
@@ -203,6 +204,28 @@ class RunReader:
             if outcome.status != "interrupted" or (key not in ended and last[key] == index):
                 yield outcome
 
+    def problems(self) -> tuple[str, ...]:
+        """What is missing of the run because it did not end well, a sentence each."""
+        return tuple(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        state = self.info.state
+        if state == "died":
+            yield "The run died (it was killed, or the machine stopped): what was measured until then is shown."
+        elif state == "running":
+            yield "The run is under way, or ended without a word: what was measured until now is shown."
+        elif state != "complete":
+            yield f"The run is marked “{state[:40]}”: what was measured until then is shown."
+        for name in (TRIALS, POINTS):
+            file = self.path / name
+            if not file.exists():
+                yield f"There is no {name}: nothing was written to it."
+            elif _cut(file):
+                yield f"The last line of {name} is cut short and was left out."
+        again = sum(len(resumption.abandoned) for resumption in self.info.resumed)
+        if again:
+            yield f"{again} trials of points that had not ended were made again when the run was resumed; left out."
+
     def _lines(self, name: str, model: type[_Line]) -> Iterator[_Line]:
         file = self.path / name
         if not file.exists():
@@ -220,19 +243,22 @@ class RunReader:
         raise UsageError(f"{file}: more than {_MAX_LINES} lines")
 
 
+def _cut(file: Path) -> bool:
+    """Whether the file ends in the middle of a line."""
+    with file.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
+
+
 def _parse(model: type[_Line], text: bytes, where: str) -> _Line:
     try:
         raw: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not JSON: {error}") from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UsageError(
-            f"{where}: schema version {version!r}; this harness reads version {SCHEMA_VERSION}. "
-            "Use the harness that wrote the run, or run the scenario again"
-        )
     try:
-        return model.model_validate(raw)
+        return model.model_validate(migrated(raw, where))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

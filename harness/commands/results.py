@@ -58,7 +58,11 @@ def results_export(names: tuple[str, ...], output: Path | None, results: Path) -
     from harness.store import Store, write_atomically
 
     store = Store(results)
-    text = trials_table([store.open(name) for name in names]).to_csv(index=False, lineterminator="\n")
+    readers = [store.open(name) for name in names]
+    for reader in readers:
+        for problem in reader.problems():
+            click.echo(f"warning: {reader.info.run_id}: {problem}", err=True)
+    text = trials_table(readers).to_csv(index=False, lineterminator="\n")
     if output is None:
         click.echo(text, nl=False)
         return 0

@@ -15,8 +15,11 @@ import pytest
 
 from harness import owner
 from harness.errors import ResultsError, UsageError
-from harness.records import Phase, PointOutcome, RunInfo, Trial
+from harness.records import SCHEMA_VERSION, Phase, PointOutcome, RunInfo, Trial
+from harness.rundata import load_run
 from harness.store import Store, new_run_id, write_atomically
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def info(run_id: str = "r1") -> RunInfo:
@@ -55,7 +58,9 @@ def test_a_trial_is_on_disk_before_the_next_and_a_cut_line_is_left_out(tmp_path:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("not json", "not JSON"), ("[]", "schema version None"), ('{"schema_version": 99}', "schema version 99"),
+    ("not json", "not JSON"), ("[]", "schema version None"),
+    ('{"schema_version": 99}', "schema version 99, written by a newer harness"),
+    ('{"schema_version": true}', "not a record"), ('{"schema_version": 0}', "not a record"),
     ('{"schema_version": 1, "surprise": 1}', "surprise|Field required"), ("[" * 100_000, "not JSON"),
 ])
 def test_foreign_run_files_are_refused_in_words(tmp_path: Path, text: str, message: str) -> None:
@@ -63,6 +68,28 @@ def test_foreign_run_files_are_refused_in_words(tmp_path: Path, text: str, messa
     (tmp_path / "r" / "run.json").write_text(text)
     with pytest.raises(UsageError, match=message):
         Store(tmp_path).open("r")
+
+
+def test_a_run_of_schema_1_is_read_by_every_later_harness() -> None:
+    run = load_run(DATA / "runs" / "schema-1")
+    assert {outcome.point for outcome in run.outcomes} == {point.id for point in run.plan.points}
+    assert {trial.schema_version for trial in run.trials} == {SCHEMA_VERSION}
+    assert run.info.request is None
+
+
+def test_trials_cut_at_any_byte_are_read_up_to_the_last_whole_line(tmp_path: Path) -> None:
+    with Store(tmp_path).create(info()) as writer:
+        for number in range(3):
+            writer.add_trial(trial(number))
+        writer.finish("interrupted", 130)
+    file = tmp_path / "r1" / "trials.jsonl"
+    whole = file.read_bytes()
+    for length in range(len(whole), -1, -1):
+        os.truncate(file, length)
+        run = Store(tmp_path).open("r1")
+        assert [t.number for t in run.trials()] == list(range(whole[:length].count(b"\n")))
+        cut = "The last line of trials.jsonl is cut short and was left out." in run.problems()
+        assert cut == (length > 0 and whole[length - 1:length] != b"\n")
 
 
 def test_names_must_be_unique_beginnings(tmp_path: Path) -> None:
