@@ -59,6 +59,13 @@ class HostError(MeasurementError):
     """A command or file operation on a host failed."""
 
 
+class HostLost(HarnessError):
+    """The connection to a host is gone, or its agent: nothing more can be measured there. The run ends and can be
+    resumed; what was changed on the host is undone by its agent, or by the next contact."""
+
+    exit_code = 4
+
+
 class GateFailed(HarnessError):
     """A gate found a regression."""
 

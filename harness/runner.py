@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import harness
 from harness import stacks
-from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, MeasurementError
+from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError
 from harness.estimate import FLOODED_TRIALS, KEPT_TRIALS
 from harness.figures import noisy
 from harness.flows import addressed
@@ -262,8 +262,9 @@ class _Session:
             outcome = PointOutcome(point=point.id, repeat=repeat)
             try:
                 self._one_point(point, repeat, outcome)
-            except KeyboardInterrupt:
-                outcome.status, outcome.reason = "interrupted", "the run was interrupted in the middle of this point"
+            except (KeyboardInterrupt, HostLost) as error:
+                outcome.status = "interrupted"
+                outcome.reason = f"the run ended in the middle of this point: {error or 'interrupted'}"
                 self.writer.add_outcome(outcome)
                 raise
             self._judge(outcome)

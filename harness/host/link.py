@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import HostError, TestbedError
+from harness.errors import HostError, HostLost, TestbedError
 from harness.host.channel import ByteChannel
 
 PROTOCOL = 1
@@ -55,6 +55,8 @@ class AgentLink:
             if error.kind == "busy":
                 raise TestbedError(f"{self._host} is in use by {error}; wait for that run, or end it") from None
             raise TestbedError(f"{self._host}: the agent does not start: {error}") from None
+        except HostLost as error:
+            raise TestbedError(str(error)) from None
         self._heart.start()
         return dict(answer)
 
@@ -62,10 +64,10 @@ class AgentLink:
 
     def call(self, op: str, within_s: float = 30.0, **args: Any) -> Any:
         """The agent's answer to one request. ``within_s``: how long the agent itself may take. Raises AgentRefused
-        (a HostError) when it says no, HostError when it is gone or silent."""
+        (a HostError) when it says no, HostLost when it is gone or silent."""
         with self._calling:
             if self._broken:
-                raise HostError(self._broken)
+                raise HostLost(self._broken)
             self._number += 1
             self._send({"id": self._number, "op": op, "args": args})
             try:
@@ -85,12 +87,12 @@ class AgentLink:
         except OSError as error:
             raise self._break(f"the agent is gone ({error})") from None
 
-    def _break(self, reason: str) -> HostError:
+    def _break(self, reason: str) -> HostLost:
         """Remember that nothing more can be asked, and say why."""
         details = self._channel.diagnosis()
         self._broken = f"{self._host}: {reason}" + (f": {details}" if details else "")
         self._quiet_until = 0.0
-        return HostError(self._broken)
+        return HostLost(self._broken)
 
     def _answer(self, op: str, timeout_s: float) -> dict[str, Any]:
         """The answer to the latest request; late answers to given-up ones are passed over."""
@@ -127,7 +129,7 @@ class AgentLink:
     def _cancel(self, op: str) -> None:
         """The user pressed Ctrl-C: end what the agent is doing, so that undoing can begin at once."""
         self._send({"op": "cancel", "id": self._number})
-        with contextlib.suppress(HostError):  # not answered: the next call says so, and the lease ends by itself
+        with contextlib.suppress(HostLost):  # not answered: the next call says so, and the lease ends by itself
             self._answer(op, 10.0)
 
     # -- lease
@@ -158,7 +160,7 @@ class AgentLink:
 
     def close(self) -> list[str]:
         """Undo everything, end the agent, close the channel; returns what could not be undone. When the agent is
-        out of reach it undoes by itself, and HostError says so. Idempotent."""
+        out of reach it undoes by itself, and HostLost says so. Idempotent."""
         if self._closed.is_set():
             return []
         self._closed.set()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HostError, TestbedError
+from harness.errors import HostError, HostLost, TestbedError
 from harness.host.agent import start_time
 from harness.host.dut import SshDut
 from harness.host.local import local_dut
@@ -130,9 +130,9 @@ def test_a_busy_host_says_who_has_it(lab: Lab, controller: tuple[subprocess.Pope
 def test_a_dead_agent_is_an_error_with_a_reason(lab: Lab) -> None:
     dut = connect(lab)
     os.kill(int(dut.agent["pid"]), signal.SIGKILL)
-    with pytest.raises(HostError, match=r"the agent ended|the agent is gone"):
+    with pytest.raises(HostLost, match=r"the agent ended|the agent is gone"):
         dut.run(["true"])
-    with pytest.raises(HostError, match="the agent"):
+    with pytest.raises(HostLost, match="the agent"):
         dut.read("/proc/version")
     dut.close()
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.errors import HostError, TestbedError
+from harness.errors import HostLost, TestbedError
 from harness.host import link as link_module
 from harness.host.link import AgentLink, AgentRefused, quiet
 
@@ -74,10 +74,10 @@ def test_a_refusal_keeps_the_link():
 def test_a_broken_link_says_why_and_stays_broken(monkeypatch, answers, text):
     monkeypatch.setattr(link_module, "_GRACE_S", 0.0)
     link = AgentLink(Script(lambda request: answers), "dut")
-    with pytest.raises(HostError, match=text) as first:
+    with pytest.raises(HostLost, match=text) as first:
         link.call("mark", within_s=0.1)
     assert "said on stderr" in str(first.value)
-    with pytest.raises(HostError, match=text):
+    with pytest.raises(HostLost, match=text):
         link.call("mark")
     assert link.close() == []
 
@@ -85,7 +85,7 @@ def test_a_broken_link_says_why_and_stays_broken(monkeypatch, answers, text):
 def test_a_closed_channel_is_a_host_error():
     channel = Script(well)
     channel.close()
-    with pytest.raises(HostError, match="the agent is gone"):
+    with pytest.raises(HostLost, match="the agent is gone"):
         AgentLink(channel, "dut").call("mark")
 
 
