@@ -11,11 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.plan import MeasureSettings, SearchSettings
+from harness.plan import MeasureSettings, PointPlan, Role, SearchSettings
 
 TRIALS_PER_HALVING = 2.5
 #: Trials from which a ceiling is taken: at line rate, and at what those sent; one more before them warms the path up.
 FLOODED_TRIALS, KEPT_TRIALS = 2, 2
+#: Load at which the floor of latency is measured, unless the latency stream alone needs more.
+FLOOR_PPS = 10_000.0
 #: Seconds beside the trials, as measured in the lab: start and settled stop of a trial; deploy, role check and undeploy
 #: of a point; lab, generator and ceiling of a run.
 PER_TRIAL_S, PER_POINT_S, PER_RUN_S = 0.25, 3.0, 10.0
@@ -45,6 +47,11 @@ def search_trials(search: SearchSettings) -> int:
     return math.ceil(bounds * TRIALS_PER_HALVING * math.log2(1 / search.width)) + ("mrr" in search.goals)
 
 
+def has_floor(measure: MeasureSettings, like: PointPlan) -> bool:
+    """Whether latency is asked for and frames come back to be timed."""
+    return measure.latency_pps > 0 and like.role not in (Role.DROP, Role.ACCEPT) and not like.no_latency
+
+
 def point(measure: MeasureSettings, *, poll_pass: bool = False) -> Expected:
     """One repeat of one point, deploy and undeploy included. ``poll_pass``: the load curve is made a second time to
     count polls (recording them costs something)."""
@@ -65,10 +72,12 @@ def point(measure: MeasureSettings, *, poll_pass: bool = False) -> Expected:
     return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if poll_pass else 1)
 
 
-def run(measure: MeasureSettings, poll_passes: Sequence[bool], ceilings: int) -> Expected:
+def run(measure: MeasureSettings, poll_passes: Sequence[bool], ceilings: int, *, floors: bool = False) -> Expected:
     """A whole run: a point for each of ``poll_passes`` (see :func:`point`), each ``measure.repeat`` times, and
-    ``ceilings`` generator ceilings."""
+    ``ceilings`` generator ceilings, with their ``floors``."""
     trials = _trials(1 + FLOODED_TRIALS + KEPT_TRIALS, measure.search.trial_s if measure.search else 1.0)
+    if floors:
+        trials += _trials(1, measure.latency_trial_s)
     total = (trials + Expected(0, PER_POINT_S)) * ceilings + Expected(0, PER_RUN_S)
     for poll_pass in poll_passes:
         total += point(measure, poll_pass=poll_pass) * measure.repeat

@@ -61,7 +61,8 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     measure = _measure_settings(scenario, points, repeat)
     order_seed = choose_seed() if seed is None else seed
     passes = [stacks.create(p.stack, p.params).poll_pass(p.role) for p in points]
-    expected = estimate.run(measure, passes, len({(p.host, p.frames) for p in points}))
+    expected = estimate.run(measure, passes, len({(p.host, p.frames) for p in points}),
+                            floors=any(estimate.has_floor(measure, p) for p in points))
     return Plan(
         scenario=spec.name, testbed=testbed.name, lab=testbed.lab, role=spec.role, wires=wires,
         hosts=tuple(HostPlan(d.name, d.cores, d.management, d.all_cores) for d in testbed.duts),

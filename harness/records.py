@@ -50,6 +50,7 @@ class Phase(StrEnum):
     """Why a trial was made."""
 
     CEILING = "ceiling"
+    FLOOR = "floor"
     WARMUP = "warmup"
     SEARCH = "search"
     LATENCY = "latency"
@@ -307,6 +308,15 @@ class PointOutcome(_Record):
     verdicts: list[Verdict] = Field(default_factory=list)
 
 
+class Floor(_Record):
+    """Latency with the cheapest responder at a load that troubles nobody: what is the generator's own, and the wire's,
+    of every latency in the run. ``load_pps``: asked for, per direction."""
+
+    load_pps: float
+    trial: int
+    percentiles: Percentiles
+
+
 class Ceiling(_Record):
     """The most the generator sent and received on this wire, with the cheapest responder (``stack``), asked for line
     rate, best of several trials; ``sent_min_pps``: the least. ``kept_pps``: what it sent when asked for that much,
@@ -320,6 +330,8 @@ class Ceiling(_Record):
     trial: int
     sent_min_pps: float | None = None
     kept_pps: float | None = None
+    #: None where the role has no latency, or none was asked for.
+    floor: Floor | None = None
     reason: str = ""
     #: Where frames of several sizes were sent; ``frame_bytes`` is then the smallest.
     mix: FrameMix | None = None

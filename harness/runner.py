@@ -19,22 +19,21 @@ from dataclasses import dataclass, field
 import harness
 from harness import stacks
 from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError
-from harness.estimate import FLOODED_TRIALS, KEPT_TRIALS
 from harness.figures import noisy
 from harness.flows import addressed
-from harness.generator.contract import TrafficSpec
 from harness.host.tuning.apply import tuned
 from harness.host.tuning.change import Target
 from harness.host.tuning.profile import Profile
 from harness.machines import Machines, machines_of
 from harness.measure.bystander import Watch
+from harness.measure.ceiling import CeilingTrials, find_ceiling
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
-from harness.measure.trial import Bench, make_trial
+from harness.measure.trial import Bench
 from harness.options import RunOptions
 from harness.plan import FrameMix, Plan, PointPlan, Role
 from harness.progress import Progress
-from harness.records import CEILING, Ceiling, Phase, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
+from harness.records import CEILING, Ceiling, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
 from harness.resume import Kept, open_kept
 from harness.stack import RoleInfo, RunningStack, Stack, StackContext
 from harness.store import RunWriter, Store, new_run_id, now
@@ -42,11 +41,8 @@ from harness.units import format_rate
 
 #: Exit code of a run in which something was skipped or failed.
 _INCOMPLETE = 4
-#: Rates tried where there is no line rate (role accept), connections/s, and the bound where not even they tell one.
-_DOUBLING = tuple(4000.0 * 2**n for n in range(9))
+#: Where not even the ceiling tells a bound and there is no line rate (role accept), connections/s.
 _NO_LINE_RATE = 32_000.0
-#: Offered less than this share of such a rate: no pause of the machine's, the generator is at its end.
-_FAR_BEHIND = 0.75
 
 
 def run(options: RunOptions, progress: Progress) -> int:
@@ -182,63 +178,30 @@ class _Session:
             like, id=CEILING, label=f"ceiling: {responder.name}", stack=responder.name, params={},
             directions=addressed(like.directions, like.wires, responder.roles[like.role].layer),
         )
-        duration = self.plan.measure.search.trial_s if self.plan.measure.search else 1.0
         try:
-            trials = self._ceiling_trials(point, duration)
+            trials = self._ceiling_trials(point)
         except MeasurementError as error:
             return self._no_ceiling(like, responder.name, str(error))
-        flooded, kept = trials
-        best, bound = max(flooded, key=lambda t: t.offered_pps), max(t.offered_pps for t in kept)
+        best, bound = max(trials.flooded, key=lambda t: t.offered_pps), max(t.offered_pps for t in trials.kept)
         self.writer.info.ceilings.append(Ceiling(
             frame_bytes=like.frame_bytes, mix=like.mix, host=like.host, stack=responder.name,
             sent_pps=best.offered_pps,
-            received_pps=max(t.forwarding_pps for t in (*flooded, *kept)), trial=best.number,
-            sent_min_pps=min(t.offered_pps for t in flooded), kept_pps=bound,
+            received_pps=max(t.forwarding_pps for t in (*trials.flooded, *trials.kept)), trial=best.number,
+            sent_min_pps=min(t.offered_pps for t in trials.flooded), kept_pps=bound, floor=trials.floor_latency(),
         ))
         return min(like.line_rate_pps or bound, bound)
 
-    def _ceiling_trials(self, point: PointPlan, duration_s: float) -> tuple[list[Trial], list[Trial]]:
-        """Trials at more than the generator can offer, and at what those offered; all of them once more, after a
-        restart, when the generator dies."""
+    def _ceiling_trials(self, point: PointPlan) -> CeilingTrials:
+        """All of them once more, after a restart, when the generator dies."""
         for last in (False, True):
             self._need_generator()
             try:
                 with self._deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
-                    return self._find_ceiling(bench, duration_s)
+                    return find_ceiling(bench, self.plan.measure, self.watcher())
             except GeneratorDied:
                 if last:
                     raise
         raise AssertionError("the second attempt returns or raises")
-
-    def _find_ceiling(self, bench: Bench, duration_s: float) -> tuple[list[Trial], list[Trial]]:
-        """Trials beyond the generator, after one that only warms the path up; then trials at the most that those
-        offered: a generator that may take its time between frames sends fewer than one that never waits, and the
-        searches ask for such loads."""
-        bench.generator.configure(TrafficSpec(bench.point.directions, bench.point.frames))
-        flooded = self._flood(bench, duration_s)
-        offered = max(t.offered_pps for t in flooded)
-        most = min(bench.point.line_rate_pps or offered, offered)
-        return flooded, [self._ceiling_trial(bench, Phase.CEILING, most, duration_s) for _ in range(KEPT_TRIALS)]
-
-    def _flood(self, bench: Bench, duration_s: float) -> list[Trial]:
-        """At line rate; where there is none the last two at rates that double until the generator is far behind."""
-        line_rate = bench.point.line_rate_pps
-        self._ceiling_trial(bench, Phase.WARMUP, line_rate or _DOUBLING[0], duration_s)
-        if line_rate:
-            return [self._ceiling_trial(bench, Phase.CEILING, line_rate, duration_s) for _ in range(FLOODED_TRIALS)]
-        trials: list[Trial] = []
-        for rate in _DOUBLING:
-            trials.append(self._ceiling_trial(bench, Phase.CEILING, rate, duration_s))
-            if trials[-1].offered_pps < _FAR_BEHIND * rate:
-                break
-        return trials[-2:]
-
-    def _ceiling_trial(self, bench: Bench, phase: Phase, rate_pps: float, duration_s: float) -> Trial:
-        self.progress.trial_started(phase, rate_pps, duration_s)
-        trial = make_trial(bench, number=self.next_number(), repeat=0, phase=phase, attempt=0, rate_pps=rate_pps,
-                           duration_s=duration_s)
-        self.record(trial)
-        return trial
 
     def _no_ceiling(self, like: PointPlan, stack: str, reason: str) -> float:
         bound = like.line_rate_pps or _NO_LINE_RATE

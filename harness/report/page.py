@@ -21,6 +21,7 @@ from harness.report.charts.search import search_chart
 from harness.report.charts.svg import Chart
 from harness.report.charts.throughput import throughput_chart
 from harness.report.facts import headline_facts
+from harness.report.floor import floor_table
 from harness.report.headline import Answer, answer
 from harness.report.identity import Look, clean, looks, one_line
 from harness.report.method import Method, method
@@ -68,6 +69,7 @@ class RunView:
     directions: PlainTable | None
     latency: tuple[Chart, ...]
     latency_numbers: PlainTable | None
+    latency_floor: PlainTable | None
     latency_missing: str
     cpu: tuple[Chart, ...]
     cpu_numbers: PlainTable | None
@@ -143,6 +145,7 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         throughput=tuple(filter(None, rates)), directions=direction_table(points, names),
         balance=balance_table(points, names),
         latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
+        latency_floor=floor_table(points, names, run.info.ceilings),
         latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
         work=work_table(points, names), losses=loss_table(points, names), searches=tuple(filter(None, searches)),

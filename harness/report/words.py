@@ -117,6 +117,7 @@ def role_text(role: Role) -> str:
 
 PHASES: dict[Phase, str] = {
     Phase.CEILING: "generator's ceiling with the cheapest responder",
+    Phase.FLOOR: "floor of latency with the cheapest responder",
     Phase.WARMUP: "discarded warm-up",
     Phase.SEARCH: "search for MRR, NDR and PDR",
     Phase.LATENCY: "latency at a fraction of a found rate",

@@ -151,6 +151,20 @@ def test_search_and_latency_find_what_the_trials_show(tmp_path: Path) -> None:
     assert max(measured) <= ceiling.sent_pps * 1.1
 
 
+def test_the_floor_is_what_the_cheapest_responder_shows(tmp_path: Path) -> None:
+    watching = Watching()
+    scenario = write_scenario(tmp_path, "xdp", latency="latency: {at: [50%], of: pdr, trial: 2s, rate: 2k}\n"
+                              "  throughput: {goals: [pdr], trial: 200ms, width: 50%}")
+    assert run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching) == 0, watching.outcomes
+    (ceiling,) = RunReader(watching.path).info.ceilings
+    assert ceiling.floor is not None
+    (trial,) = [t for t in trials_of(watching.path) if t.phase is Phase.FLOOR]
+    assert trial.latency is not None
+    assert (ceiling.floor.trial, ceiling.floor.percentiles.p50_ns) == (trial.number, trial.latency.p50_ns)
+    assert ceiling.floor.percentiles.samples > 3000
+    assert trial.asked_pps == 10_000
+
+
 def test_drop_counts_by_the_stacks_own_counter(tmp_path: Path) -> None:
     watching = Watching()
     scenario = write_scenario(tmp_path, "xdp", "linux-udp", role="drop")

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from harness.records import Phase, Verdict
+from harness.records import Ceiling, Floor, Percentiles, Phase, Verdict
 from harness.report.charts.latency import by_rows, curve, latency_chart
 from harness.report.charts.search import search_chart
 from harness.report.charts.throughput import throughput_chart
+from harness.report.floor import floor_table
 from harness.report.headline import answer
 from harness.report.identity import looks
 from harness.report.method import method
@@ -165,6 +166,25 @@ def test_a_percentile_without_samples_is_na(points: Points, names: dict[str, Poi
     cells = [cells[column] for name, cells in table.rows if name.cores.startswith("2 cores")]
     assert {cell.main for cell in cells} == {"n/a"}
     assert all("too few for p99.9" in cell.why for cell in cells)
+
+
+def test_latency_is_given_above_the_floor_that_the_run_measured(points: Points, names: dict[str, PointName]) -> None:
+    echo = next(p for p in points if p.latency and p.latency[0].at["p50"] is not None)
+    p50 = echo.latency[0].at["p50"]
+    assert p50 is not None
+    percentiles = Percentiles(samples=500, lost=0, out_of_order=0, duplicate=0, min_ns=1, max_ns=9, mean_ns=5,
+                              jitter_ns=2, p50_ns=round(p50.median) - 3000, p90_ns=10**9, p99_ns=None, p999_ns=None,
+                              resolution_ns=1)
+    ceiling = Ceiling(frame_bytes=echo.plan.frame_bytes, host=echo.plan.host, stack="xdp", sent_pps=1.0,
+                      received_pps=1.0, trial=1, floor=Floor(load_pps=1e4, trial=2, percentiles=percentiles))
+    table = floor_table([echo], names, [ceiling])
+    assert table is not None
+    cells = table.rows[0][1]
+    assert cells[1].main == "+3.0"
+    assert cells[2].main.startswith("-")
+    assert (cells[3].main, "the floor has too few samples" in cells[3].why) == ("n/a", True)
+    assert "10 kpps" in table.notes[0]
+    assert floor_table([echo], names, [ceiling.model_copy(update={"floor": None})]) is None
 
 
 def test_loss_by_place_adds_up(points: Points, names: dict[str, PointName]) -> None:
