@@ -87,6 +87,9 @@ def link(text: str, ifname: str) -> dict[str, int]:
     return found
 
 
+_MPSTAT = {"CPU", "usr", "sys", "idl", "set"}
+
+
 def mpstat(text: str) -> dict[int, MpstatRow]:
     """Core -> its row in the last table of ``mpstat -p`` (the first is since boot). ValueError without a table.
 
@@ -96,10 +99,10 @@ def mpstat(text: str) -> dict[int, MpstatRow]:
     for line in text.splitlines():
         cells = line.split()
         if cells[:1] == ["CPU"]:
-            header, rows = cells, {}
+            header, rows = (cells if set(cells) >= _MPSTAT else []), {}
         elif header and len(cells) == len(header) and all(re.fullmatch(r"-?[0-9]{1,12}", cell) for cell in cells):
             row = dict(zip(header, map(int, cells), strict=True))
-            rows[row["CPU"]] = MpstatRow(row.get("set", -1), row["usr"] / 100, row["sys"] / 100, row["idl"] / 100)
-    if not rows or not {"usr", "sys", "idl", "set"} <= set(header):
+            rows[row["CPU"]] = MpstatRow(row["set"], row["usr"] / 100, row["sys"] / 100, row["idl"] / 100)
+    if not rows:
         raise ValueError("mpstat -p printed no table with the columns CPU, usr, sys, idl and set")
     return rows

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that reads what others wrote: what it may be given, and which errors it may answer with.
+
+A target takes bytes and returns, or raises one of its ``errors``: the ones that its docstring names and its callers
+turn into words. Anything else would be a traceback in front of a user.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.analysis.metrics import Metric
+from harness.errors import GeneratorError, HarnessError, StackError, UsageError
+from harness.generator import h2load
+from harness.generator.xdpgen.rpc.codec import MAX_REQUEST
+from harness.host.agent import AgentError, Server
+from harness.host.osprobe import bsd, illumos
+from harness.host.topology import Topology
+from harness.host.tuning import ethtool
+from harness.rundata import load_run
+from harness.scenario import load_scenario
+from harness.testbed import check_testbed
+from harness.yamlfile import load
+from stacks.command import counters
+from stacks.dpdk import parse as dpdk
+from stacks.dpdk import telemetry
+from stacks.netmap import parse as netmap
+from stacks.vpp import parse as vpp
+from stacks.xdp.stack import parse_stats
+from tests.unit.generator.recorded import exchanges
+from tests.unit.generator.rpc_client import Direct
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+_SCENARIO = Path("s.yaml")
+
+
+@dataclass(frozen=True)
+class Target:
+    """``good``: real inputs to start from. ``share``: of the inputs, as some are slower to read than others."""
+
+    name: str
+    read: Callable[[bytes], object]
+    good: Sequence[bytes]
+    errors: tuple[type[BaseException], ...] = ()
+    share: int = 4
+
+
+def _text(read: Callable[[str], object]) -> Callable[[bytes], object]:
+    """What arrives over SSH is decoded with replacement (harness.host.ssh)."""
+    return lambda data: read(data.decode("utf-8", "replace"))
+
+
+def _files(*paths: Path) -> list[bytes]:
+    found = [path.read_bytes() for path in paths]
+    assert found
+    return found
+
+
+def _scenario(data: bytes) -> None:
+    load_scenario(_SCENARIO, data.decode("utf-8", "replace"))
+
+
+def _testbed(data: bytes) -> None:
+    check_testbed(load(_SCENARIO, data.decode("utf-8", "replace")))
+
+
+def _run_file(folder: Path, name: str) -> Callable[[bytes], object]:
+    """A run directory in which one file is hostile."""
+    source = DATA / "runs" / "schema-1"
+    made = folder / name
+    made.mkdir()
+    for file in ("run.json", "trials.jsonl", "points.jsonl"):
+        (made / file).write_bytes((source / file).read_bytes())
+
+    def read(data: bytes) -> None:
+        (made / name).write_bytes(data)
+        load_run(made)
+
+    return read
+
+
+def _rpc() -> Callable[[bytes], object]:
+    server = Direct()
+
+    def read(data: bytes) -> None:
+        reply = server.core.handle(data[:MAX_REQUEST])
+        assert reply
+        server.events()
+
+    return read
+
+
+def _bodies(data: bytes) -> None:
+    usage, port = telemetry.answers(data.decode("utf-8", "replace"), ("/eal/lcore/usage", "/ethdev/xstats,0"))
+    telemetry.lcore_usage(usage)
+    telemetry.xstats(port)
+
+
+def targets(folder: Path) -> list[Target]:
+    """All of them; ``folder`` is for those that read files."""
+    rpc = [json.dumps({"jsonrpc": "2.0", "id": 1, "method": exchange.method, "params": exchange.params}).encode()
+           for exchange in exchanges()][:300]
+    netmap_data, vpp_data, dpdk_data = (ROOT / "stacks" / name / "tests" / "data" for name in ("netmap", "vpp", "dpdk"))
+    osprobe, pktgen = DATA / "osprobe", _files(*sorted(netmap_data.glob("pktgen*.txt")))
+    tables = [b"Channel parameters for eth0:\nPre-set maximums:\nRX:\t\t8\nCombined:\t63\nCurrent hardware settings:\n"
+              b"RX:\t\t0\nCombined:\t8\n", b"Adaptive RX: off  TX: on\nrx-usecs: 3\n",
+              b"RX flow hash indirection table for eth0 with 4 RX ring(s):\n    0:      0     1     2     3\n",
+              b"UDP over IPV4 flows use these fields for computing Hash flow key:\nIP SA\nIP DA\n"]
+    return [
+        Target("scenario file", _scenario, _files(*sorted((ROOT / "scenarios").glob("*.yaml"))), (UsageError,), 2),
+        Target("testbed file", _testbed, _files(*sorted((ROOT / "scenarios" / "testbeds").glob("*.yaml"))),
+               (UsageError,), 2),
+        *(Target(name, _run_file(folder, name), _files(DATA / "runs" / "schema-1" / name), (UsageError,), 1)
+          for name in ("run.json", "trials.jsonl", "points.jsonl")),
+        Target("xdpgen's RPC", _rpc(), rpc, (), 8),
+        Target("line to the DUT's agent", Server.parse, [b'{"id": 1, "op": "run", "args": {"argv": ["true"]}}',
+                                                          b'{"op": "beat"}'], (AgentError,)),
+        Target("metric", _text(Metric.parse), [b"latency.p99@50%", b"ndr", b"cycles@2.5M"], (ValueError,)),
+        Target("topology", _text(Topology.parse), _files(*sorted((DATA / "topologies").glob("*.csv"))),
+               (ValueError,), 2),
+        Target("ethtool's numbers", _text(ethtool.parse_maxima), tables),
+        Target("ethtool's words", _text(ethtool.parse_words), tables),
+        Target("ethtool's indirection", _text(ethtool.parse_indirection), tables),
+        Target("ethtool's hash", _text(ethtool.parse_hash), tables),
+        Target("FreeBSD's CPU times", _text(bsd.cp_times), _files(osprobe / "freebsd-sysctl.txt"), (ValueError,)),
+        Target("BSD's netstat", _text(lambda text: bsd.netstat(text, "ix0")),
+               _files(osprobe / "freebsd-netstat.txt"), (ValueError,)),
+        Target("illumos' CPU times", _text(illumos.cpu_times), _files(osprobe / "illumos-kstat-cpu.txt"),
+               (ValueError,)),
+        Target("illumos' links", _text(lambda text: illumos.link(text, "ixgbe0")),
+               _files(osprobe / "illumos-kstat-link.txt"), (ValueError,)),
+        Target("illumos' mpstat", _text(illumos.mpstat), _files(osprobe / "illumos-mpstat.txt"), (ValueError,)),
+        Target("counters of xdp", _text(parse_stats), [
+            b'{"ports": [{"queues": [{"queue": 0, "received": 1, "dropped": 1, '
+            b'"redirected": 0, "sent": 0, "passed": 0, "refused": 0, "handed": 0}], "cpus": []}]}'],
+               (StackError,)),
+        Target("counters of a command", _text(counters.parse), [b"frames: 12\nlost=3\n", b'{"a": {"b": 12}}'],
+               (StackError,)),
+        *(Target(f"testpmd's {what}", _text(read), _files(dpdk_data / "5tswap.txt", dpdk_data / "rxonly.txt"), errors)
+          for what, read, errors in (
+              ("port statistics", dpdk.port_statistics, (StackError,)),
+              ("forward statistics", dpdk.forward_statistics, (StackError,)), ("bursts", dpdk.bursts, ()))),
+        Target("DPDK's telemetry", _bodies, [
+            b'{"version": "DPDK 23.11.0", "pid": 4711}\n{"/eal/lcore/usage": {"lcore_ids": [1], "total_cycles": [9], '
+            b'"busy_cycles": [4]}}\n{"/ethdev/xstats": {"rx_good_packets": 12, "rx_missed_errors": 0}}'],
+            (StackError,)),
+        *(Target(f"netmap's {what}", _text(read), good, errors) for what, read, good, errors in (
+            ("reports", lambda text: list(netmap.reports(text)), pktgen, ()), ("summary", netmap.summary, pktgen, ()),
+            ("reason", netmap.reason, _files(netmap_data / "errors.txt"), ()),
+            ("bridge", netmap.bridge_ready, _files(netmap_data / "bridge.txt"), ()),
+            ("balancer", netmap.balancer, _files(netmap_data / "lb.txt"), (StackError,)))),
+        Target("VPP's runtime", _text(vpp.runtime), _files(*sorted(vpp_data.glob("show-runtime*"))), (StackError,)),
+        Target("VPP's interfaces", _text(vpp.interfaces), _files(*sorted(vpp_data.glob("show-interface*"))),
+               (StackError,)),
+        Target("VPP's errors", _text(vpp.errors), _files(vpp_data / "show-errors.txt")),
+        Target("h2load's summary", _text(h2load.parse_summary),
+               _files(*sorted((DATA / "h2load" / "1.52.0").glob("*.txt"))), (GeneratorError,)),
+        Target("h2load's log", _text(lambda text: h2load.parse_log(text.splitlines(keepends=True))),
+               _files(*sorted((DATA / "h2load" / "1.52.0").glob("*.log"))), (GeneratorError,)),
+    ]
+
+
+#: Whatever a target raises has to be one of the harness's errors, or a plain ValueError that its caller turns into one.
+KNOWN = (HarnessError, ValueError, AgentError)
