@@ -12,9 +12,10 @@ from harness.errors import HostError
 from harness.host.contract import Dut
 from harness.stack import Missing, RunningStack, StackContext
 from harness.stacks.probes import missing_programs, refusal
+from harness.stacks.servers import build, missing_bpf_compiler, missing_compiler, serving
 
 from .place import Place, RunningRule
-from .programs import RunningBpf, program_running
+from .programs import RunningProgram, shot
 from .target import Target
 
 #: Filters in the order in which the kernel asks them: rules that match nothing, a gate, the match.
@@ -91,10 +92,7 @@ class TcBpf(TcPlace):
 
     def missing(self, dut: Dut, target: Target) -> list[Missing]:
         missing = super().missing(dut, target)
-        missing += missing_programs(dut, ("clang", "clang"), ("make", "make"), ("cc", "gcc libc6-dev"))
-        missing += [Missing(what, f"apt-get install {package}") for what, package, path in (
-            ("libbpf's headers", "libbpf-dev", "/usr/include/bpf/bpf_helpers.h"),
-            ("the kernel's user headers", "linux-libc-dev", "/usr/include/linux/bpf.h")) if not dut.exists(path)]
+        missing += dict.fromkeys(missing_compiler(dut) + missing_bpf_compiler(dut))
         refused = "" if missing else _refused(dut, _rules(Target("lo", target.ip, target.udp_port, 1)))
         if refused:
             missing.append(Missing(f"clsact and BPF filters of tc in the kernel ({refused})",
@@ -104,11 +102,11 @@ class TcBpf(TcPlace):
     @contextmanager
     def deploy(self, context: StackContext, target: Target) -> Iterator[RunningStack]:
         dut = context.dut
-        program = dut.program(context.source / "src", "tc_drop")
+        program = build(context, "tc_drop")
         self._add_clsact(dut, target)
         argv = [program, target.ifname, str(_MATCH), target.ip, str(target.udp_port)]
-        with program_running(dut, argv, RunningBpf, "tc_drop") as running:
-            yield running
+        with serving(dut, argv, "tc_drop") as process:
+            yield RunningProgram(dut, process, "tc_drop", shot)
 
 
 class TcMatchall(TcPlace):

@@ -188,7 +188,7 @@ def test_another_program_on_the_port_is_left_alone(lab: Lab, dut: Dut, make_poin
     point = make_point("xdp", Role.DROP)
     stack = stacks.create("xdp", {})
     with stack.deploy(context(dut, point)) as first:
-        with pytest.raises(StackError, match="could not be attached") as failed:
+        with pytest.raises(StackError, match="did not start") as failed:
             with stack.deploy(context(dut, point)):
                 pytest.fail("two programs on one port")
         assert "another XDP program is attached" in failed.value.log_tail
