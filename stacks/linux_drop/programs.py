@@ -59,7 +59,8 @@ class SocketPlace(Place):
     def deploy(self, context: StackContext, target: Target) -> Iterator[RunningStack]:
         dut, cores = context.dut, context.point.cores
         program = build(context, "drop_socket")
-        argv = [program, self.mode, f"{target.ip}:{target.udp_port}", str(target.rules), ",".join(map(str, cores))]
+        ip = f"[{target.ip}]" if target.version == 6 else target.ip
+        argv = [program, self.mode, f"{ip}:{target.udp_port}", str(target.rules), ",".join(map(str, cores))]
         with serving(dut, argv, "drop_socket", cores=cores) as process:
             yield RunningProgram(dut, process, "drop_socket", self.counted)
 
@@ -75,6 +76,7 @@ class SocketFilter(SocketPlace):
     """A bound socket with a filter that takes nothing."""
 
     semantics = "dropped by a socket filter (SO_ATTACH_FILTER)"
+    checks_checksum = True
     has_rules = True
     mode = "filter"
 
@@ -84,5 +86,6 @@ class Recvmmsg(SocketPlace):
 
     semantics = "received by a program with recvmmsg and thrown away"
     in_softirq = False
+    checks_checksum = True
     mode = "recvmmsg"
     counted = staticmethod(read)

@@ -33,8 +33,10 @@
 /* A jumbo frame's payload, and an odd number of cache lines so that successive buffers use different cache sets. */
 #define BUFFER_BYTES (145 * 64)
 #define RECEIVE_BUFFER (4 << 20)
-/* The first of the addresses that rules name: of class E, so nobody sends from there. */
+/* The first of the addresses that rules name, of which nobody sends: of class E, and 100::f000:1 (RFC 6666). They differ
+ * in the last word. */
 #define FIRST_RULE 0xf0000001u
+#define RULE_PREFIX 0x01000000u
 /* Datagrams of one byte that fill the smallest buffer: a handful; and how long the kernel may take over each. */
 #define MAX_FILL 4096
 #define FILL_NS 1000000000
@@ -75,17 +77,30 @@ static uint32_t read_drops(struct sink *s)
 	return info[SK_MEMINFO_RMEM_ALLOC];
 }
 
+/*
+ * Takes what comes from one of the rules' addresses, and nothing else. Two instructions a rule: over IPv6 the sender's
+ * last word is compared in each, its other words after the only rule that can match.
+ */
 static void attach_filter(int fd, unsigned int rules)
 {
-	static struct sock_filter code[2 * MAX_RULES + 2];
+	static struct sock_filter code[2 * MAX_RULES + 10];
 	struct sock_fprog program = { .filter = code };
-	unsigned int n = 0;
+	bool v6 = address.any.sa_family == AF_INET6;
+	uint32_t source = (uint32_t)SKF_NET_OFF + (v6 ? 8 : 12);
+	unsigned int n = 0, take = 2 * rules + 2;
 
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)SKF_NET_OFF + 12);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, source + (v6 ? 12 : 0));
 	for (unsigned int i = 0; i < rules; i++) {
 		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FIRST_RULE + i, 0, 1);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+		code[n] = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, take - n - 1);
+		n++;
 	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+	for (unsigned int word = 0; v6 && word < 3; word++) {
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, source + 4 * word);
+		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, word ? 0 : RULE_PREFIX, 0, 5 - 2 * word);
+	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
 	program.len = (unsigned short)n;
 	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)))

@@ -90,8 +90,9 @@ int main(int argc, char **argv)
 	if (!hook.ifindex)
 		refuse("no interface '%s' here", argv[1]);
 	attached.priority = place.priority = number("pref", argv[2], 1, 65535);
-	if (inet_pton(AF_INET, argv[3], &config.dst_ip) != 1)
-		refuse("'%s' is not an IPv4 address", argv[3]);
+	config.version = strchr(argv[3], ':') ? 6 : 4;
+	if (inet_pton(config.version == 6 ? AF_INET6 : AF_INET, argv[3], config.dst_ip) != 1)
+		refuse("'%s' is not an IP address", argv[3]);
 	config.dst_port = htons((unsigned short)number("port", argv[4], 1, 65535));
 	signals = control_signals();
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
