@@ -37,8 +37,8 @@ def test_the_mode_decides_the_layer(mode: str, layer: str) -> None:
 
 def test_extra_routes_of_ipv6_keep_clear_of_a_testbed_that_lies_among_them() -> None:
     planned = plan_wires("abc", 1)[0]
-    wire = replace(planned, flow_prefix="2001:2:0:8000::/112", dut=replace(planned.dut, ip="2001:2:0:8000::1ff"),
-                   tg=replace(planned.tg, ip="2001:2:0:8000::1fe"), index=0)
+    wire = replace(planned, flow_prefix="2001:2:0:8000::/112", tg=replace(planned.tg, ip="2001:2:0:8000::1fe"),
+                   dut=replace(planned.dut, ip="2001:2:0:8000::1ff", prefix_len=64))
     point = PointPlan("p", "l", "linux-forward", {}, Role.FORWARD, "dut", 82, (1,), (wire,),
                       directions(Role.DROP, (wire,), 1, bidirectional=False), 1e6)
     link = ipaddress.ip_interface(f"{wire.dut.ip}/{wire.dut.prefix_len}").network
