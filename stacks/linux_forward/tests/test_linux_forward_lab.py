@@ -35,7 +35,8 @@ def state(dut: Dut, point: PointPlan) -> list[str]:
              for what in (["addr"], ["route"], ["neigh", "show", "nud", "permanent"])]
     conf += [dut.read(f"/proc/sys/net/ipv6/conf/{port}/{name}") for port in ports(point)
              for name in ("force_forwarding", "disable_ipv6")]
-    shown += [dut.run(argv).stdout for argv in (["ip", "-o", "link"], ["bridge", "fdb"], ["nft", "list", "ruleset"])]
+    shown += [dut.run(argv).stdout for argv in (["ip", "-o", "link"], ["nft", "list", "ruleset"])]
+    shown += sorted(dut.run(["bridge", "fdb"]).stdout.splitlines())
     conf.append(dut.read("/proc/sys/net/bridge/bridge-nf-call-iptables"))
     return [*conf, *shown, *(dut.run(["ethtool", "-k", port]).stdout for port in ports(point))]
 
