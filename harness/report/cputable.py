@@ -33,6 +33,7 @@ def _split(at: LoadSummary) -> str:
 
 
 def busy_cell(point: PointSummary, at: LoadSummary) -> Cell:
+    """Busy time of all given cores, polls included."""
     if at.busy_cores is None:
         return Cell(MISSING, (), clean(at.note, 200) or NO_SAMPLE)
     of = f"of {len(point.plan.cores) * 100}"
@@ -40,6 +41,7 @@ def busy_cell(point: PointSummary, at: LoadSummary) -> Cell:
 
 
 def cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
+    """What a packet or connection costs: in cycles where asked for and known, else in core time."""
     load = f"at {set_rate(at.load_pps, point.plan.role.rate_unit)}"
     polls = ("empty polls included",) if point.polls else ()
     if cycles and at.cycles is not None:
@@ -57,6 +59,7 @@ def cost_cell(point: PointSummary, at: LoadSummary, cycles: bool) -> Cell:
 
 
 def cost_unit(role: Role) -> str:
+    """Of costs in core time."""
     return "core-µs" if role is Role.ACCEPT else "core-%/kpps"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.host.contract import Dut, RemoteProcess
 from harness.stack import Missing, RunningStack, StackContext, StackCounters
+from harness.stacks.ports import enable_ipv6
 from harness.stacks.servers import RunningServer, build, missing_compiler, serving
 
 from .place import DISCARDED, Place, summed
@@ -70,6 +71,14 @@ class SocketUnread(SocketPlace):
 
     semantics = "dropped at a bound socket that nobody reads, its buffer full"
     mode = "unread"
+
+    @contextmanager
+    def deploy(self, context: StackContext, target: Target) -> Iterator[RunningStack]:
+        """The buffer is filled from the host itself, through ``lo``."""
+        if target.version == 6:
+            enable_ipv6(context.dut, "lo")
+        with super().deploy(context, target) as running:
+            yield running
 
 
 class SocketFilter(SocketPlace):

@@ -139,10 +139,11 @@ static void fill(struct sink *s)
 {
 	int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	uint32_t queued = read_drops(s), before;
+	bool arrives = true;
 
 	if (fd < 0)
 		die("socket");
-	for (unsigned int i = 0; i < MAX_FILL && !s->drops; i++) {
+	for (unsigned int i = 0; i < MAX_FILL && arrives && !s->drops; i++) {
 		uint64_t deadline = now_ns() + FILL_NS;
 
 		before = queued;
@@ -150,6 +151,7 @@ static void fill(struct sink *s)
 			die("sendto itself");
 		while ((queued = read_drops(s)) == before && !s->drops && now_ns() < deadline)
 			sched_yield();
+		arrives = queued != before;
 	}
 	close(fd);
 	if (!s->drops) {

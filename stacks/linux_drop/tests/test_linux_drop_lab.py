@@ -134,6 +134,8 @@ def test_a_sender_that_a_rule_names_ends_at_that_rule(dut: Dut, wires: Any, make
     point = make_point("linux-drop", Role.DROP, {"at": at, "rules": 3}, frame=FRAMES[version], version=version)
     named = list(Target.of(point, 3).senders())
     others = [str(named[-1]).replace("100::", "2001:2::"), "100::f000:4"] if version == 6 else ["240.0.0.4"]
+    if at == "socket-filter":
+        del named[:-1]  # what the filter takes stays in the socket's buffer, which is small
     with stacks.create(point.stack, point.params).deploy(context(dut, point)) as running:
         wires.exchange(0, [altered(point, src=sender) for sender in [*named, *others]], 0, 0.2)
         assert counted(running, len(others)) == len(others)
