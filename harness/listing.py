@@ -59,7 +59,8 @@ def stack_data(name: str) -> dict[str, Any]:
     default parameters. Raises UsageError."""
     stack = stacks.get(name)
     return {
-        "name": stack.name, "summary": stack.summary, "polls": stacks.create(name, {}).polls(), "features": sorted(stack.features),
+        "name": stack.name, "summary": stack.summary, "polls": stacks.create(name, {}).polls(),
+        "features": sorted(stack.features),
         "roles": {str(role): dataclasses.asdict(info) for role, info in stack.roles.items()},
         "parameters": stack.Params.model_json_schema(),
     }
