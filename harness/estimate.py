@@ -52,8 +52,8 @@ def has_floor(measure: MeasureSettings, like: PointPlan) -> bool:
     return measure.latency_pps > 0 and like.role not in (Role.DROP, Role.ACCEPT) and not like.no_latency
 
 
-def point(measure: MeasureSettings, *, poll_pass: bool = False) -> Expected:
-    """One repeat of one point, deploy and undeploy included. ``poll_pass``: the load curve is made a second time to
+def point(measure: MeasureSettings, *, polls_apart: bool = False) -> Expected:
+    """One repeat of one point, deploy and undeploy included. ``polls_apart``: the load curve is made a second time to
     count polls (recording them costs something)."""
     total = Expected(0, PER_POINT_S)
     if measure.warmup_s > 0:
@@ -69,16 +69,16 @@ def point(measure: MeasureSettings, *, poll_pass: bool = False) -> Expected:
     total += _trials(len(measure.latency_fractions), measure.latency_trial_s)
     if measure.bystander is not None:  # once without load
         total += Expected(0, measure.load_trial_s)
-    return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if poll_pass else 1)
+    return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if polls_apart else 1)
 
 
-def run(measure: MeasureSettings, poll_passes: Sequence[bool], ceilings: int, *, floors: bool = False) -> Expected:
-    """A whole run: a point for each of ``poll_passes`` (see :func:`point`), each ``measure.repeat`` times, and
+def run(measure: MeasureSettings, polls_apart: Sequence[bool], ceilings: int, *, floors: bool = False) -> Expected:
+    """A whole run: a point for each of ``polls_apart`` (see :func:`point`), each ``measure.repeat`` times, and
     ``ceilings`` generator ceilings, with their ``floors``."""
     trials = _trials(1 + FLOODED_TRIALS + KEPT_TRIALS, measure.search.trial_s if measure.search else 1.0)
     if floors:
         trials += _trials(1, measure.latency_trial_s)
     total = (trials + Expected(0, PER_POINT_S)) * ceilings + Expected(0, PER_RUN_S)
-    for poll_pass in poll_passes:
-        total += point(measure, poll_pass=poll_pass) * measure.repeat
+    for apart in polls_apart:
+        total += point(measure, polls_apart=apart) * measure.repeat
     return total

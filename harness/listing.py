@@ -55,10 +55,12 @@ def stacks_text() -> str:
 
 
 def stack_data(name: str) -> dict[str, Any]:
-    """One stack: roles with semantics, parameters with their schema, features. Raises UsageError."""
+    """One stack: roles with semantics, parameters with their schema, features; whether its workers poll with the
+    default parameters. Raises UsageError."""
     stack = stacks.get(name)
     return {
-        "name": stack.name, "summary": stack.summary, "polling": stack.polling, "features": sorted(stack.features),
+        "name": stack.name, "summary": stack.summary, "polls": stacks.create(name, {}).polls(),
+        "features": sorted(stack.features),
         "roles": {str(role): dataclasses.asdict(info) for role, info in stack.roles.items()},
         "parameters": stack.Params.model_json_schema(),
     }
@@ -72,8 +74,8 @@ def stack_text(name: str) -> str:
     lines += ["", "Parameters"]
     lines += [_parameter(key, field) for key, field in stack.Params.model_fields.items()] or ["  none"]
     lines += ["", "In a scenario", f"  - {_example(stack)}"]
-    if stack.polling:
-        lines += ["", "Its workers poll: their cores are busy at any load."]
+    if stacks.create(name, {}).polls():
+        lines += ["", "Its workers poll with these defaults: their cores are busy at any load."]
     return "\n".join(lines)
 
 

@@ -60,7 +60,7 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     _check_table(scenario, testbed, points)
     measure = _measure_settings(scenario, points, repeat)
     order_seed = choose_seed() if seed is None else seed
-    passes = [stacks.create(p.stack, p.params).poll_pass(p.role) for p in points]
+    passes = [stacks.create(p.stack, p.params).polls_apart(p.role) for p in points]
     expected = estimate.run(measure, passes, len({(p.host, p.frames) for p in points}),
                             floors=any(estimate.has_floor(measure, p) for p in points))
     return Plan(

@@ -122,8 +122,6 @@ class Stack(ABC):
     summary: ClassVar[str]
     roles: ClassVar[Mapping[Role, RoleInfo]]
     Params: ClassVar[type[StackParams]] = StackParams
-    #: Workers poll whatever the parameters: their cores are busy at any load.
-    polling: ClassVar[bool] = False
     #: Roles for which this is the cheapest responder known: used to find the generator's ceiling.
     ceiling_for: ClassVar[frozenset[Role]] = frozenset()
     #: IPv6 or VLAN traffic it can serve: subset of {"ipv6", "vlan"}.
@@ -133,11 +131,11 @@ class Stack(ABC):
         self.params = params
 
     def polls(self) -> bool:
-        """Whether workers poll with these parameters, so that a core's being busy says nothing."""
-        return self.polling
+        """Whether workers poll with these parameters, so that their cores are busy at any load."""
+        return False
 
-    def poll_pass(self, role: Role) -> bool:
-        """Whether polls are counted in a pass of its own (:meth:`RunningStack.record_polls`) in this role."""
+    def polls_apart(self, role: Role) -> bool:
+        """Whether polls are counted in a pass apart (:meth:`RunningStack.record_polls`) in this role."""
         return False
 
     def identity(self, given: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from harness.host.dut import SshDut
 from harness.lab import netns
 from harness.lab.lab import Lab
 from harness.plan import FrameMix, PointPlan, Role, line_rate_pps
+from harness.stacks.servers import NATIVE
 
 #: linux/if_packet.h: struct tpacket_auxdata.
 _SOL_PACKET, _PACKET_AUXDATA, _VLAN_VALID, _AUXDATA = 263, 8, 1 << 4, struct.Struct("=IIIHHHH")
@@ -91,7 +92,7 @@ def wires(lab: Lab) -> Iterator[Wires]:
 @pytest.fixture
 def receiving(lab: Lab, dut: Dut) -> Iterator[None]:
     """An XDP program that passes everything on the generator's ports: veth wakes them after XDP_TX only with one."""
-    program = dut.program(stacks.source("xdp") / "src", "xdp_loader")
+    program = dut.program(stacks.source("xdp") / "src", "xdp_loader", beside=(NATIVE,))
     process = lab.spawn("tg", [program, "native", *(f"{name},pass" for name in lab.ifnames("tg"))], name="tg-pass",
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HostError
@@ -15,9 +16,21 @@ MAX_SOURCE = 4 << 20
 _PRODUCTS = frozenset({".o", ".d", ".a", ".so", ".pyc"})
 
 
-def source_files(folder: Path) -> dict[str, bytes]:
-    """Relative path -> content of every source file, sorted. Hidden files and build products are left out; links are
-    read as files when they point inside the folder. Raises HostError on anything else, or more than 4 MiB."""
+def source_files(folder: Path, beside: Sequence[Path] = ()) -> dict[str, bytes]:
+    """Relative path -> content of every source file, sorted; those of each folder in ``beside`` under its name. Hidden
+    files and build products are left out; links are read as files when they point inside their folder. Raises HostError
+    on anything else, on a name that is taken, and on more than 4 MiB."""
+    files = _files(folder)
+    for shared in beside:
+        if any(name.split("/")[0] == shared.name for name in files):
+            raise HostError(f"{folder} has a {shared.name} of its own, which is the name of a folder put beside it")
+        files |= {f"{shared.name}/{name}": content for name, content in _files(shared).items()}
+    if sum(map(len, files.values())) > MAX_SOURCE:
+        raise HostError(f"{folder}: more than {MAX_SOURCE} bytes of source")
+    return dict(sorted(files.items()))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
         raise HostError(f"{folder}: no such source folder; reinstall netstack-harness")
     files: dict[str, bytes] = {}

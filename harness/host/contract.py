@@ -103,9 +103,9 @@ class Dut(Protocol):
         """Run ``do`` after journalling ``undo``. ``undo`` must succeed or be harmless when ``do`` never ran; where it
         cannot, ``made`` is a command that ends with status 0 only while there is something to undo."""
 
-    def program(self, source: Path, target: str) -> str:
-        """Deploy a source folder (with a Makefile) under its content's hash, ``make target`` there when absent, and
-        return the absolute path of the built file."""
+    def program(self, source: Path, target: str, *, beside: Sequence[Path] = ()) -> str:
+        """Deploy a source folder (with a Makefile), and in it each folder of ``beside`` under its own name, under their
+        content's hash, ``make target`` there when absent, and return the absolute path of the built file."""
 
     def spawn(self, argv: Sequence[str], *, name: str, cores: Sequence[int] = (), env: Mapping[str, str] | None = None,
               ) -> RemoteProcess:

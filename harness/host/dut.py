@@ -133,8 +133,8 @@ class AgentDut:
         answer = self._link.call("apply", within_s=60.0, do=list(do), undo=list(undo), timeout_s=60.0, **guard)
         return self._completed(do, answer, check=True)
 
-    def program(self, source: Path, target: str) -> str:
-        files = source_files(source)
+    def program(self, source: Path, target: str, *, beside: Sequence[Path] = ()) -> str:
+        files = source_files(source, beside)
         key = source_hash(files)
         path = self._link.call("cached", source=key, target=target)
         if path is None:

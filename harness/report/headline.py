@@ -19,7 +19,7 @@ from harness.report.summarise import (
     repeated_for_pauses,
     repeated_trials,
 )
-from harness.report.tables import RATE_VERDICTS, named_load
+from harness.report.summarytable import RATE_VERDICTS, named_load
 from harness.report.words import verb
 from harness.rundata import RunData
 

@@ -20,6 +20,7 @@ from harness.report.charts.latency import latency_chart
 from harness.report.charts.search import search_chart
 from harness.report.charts.svg import Chart
 from harness.report.charts.throughput import throughput_chart
+from harness.report.cputable import cpu_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
 from harness.report.headline import Answer, answer
@@ -29,18 +30,8 @@ from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
 from harness.report.shares import balance_table, direction_table
 from harness.report.summarise import Limits, PointSummary, summarise
-from harness.report.tables import (
-    LossTable,
-    PlainTable,
-    SummaryTable,
-    Trouble,
-    cpu_table,
-    latency_table,
-    loss_table,
-    name_points,
-    summary_table,
-    troubles,
-)
+from harness.report.summarytable import SummaryTable, summary_table
+from harness.report.tables import LossTable, PlainTable, Trouble, latency_table, loss_table, name_points, troubles
 from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
 from harness.report.work import work_table

@@ -47,10 +47,22 @@ def set_up_ports(dut: Dut, point: PointPlan) -> None:
     """Bring up every port of the point with its address, neighbour and route; journalled. Raises StackError."""
     for wire in point.wires:
         if point.ip_version == 6:
-            _enable_ipv6(dut, wire.dut.ifname)
+            enable_ipv6(dut, wire.dut.ifname)
         _address(dut, wire)
         _neighbour(dut, wire)
         _route(dut, wire)
+
+
+def enable_ipv6(dut: Dut, ifname: str) -> None:
+    """IPv6 on an interface that has none, without autoconfiguration; journalled. One that has it is left as it is."""
+    switch = f"{_CONF6}/{ifname}/disable_ipv6"
+    if dut.read(switch).strip() != "1":
+        return
+    for setting, value in _SILENT:
+        path = f"{_CONF6}/{ifname}/{setting}"
+        if dut.exists(path) and dut.read(path).strip() != value:
+            dut.set_file(path, value)
+    dut.set_file(switch, "0")
 
 
 def bring_up(dut: Dut, ifname: str) -> None:
@@ -99,18 +111,6 @@ def _ip(dut: Dut, version: int, *words: str) -> list[dict[str, Any]]:
     except json.JSONDecodeError as error:
         raise HostError(f"{dut.name}: 'ip -j -{version} {' '.join(words)}' did not answer in JSON: {error}") from error
     return [row for row in rows if isinstance(row, dict)]
-
-
-def _enable_ipv6(dut: Dut, ifname: str) -> None:
-    """A port that has IPv6 is left as it is."""
-    switch = f"{_CONF6}/{ifname}/disable_ipv6"
-    if dut.read(switch).strip() != "1":
-        return
-    for setting, value in _SILENT:
-        path = f"{_CONF6}/{ifname}/{setting}"
-        if dut.exists(path) and dut.read(path).strip() != value:
-            dut.set_file(path, value)
-    dut.set_file(switch, "0")
 
 
 def _address(dut: Dut, wire: WirePlan) -> None:

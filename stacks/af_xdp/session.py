@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import json
-from itertools import count
+from collections.abc import Sequence
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
-from harness.stack import PollUsage, RunningStack, StackCounters
+from harness.stack import PollUsage, StackCounters
+from harness.stacks.servers import RunningServer
 
-STATS_S = 5.0
-NOTICE = "notice: "
 #: Where frames are lost between the XDP program and the worker, and after it.
 RX_RING, FILL_RING, RECEIVE, APPLICATION, TX_RING = (
     "AF_XDP rx ring", "AF_XDP fill ring", "AF_XDP receive", "application", "tx ring")
@@ -67,11 +64,6 @@ class Stats(BaseModel):
     ports: list[Port]
 
 
-def notices(output: str) -> list[str]:
-    """What the program said is slower than asked."""
-    return [line.removeprefix(NOTICE) for line in output.splitlines() if line.startswith(NOTICE)]
-
-
 def counters_of(stats: Stats, *, port_counts_refusals: bool) -> StackCounters:
     """Counters by name, worker and place of loss. ``port_counts_refusals``: the driver counts a frame that a socket had
     no room for as its own drop, too."""
@@ -87,23 +79,16 @@ def counters_of(stats: Stats, *, port_counts_refusals: bool) -> StackCounters:
     return StackCounters(totals, workers, losses, in_port_drops=refused if port_counts_refusals else 0)
 
 
-class RunningAfXdp(RunningStack):
+class RunningAfXdp(RunningServer[Stats]):
     """The workers and their sockets."""
 
     thread_names = ("af-xdp",)
 
-    def __init__(self, dut: Dut, process: RemoteProcess, said: list[str], *, native: bool) -> None:
-        self._dut = dut
-        self.process = process
+    def __init__(self, dut: Dut, process: RemoteProcess, said: Sequence[str], *, native: bool) -> None:
+        super().__init__(dut, process, "af-xdp", Stats.model_validate_json)
         #: veth does, where the program runs in it; drivers of NICs have other names for it.
         self._port_counts_refusals = dut.virtual and native
-        self._ids = count(1)
-        self.degraded = "; ".join(dict.fromkeys(said))
-
-    def check_alive(self) -> None:
-        if not self.process.alive():
-            raise StackError(f"af-xdp on {self._dut.name} ended with status {self.process.returncode()}",
-                             self.log_tail())
+        self.degraded = "; ".join(said)
 
     def counters(self) -> StackCounters:
         return counters_of(self.stats(), port_counts_refusals=self._port_counts_refusals)
@@ -112,19 +97,3 @@ class RunningAfXdp(RunningStack):
         workers = self.stats().workers
         return PollUsage(sum(w.useful_polls for w in workers), sum(w.empty_polls for w in workers),
                          "looks into a socket's rx ring with and without a frame")
-
-    def log_tail(self) -> str:
-        return self.process.output(4096)
-
-    def stats(self) -> Stats:
-        """Everything the program counts. Raises StackError when it is gone or its answer is malformed."""
-        number = next(self._ids)
-        try:
-            self.process.write(f"stats {number}\n")
-            line = self.process.wait_output(rf"^stats {number} \{{.*\}}$", STATS_S)
-            return Stats.model_validate(json.loads(line.split(" ", 2)[2]))
-        except HostError as error:
-            self.check_alive()
-            raise StackError(f"af-xdp does not answer: {error}", self.log_tail()) from error
-        except (ValueError, IndexError, ValidationError) as error:
-            raise StackError(f"af-xdp gave counters that cannot be read: {error}", self.log_tail()) from error

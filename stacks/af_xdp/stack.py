@@ -15,19 +15,19 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harness.errors import HostError, StackError
-from harness.host.contract import Dut, RemoteProcess
+from harness.errors import StackError
+from harness.host.contract import Dut
 from harness.host.undo import undone
 from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
+from harness.stacks.servers import build, missing_bpf_compiler, notices, serving
 
-from .session import RunningAfXdp, notices
+from .session import RunningAfXdp
 
 #: XDP_SHARED_UMEM over several ports and queues, which one worker's sockets need.
 MIN_KERNEL = (5, 10)
 MAX_QUEUES = 64
-READY_S = 20.0
 #: While workers busy poll: how long the kernel leaves a device to them before it looks itself.
 DEFER_HARD_IRQS, FLUSH_NS = "2", "200000"
 
@@ -115,17 +115,9 @@ class AfXdp(Stack):
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point)
-        missing += [
-            Missing(what, f"apt-get install {package} (Debian, Ubuntu)")
-            for what, package, there in (
-                ("clang", "clang", dut.which("clang") is not None),
-                ("make", "make", dut.which("make") is not None),
-                ("libxdp's headers", "libxdp-dev", dut.exists("/usr/include/xdp/xsk.h")),
-                ("libbpf's headers", "libbpf-dev", dut.exists("/usr/include/bpf/bpf_helpers.h")),
-                ("the kernel's user headers", "linux-libc-dev", dut.exists("/usr/include/linux/bpf.h")),
-            )
-            if not there
-        ]
+        missing += missing_bpf_compiler(dut)
+        if not dut.exists("/usr/include/xdp/xsk.h"):
+            missing.append(Missing("libxdp's headers", "apt-get install libxdp-dev"))
         release = dut.read("/proc/sys/kernel/osrelease").strip()
         number = re.match(r"(\d+)\.(\d+)", release)
         if number is None or (int(number[1]), int(number[2])) < MIN_KERNEL:
@@ -135,28 +127,19 @@ class AfXdp(Stack):
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
         dut, point = context.dut, context.point
-        program = dut.program(context.source / "src", "af-xdp")
+        program = build(context, "af-xdp")
         with undone(dut):
             set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
             ports = [port_argument(point, wire, queues_of(dut, wire.dut.ifname)) for wire in point.wires]
-            process = dut.spawn([program, *self._arguments(point, ports)], name="af-xdp", cores=point.cores)
-            try:
-                self._await_ready(process)
+            native = self.settings.attach == "native"
+            hint = " A driver without native XDP takes attach: generic with mode: copy." if native else ""
+            argv = [program, *self._arguments(point, ports)]
+            with serving(dut, argv, "af-xdp", cores=point.cores, hint=hint) as process:
                 said = notices(process.output())
                 if self.settings.busy_poll and not any("busy polling" in notice for notice in said):
                     _leave_to_workers(dut, point)
-                yield RunningAfXdp(dut, process, said, native=self.settings.attach == "native")
-            finally:
-                process.stop()
-
-    def _await_ready(self, process: RemoteProcess) -> None:
-        try:
-            process.wait_output(r"^ready ", READY_S)
-        except HostError as error:
-            hint = " A driver without native XDP takes attach: generic with mode: copy."
-            raise StackError(f"af-xdp did not start: {error}{hint if self.settings.attach == 'native' else ''}",
-                             process.output(4096)) from error
+                yield RunningAfXdp(dut, process, said, native=native)
 
     def _arguments(self, point: PointPlan, ports: list[str]) -> list[str]:
         settings = self.settings

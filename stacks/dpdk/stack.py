@@ -112,7 +112,6 @@ class Dpdk(Stack):
 
     name: ClassVar[str] = "dpdk"
     summary: ClassVar[str] = "DPDK's testpmd: polling in user space"
-    polling: ClassVar[bool] = True
     roles: ClassVar[Mapping[Role, RoleInfo]] = {
         Role.DROP: RoleInfo("testpmd rxonly: received and freed", discard_counter="discarded"),
         Role.REFLECT: RoleInfo("testpmd macswap: MACs swapped"),
@@ -131,7 +130,10 @@ class Dpdk(Stack):
             return RoleInfo("l3fwd: L3, TTL - 1, routes by longest prefix", layer="l3")
         return self.roles[role]
 
-    def poll_pass(self, role: Role) -> bool:
+    def polls(self) -> bool:
+        return True
+
+    def polls_apart(self, role: Role) -> bool:
         """Of drop, testpmd tells it from DPDK 23.03 on; the plan does not know the host's version."""
         return role is not Role.DROP and self._app == "testpmd"
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The places of netfilter: iptables' INPUT and raw PREROUTING, nftables' ingress; and connection tracking.
 
+Over IPv6 the same hooks have tables of their own, ip6tables' and nftables' family ip6.
+
 iptables is the nftables-based one (``iptables-nft``): the legacy one also works where the kernel has it, but a table
 that it has once used stays in the network namespace, hooks and all, and costs every packet from then on.
 """
@@ -17,11 +19,12 @@ from harness.stack import Missing, RunningStack, StackContext
 from harness.stacks.probes import missing_conntrack_room, missing_programs, refusal
 
 from .place import Place, RunningRule
-from .target import Target
+from .target import FIRST_RULE, Target
 
 CHAIN = "NSH-DROP"
 TABLE = "nsh_drop"
-_NFT, _UNSHARE, _IPTABLES = ("nft", "nftables"), ("unshare", "util-linux"), ("iptables-nft", "iptables")
+_NFT, _UNSHARE = ("nft", "nftables"), ("unshare", "util-linux")
+_IPTABLES = {4: "iptables-nft", 6: "ip6tables-nft"}
 
 
 def _deleting(family: str, table: str) -> list[str]:
@@ -36,40 +39,42 @@ class IptablesPlace(Place):
     hook: str
 
     def missing(self, dut: Dut, target: Target) -> list[Missing]:
-        missing = missing_programs(dut, _IPTABLES, _NFT, _UNSHARE)
+        program = _IPTABLES[target.version]
+        missing = missing_programs(dut, (program, "iptables"), _NFT, _UNSHARE)
         if missing:
             return missing
         rule = ["-p", "udp", "-d", target.ip, "--dport", str(target.udp_port), "-j", "DROP"]
-        refused = refusal(dut, ["iptables-nft", "-w", "-t", self.table, "-A", self.hook, "-i", "lo", *rule])
+        refused = refusal(dut, [program, "-w", "-t", self.table, "-A", self.hook, "-i", "lo", *rule])
         if refused:
-            missing.append(Missing(f"iptables on nftables in the kernel ({refused})",
-                                   "boot a kernel with CONFIG_NF_TABLES_IPV4 and CONFIG_NFT_COMPAT"))
-        if self._there(dut, "list", "chain", "ip", self.table, CHAIN):
+            missing.append(Missing(f"{program} in the kernel ({refused})",
+                                   f"boot a kernel with CONFIG_NF_TABLES_IPV{target.version} and CONFIG_NFT_COMPAT"))
+        if self._there(dut, "list", "chain", target.family, self.table, CHAIN):
             missing.append(Missing(f"the name {CHAIN} for a chain of iptables' table {self.table} (there is one)",
-                                   f"iptables-nft -t {self.table} -F {CHAIN}, its jumps away, then -X {CHAIN}"))
+                                   f"{program} -t {self.table} -F {CHAIN}, its jumps away, then -X {CHAIN}"))
         return missing
 
     @contextmanager
     def deploy(self, context: StackContext, target: Target) -> Iterator[RunningStack]:
         dut = context.dut
-        iptables = ["iptables-nft", "-w", "-t", self.table]
-        self._journal(dut, iptables)
-        dut.run(["iptables-nft-restore", "-w", "--noflush"], stdin=self._rules(target))
+        program = _IPTABLES[target.version]
+        iptables = [program, "-w", "-t", self.table]
+        self._journal(dut, iptables, target.family)
+        dut.run([f"{program}-restore", "-w", "--noflush"], stdin=self._rules(target))
         jump = [self.hook, "-i", target.ifname, "-j", CHAIN]
         dut.apply([*iptables, "-I", *jump], [*iptables, "-D", *jump], made=[*iptables, "-C", *jump])
         last = [*iptables, "-v", "-x", "-n", "-L", CHAIN, str(target.rules + 1)]
         yield RunningRule(dut, f"the rule in {self.hook} of iptables' table {self.table}",
                           lambda: int(dut.run(last).stdout.split()[0]))
 
-    def _journal(self, dut: Dut, iptables: Sequence[str]) -> None:
+    def _journal(self, dut: Dut, iptables: Sequence[str], family: str) -> None:
         """The undoing of what the restore is going to make, and of what iptables makes around it. A table or chain of
         iptables that was there stays: it belongs to the host's own rules."""
-        if not self._there(dut, "list", "table", "ip", self.table):
-            dut.apply(["true"], _deleting("ip", self.table))
-        elif not self._there(dut, "list", "chain", "ip", self.table, self.hook):
-            chain = ["chain", "ip", self.table, self.hook]
+        if not self._there(dut, "list", "table", family, self.table):
+            dut.apply(["true"], _deleting(family, self.table))
+        elif not self._there(dut, "list", "chain", family, self.table, self.hook):
+            chain = ["chain", family, self.table, self.hook]
             dut.apply(["true"], ["nft", "delete", *chain], made=["nft", "list", *chain])
-        there = ["nft", "list", "chain", "ip", self.table, CHAIN]
+        there = ["nft", "list", "chain", family, self.table, CHAIN]
         dut.apply(["true"], [*iptables, "-X", CHAIN], made=there)
         dut.apply(["true"], [*iptables, "-F", CHAIN], made=there)
 
@@ -124,8 +129,8 @@ class NftIngress(Place):
 
 
 def _ingress(target: Target) -> str:
-    rules = [f"ip saddr {sender} drop" for sender in target.senders()]
-    rules.append(f"ip daddr {target.ip} udp dport {target.udp_port} counter name discarded drop")
+    rules = [f"{target.family} saddr {sender} drop" for sender in target.senders()]
+    rules.append(f"{target.family} daddr {target.ip} udp dport {target.udp_port} counter name discarded drop")
     chain = [f'type filter hook ingress device "{target.ifname}" priority 0; policy accept;', *rules]
     body = "\n".join(["counter discarded { }", "chain ingress {", *chain, "}"])
     return f"table netdev {TABLE} {{\n{body}\n}}\n"
@@ -156,13 +161,15 @@ def missing_conntrack(dut: Dut, point: PointPlan, target: Target, on: bool) -> l
 
 def set_conntrack(dut: Dut, target: Target, on: bool) -> None:
     """Track the test's packets, or take them out of tracking; journalled. Entries of flows end by themselves."""
-    dut.apply(["nft", _conntrack_rules(target, on)], _deleting("ip", _CONNTRACK))
+    dut.apply(["nft", _conntrack_rules(target, on)], _deleting(target.family, _CONNTRACK))
 
 
 def _conntrack_rules(target: Target, on: bool) -> str:
     """On: the kernel tracks as long as any rule asks for a connection's state; this one never sees a test packet, so
     that tracking is all that they pay for. Off: as iptables' NOTRACK."""
-    hook, priority, rule = (("output", 0, "ip daddr 240.0.0.1 ct state new") if on else
-                            ("prerouting", -300, f"ip daddr {target.ip} udp dport {target.udp_port} notrack"))
-    return (f"add table ip {_CONNTRACK}; add chain ip {_CONNTRACK} rules "
-            f"{{ type filter hook {hook} priority {priority}; policy accept; }}; add rule ip {_CONNTRACK} rules {rule}")
+    nobody, table = FIRST_RULE[target.version], f"{target.family} {_CONNTRACK}"
+    hook, priority, rule = (
+        ("output", 0, f"{target.family} daddr {nobody} ct state new") if on else
+        ("prerouting", -300, f"{target.family} daddr {target.ip} udp dport {target.udp_port} notrack"))
+    return (f"add table {table}; add chain {table} rules "
+            f"{{ type filter hook {hook} priority {priority}; policy accept; }}; add rule {table} rules {rule}")

@@ -26,6 +26,8 @@ class Place(ABC):
     in_softirq: ClassVar[bool] = True
     #: Whether a packet gets there only after connection tracking.
     after_conntrack: ClassVar[bool] = False
+    #: Whether a packet with a wrong UDP checksum ends before it gets there.
+    checks_checksum: ClassVar[bool] = False
     #: Whether there can be rules before the match.
     has_rules: ClassVar[bool] = True
 

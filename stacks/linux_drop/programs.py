@@ -4,88 +4,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import Any
 
-from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.stack import Missing, RunningStack, StackContext, StackCounters
-from harness.stacks.probes import missing_programs
+from harness.stacks.ports import enable_ipv6
+from harness.stacks.servers import RunningServer, build, missing_compiler, serving
 
 from .place import DISCARDED, Place, summed
 from .target import Target
 
-_READY_S = 15.0
-_STATS_S = 5.0
 
-
-class RunningProgram(RunningStack):
-    """A program that answers ``stats ID`` with a JSON line."""
+class RunningProgram(RunningServer[StackCounters]):
+    """A program whose answer ``counted`` turns into counters."""
 
     thread_names = ("drop_socket", "drop-worker/", "tc_drop")
 
-    def __init__(self, dut: Dut, process: RemoteProcess, name: str) -> None:
-        self._dut, self.process, self._name = dut, process, name
-        self._ids = count(1)
-
-    def check_alive(self) -> None:
-        if not self.process.alive():
-            raise StackError(f"{self._name} on {self._dut.name} ended with status {self.process.returncode()}",
-                             self.log_tail())
+    def __init__(self, dut: Dut, process: RemoteProcess, name: str, counted: Callable[[Any], StackCounters]) -> None:
+        super().__init__(dut, process, name, lambda text: counted(json.loads(text)))
 
     def counters(self) -> StackCounters:
-        number = next(self._ids)
-        try:
-            self.process.write(f"stats {number}\n")
-            line = self.process.wait_output(rf'^\{{"id":{number},', _STATS_S)
-            return self._read(json.loads(line))
-        except HostError as error:
-            self.check_alive()
-            raise StackError(f"{self._name} does not answer: {error}", self.log_tail()) from error
-        except (ValueError, LookupError, TypeError) as error:
-            raise StackError(f"{self._name} gave counters that cannot be read: {error!r}", self.log_tail()) from error
-
-    def _read(self, answer: Mapping[str, Any]) -> StackCounters:
-        raise NotImplementedError
-
-    def log_tail(self) -> str:
-        return self.process.output(4096)
+        return self.stats()
 
 
-class _RunningReaders(RunningProgram):
-    def _read(self, answer: Mapping[str, Any]) -> StackCounters:
-        sockets = answer["sockets"]
-        workers = [{"core": int(s["core"]), DISCARDED: int(s["received"])} for s in sockets]
-        return summed(workers, {"socket buffer": sum(int(s["drops"]) for s in sockets)})
+def read(answer: Any) -> StackCounters:
+    """Readers, one a socket: datagrams read are discarded, those that a full buffer kept away are lost."""
+    workers = [{"core": int(s["core"]), DISCARDED: int(s["received"])} for s in answer["sockets"]]
+    return summed(workers, {"socket buffer": sum(int(s["drops"]) for s in answer["sockets"])})
 
 
-class _RunningSocket(RunningProgram):
-    def _read(self, answer: Mapping[str, Any]) -> StackCounters:
-        return summed([{DISCARDED: int(s["drops"])} for s in answer["sockets"]])
+def dropped(answer: Any) -> StackCounters:
+    """Sockets that nobody reads: what they drop is what is discarded."""
+    return summed([{DISCARDED: int(s["drops"])} for s in answer["sockets"]])
 
 
-class RunningBpf(RunningProgram):
+def shot(answer: Any) -> StackCounters:
     """The BPF program, seen through its loader: one count a CPU."""
-
-    def _read(self, answer: Mapping[str, Any]) -> StackCounters:
-        return summed([{"cpu": cpu, DISCARDED: int(n)} for cpu, n in enumerate(answer["discarded"]) if int(n)])
-
-
-@contextmanager
-def program_running(dut: Dut, argv: Sequence[str], kind: type[RunningProgram], name: str,
-                    cores: Sequence[int] = ()) -> Iterator[RunningStack]:
-    """Start a program, wait until it says ``ready``, end it at the end of the block."""
-    process = dut.spawn(argv, name=name, cores=cores)
-    try:
-        try:
-            process.wait_output("^ready$", _READY_S)
-        except HostError as error:
-            raise StackError(f"{name} did not start: {error}", process.output(4096)) from error
-        yield kind(dut, process, name)
-    finally:
-        process.stop()
+    return summed([{"cpu": cpu, DISCARDED: int(n)} for cpu, n in enumerate(answer["discarded"]) if int(n)])
 
 
 class SocketPlace(Place):
@@ -94,18 +51,19 @@ class SocketPlace(Place):
     after_conntrack = True
     has_rules = False
     mode: str
-    running: type[RunningProgram] = _RunningSocket
+    counted = staticmethod(dropped)
 
     def missing(self, dut: Dut, target: Target) -> list[Missing]:
-        return missing_programs(dut, ("make", "make"), ("cc", "gcc libc6-dev"))
+        return missing_compiler(dut)
 
     @contextmanager
     def deploy(self, context: StackContext, target: Target) -> Iterator[RunningStack]:
         dut, cores = context.dut, context.point.cores
-        program = dut.program(context.source / "src", "drop_socket")
-        argv = [program, self.mode, f"{target.ip}:{target.udp_port}", str(target.rules), ",".join(map(str, cores))]
-        with program_running(dut, argv, self.running, "drop_socket", cores) as running:
-            yield running
+        program = build(context, "drop_socket")
+        ip = f"[{target.ip}]" if target.version == 6 else target.ip
+        argv = [program, self.mode, f"{ip}:{target.udp_port}", str(target.rules), ",".join(map(str, cores))]
+        with serving(dut, argv, "drop_socket", cores=cores) as process:
+            yield RunningProgram(dut, process, "drop_socket", self.counted)
 
 
 class SocketUnread(SocketPlace):
@@ -114,11 +72,20 @@ class SocketUnread(SocketPlace):
     semantics = "dropped at a bound socket that nobody reads, its buffer full"
     mode = "unread"
 
+    @contextmanager
+    def deploy(self, context: StackContext, target: Target) -> Iterator[RunningStack]:
+        """The buffer is filled from the host itself, through ``lo``."""
+        if target.version == 6:
+            enable_ipv6(context.dut, "lo")
+        with super().deploy(context, target) as running:
+            yield running
+
 
 class SocketFilter(SocketPlace):
     """A bound socket with a filter that takes nothing."""
 
     semantics = "dropped by a socket filter (SO_ATTACH_FILTER)"
+    checks_checksum = True
     has_rules = True
     mode = "filter"
 
@@ -128,5 +95,6 @@ class Recvmmsg(SocketPlace):
 
     semantics = "received by a program with recvmmsg and thrown away"
     in_softirq = False
+    checks_checksum = True
     mode = "recvmmsg"
-    running = _RunningReaders
+    counted = staticmethod(read)

@@ -62,6 +62,7 @@ class LinuxDrop(Stack):
         Role.DROP: RoleInfo(PLACES["iptables-raw"].semantics, discard_counter=DISCARDED),
     }
     Params = LinuxDropParams
+    features: ClassVar[frozenset[str]] = frozenset({"ipv6"})
 
     def __init__(self, params: StackParams) -> None:
         if not isinstance(params, LinuxDropParams):
@@ -73,7 +74,8 @@ class LinuxDrop(Stack):
     def role_info(self, role: Role) -> RoleInfo:
         how = {None: "", True: ", connections tracked", False: ", connections not tracked"}[self.settings.conntrack]
         before = f", after {self.settings.rules} rules that do not match" if self.settings.rules else ""
-        return RoleInfo(self.place.semantics + before + how, discard_counter=DISCARDED)
+        return RoleInfo(self.place.semantics + before + how, discard_counter=DISCARDED,
+                        checks_checksum=self.place.checks_checksum)
 
     def in_softirq(self) -> bool:
         return self.place.in_softirq

@@ -12,14 +12,17 @@ from harness.errors import HostError
 from harness.host.contract import Dut
 from harness.stack import Missing, RunningStack, StackContext
 from harness.stacks.probes import missing_programs, refusal
+from harness.stacks.servers import build, missing_bpf_compiler, missing_compiler, serving
 
 from .place import Place, RunningRule
-from .programs import RunningBpf, program_running
+from .programs import RunningProgram, shot
 from .target import Target
 
 #: Filters in the order in which the kernel asks them: rules that match nothing, a gate, the match.
 _RULES, _GATE, _MATCH = 1, 2, 3
 _OK, _SHOT, _UNSPEC = 0, 2, 0xFFFFFFFF
+#: By IP version: where the sender's address lies in a frame, and the protocol as tc names it.
+_SOURCE, _PROTOCOL = {4: 26, 6: 22}, {4: "ip", 6: "ipv6"}
 # Classic BPF: code of an instruction (linux/filter.h).
 _LD_W, _LD_H, _LD_B, _LDX_HEADER, _LD_H_IND, _JEQ, _RET = 0x20, 0x28, 0x30, 0xB1, 0x48, 0x15, 0x06
 
@@ -29,17 +32,30 @@ def _bytecode(*instructions: tuple[int, int, int, int]) -> str:
     return ",".join([str(len(instructions)), *(" ".join(map(str, one)) for one in instructions)])
 
 
+def _is_address(offset: int, address: str, after: int) -> list[tuple[int, int, int, int]]:
+    """Compares the address in the frame at ``offset``: an equal one goes on behind these instructions, any other
+    ``after`` instructions later. The word that tells the rules' addresses apart comes first."""
+    packed = ipaddress.ip_address(address).packed
+    words = [(offset + at, int.from_bytes(packed[at:at + 4])) for at in reversed(range(0, len(packed), 4))]
+    return [one for n, (at, word) in enumerate(words)
+            for one in ((_LD_W, 0, 0, at), (_JEQ, 0, after + 2 * (len(words) - n - 1), word))]
+
+
 def rule_bytecode(sender: str) -> str:
     """Drops what comes from this address, has no opinion of anything else."""
-    return _bytecode((_LD_W, 0, 0, 26), (_JEQ, 0, 1, int(ipaddress.ip_address(sender))), (_RET, 0, 0, _SHOT),
-                     (_RET, 0, 0, _UNSPEC))
+    source = _SOURCE[ipaddress.ip_address(sender).version]
+    return _bytecode(*_is_address(source, sender, 1), (_RET, 0, 0, _SHOT), (_RET, 0, 0, _UNSPEC))
 
 
 def gate_bytecode(target: Target) -> str:
     """Lets through to the next filter what is of the test, and takes everything else out of tc, to the IP layer."""
+    if target.version == 6:
+        address = _is_address(38, target.ip, 2)
+        return _bytecode(
+            (_LD_H, 0, 0, 12), (_JEQ, 0, len(address) + 4, 0x86DD), (_LD_B, 0, 0, 20), (_JEQ, 0, len(address) + 2, 17),
+            *address, (_LD_H, 0, 0, 56), (_JEQ, 1, 0, target.udp_port), (_RET, 0, 0, _OK), (_RET, 0, 0, _UNSPEC))
     return _bytecode(
-        (_LD_H, 0, 0, 12), (_JEQ, 0, 7, 0x0800), (_LD_B, 0, 0, 23), (_JEQ, 0, 5, 17),
-        (_LD_W, 0, 0, 30), (_JEQ, 0, 3, int(ipaddress.ip_address(target.ip))),
+        (_LD_H, 0, 0, 12), (_JEQ, 0, 7, 0x0800), (_LD_B, 0, 0, 23), (_JEQ, 0, 5, 17), *_is_address(30, target.ip, 3),
         (_LDX_HEADER, 0, 0, 14), (_LD_H_IND, 0, 0, 16), (_JEQ, 1, 0, target.udp_port),
         (_RET, 0, 0, _OK), (_RET, 0, 0, _UNSPEC))
 
@@ -49,7 +65,8 @@ def _filter(ifname: str, pref: int, *words: str) -> str:
 
 
 def _rules(target: Target) -> str:
-    return "".join(_filter(target.ifname, _RULES, "protocol ip bpf da bytecode", f'"{rule_bytecode(sender)}"')
+    protocol = f"protocol {_PROTOCOL[target.version]} bpf da bytecode"
+    return "".join(_filter(target.ifname, _RULES, protocol, f'"{rule_bytecode(sender)}"')
                    for sender in target.senders())
 
 
@@ -91,10 +108,7 @@ class TcBpf(TcPlace):
 
     def missing(self, dut: Dut, target: Target) -> list[Missing]:
         missing = super().missing(dut, target)
-        missing += missing_programs(dut, ("clang", "clang"), ("make", "make"), ("cc", "gcc libc6-dev"))
-        missing += [Missing(what, f"apt-get install {package}") for what, package, path in (
-            ("libbpf's headers", "libbpf-dev", "/usr/include/bpf/bpf_helpers.h"),
-            ("the kernel's user headers", "linux-libc-dev", "/usr/include/linux/bpf.h")) if not dut.exists(path)]
+        missing += dict.fromkeys(missing_compiler(dut) + missing_bpf_compiler(dut))
         refused = "" if missing else _refused(dut, _rules(Target("lo", target.ip, target.udp_port, 1)))
         if refused:
             missing.append(Missing(f"clsact and BPF filters of tc in the kernel ({refused})",
@@ -104,11 +118,11 @@ class TcBpf(TcPlace):
     @contextmanager
     def deploy(self, context: StackContext, target: Target) -> Iterator[RunningStack]:
         dut = context.dut
-        program = dut.program(context.source / "src", "tc_drop")
+        program = build(context, "tc_drop")
         self._add_clsact(dut, target)
         argv = [program, target.ifname, str(_MATCH), target.ip, str(target.udp_port)]
-        with program_running(dut, argv, RunningBpf, "tc_drop") as running:
-            yield running
+        with serving(dut, argv, "tc_drop") as process:
+            yield RunningProgram(dut, process, "tc_drop", shot)
 
 
 class TcMatchall(TcPlace):

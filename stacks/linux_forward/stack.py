@@ -136,11 +136,11 @@ class LinuxForward(Stack):
         self.settings = params
 
     def takes(self) -> frozenset[str]:
-        """A bridge takes frames as they come. Extra routes and the flowtable's rules are IPv4's; a router of tagged
-        frames would need VLAN devices."""
+        """A bridge takes frames as they come. The flowtable's rules are IPv4's; a router of tagged frames would need
+        VLAN devices."""
         if self.settings.mode == "bridge":
             return self.features
-        return frozenset({"ipv6"} if self.settings.mode == "route" and not self.settings.routes else ())
+        return frozenset({"ipv6"} if self.settings.mode == "route" else ())
 
     def role_info(self, role: Role) -> RoleInfo:
         return _MODES[self.settings.mode]

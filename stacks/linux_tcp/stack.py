@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
+from harness.stacks.servers import RunningServer, build, missing_compiler, serving
 
-_READY_TIMEOUT_S = 10.0
-_STATS_TIMEOUT_S = 5.0
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"
 #: Entries of /proc/net/snmp and netstat that say what became of connections on this host.
 _KERNEL = ("tcp.PassiveOpens", "tcp.AttemptFails", "tcp.EstabResets", "tcp.RetransSegs", "tcp.OutRsts",
@@ -62,10 +58,11 @@ class _Worker(BaseModel):
     wakeups: int
     empty_accepts: int
     cpu_ns: int
-    wait_ns: int
-    slices: int
     voluntary_switches: int
     involuntary_switches: int
+    #: None: the kernel keeps no such record (CONFIG_SCHED_INFO).
+    wait_ns: int | None = None
+    slices: int | None = None
 
 
 class _Listener(BaseModel):
@@ -82,50 +79,27 @@ class _Stats(BaseModel):
     listeners: list[_Listener]
 
 
-class RunningLinuxTcp(RunningStack):
+class RunningLinuxTcp(RunningServer[_Stats]):
     """The server, asked through its standard input."""
 
     thread_names = ("accept-server", "accept-wrk/")
 
     def __init__(self, dut: Dut, process: RemoteProcess, backlog: int) -> None:
-        self._dut = dut
-        self.process = process
-        self._ids = count(1)
+        super().__init__(dut, process, "accept-server", _Stats.model_validate_json)
         self._kernel_before = self._kernel()
-        granted = min(listener.backlog for listener in self._stats().listeners)
+        granted = min(listener.backlog for listener in self.stats().listeners)
         self.degraded = f"backlog {granted} where {backlog} was asked for" if granted < backlog else ""
 
-    def check_alive(self) -> None:
-        if not self.process.alive():
-            raise StackError(f"accept-server on {self._dut.name} ended with status {self.process.returncode()}",
-                             self.log_tail())
-
     def counters(self) -> StackCounters:
-        stats = self._stats()
-        per_worker = tuple(worker.model_dump() for worker in stats.workers)
-        totals = {name: sum(worker[name] for worker in per_worker)
-                  for name in _Worker.model_fields if name != "core"}
+        stats = self.stats()
+        per_worker = tuple(worker.model_dump(exclude_none=True) for worker in stats.workers)
+        totals = {name: sum(worker[name] for worker in per_worker) for name in per_worker[0] if name != "core"}
         totals |= {f"kernel.{name}": value - self._kernel_before[name] for name, value in self._kernel().items()}
         return StackCounters(totals, per_worker, {"application": totals["failed"]})
 
-    def log_tail(self) -> str:
-        return self.process.output(4096)
-
     def _kernel(self) -> Mapping[str, int]:
-        now = self._dut.system_counters()
+        now = self.dut.system_counters()
         return {name: now.get(name, 0) for name in _KERNEL}
-
-    def _stats(self) -> _Stats:
-        number = next(self._ids)
-        try:
-            self.process.write(f"stats {number}\n")
-            line = self.process.wait_output(rf"^stats {number} \{{.*\}}$", _STATS_TIMEOUT_S)
-            return _Stats.model_validate(json.loads(line.split(" ", 2)[2]))
-        except HostError as error:
-            self.check_alive()
-            raise StackError(f"accept-server does not answer: {error}", self.log_tail()) from error
-        except (ValueError, IndexError, ValidationError) as error:
-            raise StackError(f"accept-server gave counters that cannot be read: {error}", self.log_tail()) from error
 
 
 class LinuxTcp(Stack):
@@ -147,10 +121,7 @@ class LinuxTcp(Stack):
         self.settings = params
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
-        missing = missing_for_ports(dut, point)
-        for program, package in (("make", "make"), ("cc", "gcc libc6-dev")):
-            if dut.which(program) is None:
-                missing.append(Missing(f"the program {program}", f"apt-get install {package}"))
+        missing = missing_for_ports(dut, point) + missing_compiler(dut)
         wanted = len(point.cores) * self.settings.workers * len(point.wires)
         if wanted > _MOST_WORKERS:
             missing.append(Missing(f"room for {wanted} workers, the server has {_MOST_WORKERS}",
@@ -161,23 +132,13 @@ class LinuxTcp(Stack):
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
         dut, point = context.dut, context.point
         with undone(dut):
-            program = dut.program(context.source / "src", "accept-server")
+            program = build(context, "accept-server")
             set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
             if int(dut.read(_SOMAXCONN)) < self.settings.backlog:
                 dut.set_file(_SOMAXCONN, str(self.settings.backlog))
-            process = dut.spawn([program, *self._arguments(point)], name="accept-server", cores=point.cores)
-            try:
-                self._await_ready(process)
+            with serving(dut, [program, *self._arguments(point)], "accept-server", cores=point.cores) as process:
                 yield RunningLinuxTcp(dut, process, self.settings.backlog)
-            finally:
-                process.stop()
-
-    def _await_ready(self, process: RemoteProcess) -> None:
-        try:
-            process.wait_output(r"^ready ", _READY_TIMEOUT_S)
-        except HostError as error:
-            raise StackError(f"accept-server did not start: {error}", process.output(4096)) from error
 
     def _arguments(self, point: PointPlan) -> list[str]:
         settings = self.settings

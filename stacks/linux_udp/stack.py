@@ -3,24 +3,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, PollUsage, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
+from harness.stacks.servers import RunningServer, build, missing_compiler, notices, serving
 from harness.units import parse_bytes
 
-_READY_TIMEOUT_S = 10.0
-_STATS_TIMEOUT_S = 5.0
 #: Entries of /proc/net/snmp (snmp6) that say what became of UDP datagrams on this host.
 _SNMP = ("InDatagrams", "NoPorts", "InErrors", "OutDatagrams", "RcvbufErrors", "SndbufErrors", "InCsumErrors")
 
@@ -86,28 +82,20 @@ class _Stats(BaseModel):
     sockets: list[_Socket]
 
 
-class RunningLinuxUdp(RunningStack):
+class RunningLinuxUdp(RunningServer[_Stats]):
     """The server, asked through its standard input."""
 
     thread_names = ("udp-server", "udp-worker/")
 
     def __init__(self, dut: Dut, process: RemoteProcess, polls: bool, version: int = 4) -> None:
-        self._dut = dut
-        self.process = process
+        super().__init__(dut, process, "udp-server", _Stats.model_validate_json)
         self._polls = polls
         self._names = [f"{'udp6' if version == 6 else 'udp'}.{name}" for name in _SNMP]
-        self._ids = count(1)
         self._snmp_before = self._snmp()
-        self.degraded = "; ".join(dict.fromkeys(line.removeprefix("notice: ") for line in process.output().splitlines()
-                                                if line.startswith("notice: ")))
-
-    def check_alive(self) -> None:
-        if not self.process.alive():
-            raise StackError(f"udp-server on {self._dut.name} ended with status {self.process.returncode()}",
-                             self.log_tail())
+        self.degraded = "; ".join(notices(process.output()))
 
     def counters(self) -> StackCounters:
-        stats = self._stats()
+        stats = self.stats()
         per_worker = tuple(worker.model_dump(exclude_none=True) for worker in stats.workers)
         totals = {name: sum(worker[name] for worker in per_worker) for name in per_worker[0] if name != "core"}
         totals |= {f"snmp.{name}": value - self._snmp_before[name] for name, value in self._snmp().items()}
@@ -117,28 +105,13 @@ class RunningLinuxUdp(RunningStack):
     def poll_usage(self) -> PollUsage | None:
         if not self._polls:
             return None
-        workers = self._stats().workers
+        workers = self.stats().workers
         return PollUsage(sum(w.batches for w in workers), sum(w.empty_polls for w in workers),
                          "recvmmsg calls with and without a datagram")
 
-    def log_tail(self) -> str:
-        return self.process.output(4096)
-
     def _snmp(self) -> Mapping[str, int]:
-        now = self._dut.system_counters()
+        now = self.dut.system_counters()
         return {name: now.get(name, 0) for name in self._names}
-
-    def _stats(self) -> _Stats:
-        number = next(self._ids)
-        try:
-            self.process.write(f"stats {number}\n")
-            line = self.process.wait_output(rf"^stats {number} \{{.*\}}$", _STATS_TIMEOUT_S)
-            return _Stats.model_validate(json.loads(line.split(" ", 2)[2]))
-        except HostError as error:
-            self.check_alive()
-            raise StackError(f"udp-server does not answer: {error}", self.log_tail()) from error
-        except (ValueError, IndexError, ValidationError) as error:
-            raise StackError(f"udp-server gave counters that cannot be read: {error}", self.log_tail()) from error
 
 
 class LinuxUdp(Stack):
@@ -166,31 +139,17 @@ class LinuxUdp(Stack):
         return self.settings.mode == "busy" or self.settings.busy_poll_us > 0
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
-        missing = missing_for_ports(dut, point)
-        for program, package in (("make", "make"), ("cc", "gcc libc6-dev")):
-            if dut.which(program) is None:
-                missing.append(Missing(f"the program {program}", f"apt-get install {package}"))
-        return missing
+        return missing_for_ports(dut, point) + missing_compiler(dut)
 
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
         dut, point = context.dut, context.point
         with undone(dut):
-            program = dut.program(context.source / "src", "udp-server")
+            program = build(context, "udp-server")
             set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
-            process = dut.spawn([program, *self._arguments(point)], name="udp-server", cores=point.cores)
-            try:
-                self._await_ready(process)
+            with serving(dut, [program, *self._arguments(point)], "udp-server", cores=point.cores) as process:
                 yield RunningLinuxUdp(dut, process, self.settings.mode == "busy", point.ip_version)
-            finally:
-                process.stop()
-
-    def _await_ready(self, process: RemoteProcess) -> None:
-        try:
-            process.wait_output(r"^ready ", _READY_TIMEOUT_S)
-        except HostError as error:
-            raise StackError(f"udp-server did not start: {error}", process.output(4096)) from error
 
     def _arguments(self, point: PointPlan) -> list[str]:
         settings = self.settings

@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from itertools import count
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from harness.errors import HostError, StackError
+from harness.errors import StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.stack import PollUsage, RunningStack, StackCounters
+from harness.stacks.servers import RunningServer
 
 from . import parse
 
 #: Milliseconds between two of pkt-gen's reports; a count is complete with the first one after it was asked for.
 REPORT_MS = 100
 _FRESH_S = 10.0
-_STATS_S = 10.0
 _LOOK_S = 0.02
 _RECENT = 1 << 16
 _ALL = 1 << 20
@@ -122,35 +120,21 @@ class _Stats(BaseModel):
     workers: list[_Worker]
 
 
-class RunningWorker(RunningNetmap):
+class RunningWorker(RunningServer[_Stats]):
     """Our own program, asked through its standard input."""
 
-    program = "netmap-worker"
     thread_names = ("netmap-worker",)
 
     def __init__(self, dut: Dut, process: RemoteProcess, degraded: str) -> None:
-        super().__init__(dut, process, degraded)
-        self._ids = count(1)
+        super().__init__(dut, process, "netmap-worker", _Stats.model_validate_json)
+        self.degraded = degraded
 
     def counters(self) -> StackCounters:
-        per_worker = tuple(worker.model_dump() for worker in self._stats().workers)
+        per_worker = tuple(worker.model_dump() for worker in self.stats().workers)
         totals = {name: sum(worker[name] for worker in per_worker) for name in _Worker.model_fields if name != "core"}
         return StackCounters(totals, per_worker)
 
     def poll_usage(self) -> PollUsage | None:
-        workers = self._stats().workers
+        workers = self.stats().workers
         return PollUsage(sum(w.useful for w in workers), sum(w.empty for w in workers),
                          "returns of poll() with and without frames to move")
-
-    def _stats(self) -> _Stats:
-        number = next(self._ids)
-        try:
-            self.process.write(f"stats {number}\n")
-            line = self.process.wait_output(rf"^stats {number} \{{.*\}}$", _STATS_S)
-            return _Stats.model_validate(json.loads(line.split(" ", 2)[2]))
-        except HostError as error:
-            self.check_alive()
-            raise StackError(f"netmap: netmap-worker does not answer: {error}", self.log_tail()) from error
-        except (ValueError, IndexError, ValidationError) as error:
-            raise StackError(f"netmap: netmap-worker gave counters that cannot be read: {error}",
-                             self.log_tail()) from error

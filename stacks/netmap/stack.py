@@ -20,9 +20,10 @@ from harness.host.undo import undone
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
+from harness.stacks.servers import notices
 
 from . import host, parse, ports
-from .running import REPORT_MS, RunningBridge, RunningNetmap, RunningPktGen, RunningWorker
+from .running import REPORT_MS, RunningBridge, RunningPktGen, RunningWorker
 
 READY_S = 30.0
 
@@ -185,7 +186,7 @@ class Netmap(Stack):
     def _degraded(self, dut: Dut, names: Sequence[str], process: RemoteProcess) -> str:
         generic = [name for name in names if not host.is_patched(dut, host.driver_of(dut, name))]
         said = [f"netmap's generic adapter ({', '.join(generic)}): the driver is not patched"] * bool(generic)
-        said += [line.removeprefix("notice: ") for line in process.output().splitlines() if line.startswith("notice: ")]
+        said += notices(process.output())
         ready = parse.bridge_ready(process.output())
         if self.settings.zero_copy and ready is not None and not ready.zero_copy:
             said.append("bridge copies every frame: the ports have memory of their own")
@@ -193,7 +194,7 @@ class Netmap(Stack):
 
 
 def _running(dut: Dut, point: PointPlan, process: RemoteProcess, names: Sequence[str], own: bool, degraded: str,
-             ) -> RunningNetmap:
+             ) -> RunningStack:
     if own:
         return RunningWorker(dut, process, degraded)
     if point.role is Role.DROP:

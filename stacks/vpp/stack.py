@@ -57,7 +57,6 @@ class Vpp(Stack):
     summary = "FD.io VPP: L2 cross-connect or IPv4 forwarding in vectors, in user space"
     roles: ClassVar[Mapping[Role, RoleInfo]] = {Role.FORWARD: L3}
     Params = VppParams
-    polling = True
 
     def __init__(self, params: StackParams) -> None:
         if not isinstance(params, VppParams):

@@ -15,17 +15,16 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.errors import HostError, StackError
+from harness.errors import StackError
 from harness.host.contract import Dut, RemoteProcess
 from harness.host.undo import undone
 from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
 from harness.stacks.ports import interrupts_on_cores, keep_tags, missing_for_ports, set_up_ports
+from harness.stacks.servers import RunningServer, build, missing_bpf_compiler, serving
 
 #: XDP attachments that go away with their process (BPF links on XDP) exist from here on.
 MIN_KERNEL = (5, 9)
-READY_S = 20.0
-STATS_S = 5.0
 COUNTS = ("received", "dropped", "sent", "redirected", "refused", "passed", "handed")
 CPU_COUNTS = ("taken", "redirected", "refused")
 #: The loader takes so many cores.
@@ -70,27 +69,25 @@ def port_argument(point: PointPlan, wire: WirePlan) -> str:
     return ",".join(fields)
 
 
-def parse_stats(line: str) -> StackCounters:
-    """Counters from the loader's answer: totals, and one mapping a port's queue. Raises StackError when malformed.
+def parse_stats(text: str) -> StackCounters:
+    """Counters from the loader's answer: totals, and one mapping a port's queue. Raises ValueError, LookupError or
+    TypeError when it is malformed.
 
     Frames that a port's driver refused to send are in the interface's own counters, not in these. Behind a cpumap the
     cores follow the queues. The kernel counts nowhere what its ring had no room for: it is what was handed to a core
     and not taken by it, exact once nothing is on its way.
     """
-    try:
-        ports = json.loads(line)["ports"]
-        workers = tuple(
-            {"port": index, "queue": int(queue["queue"])} | {name: int(queue[name]) for name in COUNTS}
-            for index, port in enumerate(ports)
-            for queue in port["queues"]
-        )
-        cores = tuple(
-            {"port": index, "core": int(core["cpu"])} | {name: int(core[name]) for name in CPU_COUNTS}
-            for index, port in enumerate(ports)
-            for core in port["cpus"]
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise StackError(f"xdp: the loader's counters cannot be read ({error!r}).", line[-500:]) from error
+    ports = json.loads(text)["ports"]
+    workers = tuple(
+        {"port": index, "queue": int(queue["queue"])} | {name: int(queue[name]) for name in COUNTS}
+        for index, port in enumerate(ports)
+        for queue in port["queues"]
+    )
+    cores = tuple(
+        {"port": index, "core": int(core["cpu"])} | {name: int(core[name]) for name in CPU_COUNTS}
+        for index, port in enumerate(ports)
+        for core in port["cpus"]
+    )
     totals = {name: sum(worker[name] for worker in workers) for name in COUNTS}
     totals["discarded"] = totals.pop("dropped")
     if not cores:
@@ -102,32 +99,17 @@ def parse_stats(line: str) -> StackCounters:
     return StackCounters(totals=totals, per_worker=(*workers, *cores), losses=losses)
 
 
-class RunningXdp(RunningStack):
+class RunningXdp(RunningServer[StackCounters]):
     """The attached program, seen through its loader."""
 
     #: Kernel threads of a cpumap, one a core.
     thread_names = ("cpumap/",)
 
-    def __init__(self, loader: RemoteProcess) -> None:
-        self.process = loader
-        self._asked = 0
-
-    def check_alive(self) -> None:
-        if not self.process.alive():
-            raise StackError(f"xdp: the loader ended with status {self.process.returncode()}.", self.log_tail())
+    def __init__(self, dut: Dut, loader: RemoteProcess) -> None:
+        super().__init__(dut, loader, "xdp_loader", parse_stats)
 
     def counters(self) -> StackCounters:
-        self.check_alive()
-        self._asked += 1
-        try:
-            self.process.write(f"stats {self._asked}\n")
-            line = self.process.wait_output(rf'^\{{"id":{self._asked},', STATS_S)
-        except HostError as error:
-            raise StackError(f"xdp: the loader does not answer: {error}", self.log_tail()) from error
-        return parse_stats(line)
-
-    def log_tail(self) -> str:
-        return self.process.output(4096)
+        return self.stats()
 
 
 def _cpumap(params: XdpParams, point: PointPlan) -> list[str]:
@@ -135,14 +117,6 @@ def _cpumap(params: XdpParams, point: PointPlan) -> list[str]:
     if params.redirect == "devmap":
         return []
     return [",".join(map(str, ("cpumap", params.cpumap_ring, *point.cores)))]
-
-
-def _await_ready(loader: RemoteProcess, mode: str) -> None:
-    try:
-        loader.wait_output("^ready$", READY_S)
-    except HostError as error:
-        hint = " A driver without native XDP takes mode: generic." if mode == "native" else ""
-        raise StackError(f"xdp: the program could not be attached.{hint}", loader.output(4096)) from error
 
 
 class Xdp(Stack):
@@ -167,16 +141,7 @@ class Xdp(Stack):
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point)
-        missing += [
-            Missing(what, f"apt-get install {package} (Debian, Ubuntu)")
-            for what, package, there in (
-                ("clang", "clang", dut.which("clang") is not None),
-                ("make", "make", dut.which("make") is not None),
-                ("libbpf's headers", "libbpf-dev", dut.exists("/usr/include/bpf/bpf_helpers.h")),
-                ("the kernel's user headers", "linux-libc-dev", dut.exists("/usr/include/linux/bpf.h")),
-            )
-            if not there
-        ]
+        missing += missing_bpf_compiler(dut)
         assert isinstance(self.params, XdpParams)
         if self.params.redirect == "cpumap" and point.role is not Role.FORWARD:
             missing.append(Missing(f"a cpumap for role {point.role}", "leave redirect out; it is a way of forwarding"))
@@ -195,15 +160,13 @@ class Xdp(Stack):
         assert isinstance(self.params, XdpParams)
         dut, point = context.dut, context.point
         arguments = [port_argument(point, wire) for wire in point.wires]
-        program = dut.program(context.source / "src", "xdp_loader")
+        program = build(context, "xdp_loader")
         with undone(dut):
             set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
             if point.vlan is not None:
                 keep_tags(dut, [wire.dut.ifname for wire in point.wires])
-            loader = dut.spawn([program, self.params.mode, *_cpumap(self.params, point), *arguments], name="xdp_loader")
-            try:
-                _await_ready(loader, self.params.mode)
-                yield RunningXdp(loader)
-            finally:
-                loader.stop()
+            argv = [program, self.params.mode, *_cpumap(self.params, point), *arguments]
+            hint = " A driver without native XDP takes mode: generic." if self.params.mode == "native" else ""
+            with serving(dut, argv, "xdp_loader", hint=hint) as loader:
+                yield RunningXdp(dut, loader)

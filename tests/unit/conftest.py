@@ -52,10 +52,12 @@ class Bypass(_Bare):
     summary = "everything but echo, polling"
     roles: ClassVar = {role: RoleInfo("L2") for role in (Role.DROP, Role.REFLECT, Role.FORWARD)}
     Params = BypassParams
-    polling = True
     features: ClassVar = frozenset({"ipv6", "vlan"})
 
-    def poll_pass(self, role: Role) -> bool:
+    def polls(self) -> bool:
+        return True
+
+    def polls_apart(self, role: Role) -> bool:
         return True
 
     def role_info(self, role: Role) -> RoleInfo:

@@ -28,6 +28,8 @@ def test_the_wheel_has_stacks_scenarios_templates_and_native_sources(names: list
         assert f"harness/stacks/{folder.name}/stack.py" in names
         for source in (folder / "src").glob("*.[ch]"):
             assert f"harness/stacks/{folder.name}/src/{source.name}" in names
+    for source in (TOP / "harness/native").iterdir():
+        assert f"harness/native/{source.name}" in names, "what stacks' programs share"
     for wanted in ("harness/cli.py", "harness/host/agent.py", "harness/generator/agent.py", "harness/generator/stl.py",
                    "harness/resources/scenarios/quickstart.yaml", "harness/resources/scenarios/testbeds/example.yaml",
                    "harness/generator/xdpgen/native/xdpgen.bpf.c", "harness/generator/xdpgen/native/Makefile"):

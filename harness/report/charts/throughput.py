@@ -27,7 +27,8 @@ from harness.report.charts.svg import (
 from harness.report.identity import one_line
 from harness.report.numbers import MISSING, Spread, Unit, finite, plural, rate, rate_unit
 from harness.report.summarise import PointSummary, RateSummary
-from harness.report.tables import PointName, rate_marks
+from harness.report.summarytable import rate_marks
+from harness.report.tables import PointName
 from harness.report.words import traffic_text
 
 MAX_POINTS = 40

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "control.h"
+#include "stats.h"
 
 /* What is slower than asked, a line each, before "ready". */
 static void notices(const struct options *o, const struct worker *workers)
@@ -32,9 +33,8 @@ int main(int argc, char **argv)
 	workers_start(server.workers);
 	programs_attach(programs, &options);
 	notices(&options, server.workers);
-	printf("ready workers=%u\n", options.ncores);
-	fflush(stdout);
-	control_loop(&server, signals);
+	control_ready(" workers=%u", options.ncores);
+	control_loop(signals, stats_print, &server);
 	programs_detach(programs, &options);
 	return 0;
 }

@@ -2,52 +2,18 @@
 #define _GNU_SOURCE
 #include "options.h"
 
+#include "arguments.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
-#include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
+const char usage[] =
 	"usage: af-xdp --role drop|reflect|echo|forward --port PORT [--port PORT ...] --cores N[,N...]\n"
 	"              [--bypass partial|whole] [--mode copy|zero-copy] [--attach native|generic] [--need-wakeup]\n"
 	"              [--wait poll|spin] [--busy-budget 0..1024] [--batch 1..256] [--ring 64..8192]\n"
 	"PORT: IFNAME,QUEUES[,ADDRESS,UDP_PORT[,EGRESS_IFNAME,NEW_SRC_MAC,NEW_DST_MAC]]; without an address it only sends\n";
-
-static void __attribute__((noreturn, format(printf, 1, 2))) refuse(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fputs("af-xdp: ", stderr);
-	vfprintf(stderr, format, args);
-	fprintf(stderr, "\n%s", usage);
-	va_end(args);
-	exit(2);
-}
-
-static unsigned int number(const char *option, const char *text, unsigned long low, unsigned long high)
-{
-	char *end;
-	unsigned long value;
-
-	errno = 0;
-	value = strtoul(text, &end, 10);
-	if (errno || end == text || *end || *text == '-' || value < low || value > high)
-		refuse("--%s %s: expected a number from %lu to %lu", option, text, low, high);
-	return (unsigned int)value;
-}
-
-static unsigned int choice(const char *option, const char *text, const char *const *names, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++)
-		if (!strcmp(text, names[i]))
-			return i;
-	refuse("--%s %s: not one of its values", option, text);
-}
 
 static void copy_name(char to[IF_NAMESIZE], const char *name)
 {
@@ -70,7 +36,7 @@ static void read_flow(struct test_flow *flow, const char *address, const char *u
 	flow->is_ipv6 = strchr(address, ':') != NULL;
 	if (inet_pton(flow->is_ipv6 ? AF_INET6 : AF_INET, address, flow->address) != 1)
 		refuse("--port: '%s' is not an address", address);
-	flow->udp_port = htons((unsigned short)number("port", udp_port, 1, 65535));
+	flow->udp_port = htons((unsigned short)number("--port", udp_port, 1, 65535));
 }
 
 static void add_port(struct options *o, char *text)
@@ -86,7 +52,7 @@ static void add_port(struct options *o, char *text)
 	if (rest || (count != 2 && count != 4 && count != 7))
 		refuse("--port %s: expected 2, 4 or 7 fields", text);
 	copy_name(port->ifname, field[0]);
-	port->queues = number("port", field[1], 1, MAX_QUEUES);
+	port->queues = number("--port", field[1], 1, MAX_QUEUES);
 	port->ifindex = if_nametoindex(port->ifname);
 	if (!port->ifindex)
 		refuse("--port: no interface '%s' here", port->ifname);
@@ -98,17 +64,6 @@ static void add_port(struct options *o, char *text)
 		read_mac(field[6], port->new_dst_mac);
 	}
 	o->nports++;
-}
-
-static void add_cores(struct options *o, char *list)
-{
-	char *rest = list;
-
-	for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ",")) {
-		if (o->ncores == MAX_WORKERS)
-			refuse("--cores: more than %d cores", MAX_WORKERS);
-		o->cores[o->ncores++] = (int)number("cores", word, 0, CPU_SETSIZE - 1);
-	}
 }
 
 static void set_egress(struct options *o, unsigned int index)
@@ -164,17 +119,17 @@ void options_parse(struct options *o, int argc, char **argv)
 	*o = (struct options){ .bypass = BYPASS_PARTIAL, .batch = 64, .ring = 2048 };
 	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		switch (c) {
-		case 'r': o->role = choice("role", optarg, roles, 4); role_given = true; break;
+		case 'r': o->role = choice("--role", optarg, roles, 4); role_given = true; break;
 		case 'p': add_port(o, optarg); break;
-		case 'c': add_cores(o, optarg); break;
-		case 'y': o->bypass = BYPASS_PARTIAL + choice("bypass", optarg, bypasses, 2); break;
-		case 'm': o->zero_copy = choice("mode", optarg, modes, 2); break;
-		case 'a': o->generic = choice("attach", optarg, attach, 2); break;
+		case 'c': o->ncores = core_list("--cores", optarg, o->cores, MAX_WORKERS); break;
+		case 'y': o->bypass = BYPASS_PARTIAL + choice("--bypass", optarg, bypasses, 2); break;
+		case 'm': o->zero_copy = choice("--mode", optarg, modes, 2); break;
+		case 'a': o->generic = choice("--attach", optarg, attach, 2); break;
 		case 'k': o->need_wakeup = true; break;
-		case 'w': o->spin = choice("wait", optarg, waits, 2); break;
-		case 'n': o->batch = number("batch", optarg, 1, MAX_BATCH); break;
-		case 'b': o->busy_budget = number("busy-budget", optarg, 0, 1024); break;
-		case 'g': o->ring = number("ring", optarg, 64, 8192); break;
+		case 'w': o->spin = choice("--wait", optarg, waits, 2); break;
+		case 'n': o->batch = number("--batch", optarg, 1, MAX_BATCH); break;
+		case 'b': o->busy_budget = number("--busy-budget", optarg, 0, 1024); break;
+		case 'g': o->ring = number("--ring", optarg, 64, 8192); break;
 		default: refuse("unknown or incomplete option");
 		}
 	}

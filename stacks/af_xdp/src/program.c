@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sockets.h"
+#include "control.h"
 
 /* The compiled BPF program, part of this file: one program to deploy. */
 __asm__(".section .rodata\n"

@@ -2,9 +2,9 @@
 #define _GNU_SOURCE
 #include "sockets.h"
 
+#include "control.h"
+
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,19 +18,6 @@
 #define SO_BUSY_POLL_BUDGET 70
 #endif
 #define BUSY_POLL_US 20
-
-void die(const char *format, ...)
-{
-	int error = errno;
-	va_list args;
-
-	va_start(args, format);
-	fputs("af-xdp: ", stderr);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fprintf(stderr, error ? ": %s\n" : "\n", strerror(error));
-	exit(1);
-}
 
 static void set_option(const struct sock *s, int option, int value, const char *name)
 {

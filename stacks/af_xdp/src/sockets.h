@@ -32,9 +32,6 @@ struct memory {
 	unsigned int nfree;
 };
 
-/* Says what failed, with errno's text when that is not 0, on standard error and ends the process with status 1. */
-void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
-
 /* Opens and binds the sockets of one worker (port, queue and receives are set); ends the process when it cannot. */
 void sockets_open(const struct options *o, struct memory *m, struct sock *socks, unsigned int count);
 

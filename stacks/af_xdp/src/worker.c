@@ -4,12 +4,10 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 
+#include "control.h"
 #include "rewrite.h"
 
 static inline void add(counter *c, uint64_t n)
@@ -208,20 +206,7 @@ void workers_start(struct worker *workers)
 {
 	for (unsigned int i = 0; i < workers[0].options->ncores; i++) {
 		struct worker *w = &workers[i];
-		pthread_attr_t attributes;
-		cpu_set_t cores;
-		char name[16];
 
-		CPU_ZERO(&cores);
-		CPU_SET(w->core, &cores);
-		pthread_attr_init(&attributes);
-		errno = pthread_attr_setaffinity_np(&attributes, sizeof(cores), &cores);
-		if (!errno)
-			errno = pthread_create(&w->thread, &attributes, worker_main, w);
-		if (errno)
-			die("worker on core %d", w->core);
-		pthread_attr_destroy(&attributes);
-		snprintf(name, sizeof(name), "af-xdp/%d", w->core);
-		pthread_setname_np(w->thread, name);
+		w->thread = thread_start(w->core, "af-xdp", worker_main, w);
 	}
 }

@@ -2,16 +2,11 @@
 /* Workers: one pinned thread a core, each with its share of every port's queues. */
 #pragma once
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdint.h>
-
 #include "program.h"
 #include "sockets.h"
+#include "threads.h"
 
-typedef _Atomic uint64_t counter;
-
-/* Written by the worker, read by the control thread. received = discarded + sent + refused + tx_full + other. */
+/* received = discarded + sent + refused + tx_full + other. */
 struct counters {
 	counter received;	/* frames */
 	counter discarded;	/* test frames, thrown away as the role says */

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.stacks.af_xdp.session import Stats, counters_of, notices
+from harness.stacks.af_xdp.session import Stats, counters_of
 from harness.stacks.af_xdp.stack import port_argument
 
 from harness import stacks
@@ -71,7 +71,3 @@ def test_losses_by_place() -> None:
     assert counters_of(stats, port_counts_refusals=False).in_port_drops == 0
     assert (counters.totals["discarded"], counters.totals["passed"]) == (120, 11)
     assert [w["core"] for w in counters.per_worker] == [1, 2]
-
-
-def test_notices_are_what_the_program_said_before_it_was_ready() -> None:
-    assert notices("notice: a\nnotice: b: c\nready workers=1\n") == ["a", "b: c"]

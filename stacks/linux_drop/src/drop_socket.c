@@ -10,18 +10,16 @@
  * "stats ID" on standard input is answered with one JSON line.
  */
 #define _GNU_SOURCE
+#include "address.h"
+#include "arguments.h"
 #include "control.h"
+#include "threads.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/sock_diag.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,11 +33,15 @@
 /* A jumbo frame's payload, and an odd number of cache lines so that successive buffers use different cache sets. */
 #define BUFFER_BYTES (145 * 64)
 #define RECEIVE_BUFFER (4 << 20)
-/* The first of the addresses that rules name: of class E, so nobody sends from there. */
+/* The first of the addresses that rules name, of which nobody sends: of class E, and 100::f000:1 (RFC 6666). They differ
+ * in the last word. */
 #define FIRST_RULE 0xf0000001u
+#define RULE_PREFIX 0x01000000u
 /* Datagrams of one byte that fill the smallest buffer: a handful; and how long the kernel may take over each. */
 #define MAX_FILL 4096
 #define FILL_NS 1000000000
+
+const char usage[] = "usage: drop_socket unread|filter|recvmmsg ADDRESS:PORT RULES CORES\n";
 
 enum place { UNREAD, FILTER, RECVMMSG };
 
@@ -48,19 +50,18 @@ struct sink {
 	int core;		/* -1: no thread reads it */
 	uint32_t last_drops;	/* as last read: 32 bits wide, so it wraps */
 	uint64_t drops;		/* since "ready" */
-	pthread_t thread;
-	_Alignas(64) _Atomic uint64_t received;
+	_Alignas(64) counter received;
 };
 
 static enum place place;
-static struct sockaddr_in address = { .sin_family = AF_INET };
+static union address address;
 static struct sink sinks[MAX_CORES];
 static unsigned int count;
 
 static void set_int(int fd, int option, int value, const char *name)
 {
 	if (setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value)))
-		die(name);
+		die("%s", name);
 }
 
 /* Adds new drops to s->drops and returns the bytes that wait in the socket's buffer. */
@@ -76,17 +77,30 @@ static uint32_t read_drops(struct sink *s)
 	return info[SK_MEMINFO_RMEM_ALLOC];
 }
 
+/*
+ * Takes what comes from one of the rules' addresses, and nothing else. Two instructions a rule: over IPv6 the sender's
+ * last word is compared in each, its other words after the only rule that can match.
+ */
 static void attach_filter(int fd, unsigned int rules)
 {
-	static struct sock_filter code[2 * MAX_RULES + 2];
+	static struct sock_filter code[2 * MAX_RULES + 10];
 	struct sock_fprog program = { .filter = code };
-	unsigned int n = 0;
+	bool v6 = address.any.sa_family == AF_INET6;
+	uint32_t source = (uint32_t)SKF_NET_OFF + (v6 ? 8 : 12);
+	unsigned int n = 0, take = 2 * rules + 2;
 
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)SKF_NET_OFF + 12);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, source + (v6 ? 12 : 0));
 	for (unsigned int i = 0; i < rules; i++) {
 		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FIRST_RULE + i, 0, 1);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+		code[n] = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, take - n - 1);
+		n++;
 	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+	for (unsigned int word = 0; v6 && word < 3; word++) {
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, source + 4 * word);
+		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, word ? 0 : RULE_PREFIX, 0, 5 - 2 * word);
+	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
 	program.len = (unsigned short)n;
 	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)))
@@ -95,7 +109,7 @@ static void attach_filter(int fd, unsigned int rules)
 
 static int open_socket(unsigned int rules, bool group)
 {
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		die("socket");
@@ -107,7 +121,7 @@ static int open_socket(unsigned int rules, bool group)
 		set_int(fd, SO_RCVBUF, 0, "SO_RCVBUF"); /* the least that the kernel allows */
 	if (place == FILTER)
 		attach_filter(fd, rules);
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)))
+	if (bind(fd, &address.any, address_length(&address)))
 		die("bind");
 	return fd;
 }
@@ -123,19 +137,21 @@ static uint64_t now_ns(void)
 /* Fills the buffer from this host until the first drop, one datagram after the other, so that none is on its way. */
 static void fill(struct sink *s)
 {
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	uint32_t queued = read_drops(s), before;
+	bool arrives = true;
 
 	if (fd < 0)
 		die("socket");
-	for (unsigned int i = 0; i < MAX_FILL && !s->drops; i++) {
+	for (unsigned int i = 0; i < MAX_FILL && arrives && !s->drops; i++) {
 		uint64_t deadline = now_ns() + FILL_NS;
 
 		before = queued;
-		if (sendto(fd, "", 1, 0, (struct sockaddr *)&address, sizeof(address)) != 1)
+		if (sendto(fd, "", 1, 0, &address.any, address_length(&address)) != 1)
 			die("sendto itself");
 		while ((queued = read_drops(s)) == before && !s->drops && now_ns() < deadline)
 			sched_yield();
+		arrives = queued != before;
 	}
 	close(fd);
 	if (!s->drops) {
@@ -171,61 +187,18 @@ static void *reader(void *argument)
 	return NULL;
 }
 
-static void start_reader(struct sink *s)
+static void print_stats(void *unused)
 {
-	pthread_attr_t attributes;
-	cpu_set_t cores;
-	char name[16];
-
-	CPU_ZERO(&cores);
-	CPU_SET(s->core, &cores);
-	pthread_attr_init(&attributes);
-	errno = pthread_attr_setaffinity_np(&attributes, sizeof(cores), &cores);
-	if (!errno)
-		errno = pthread_create(&s->thread, &attributes, reader, s);
-	if (errno)
-		die("reader on a core");
-	pthread_attr_destroy(&attributes);
-	snprintf(name, sizeof(name), "drop-worker/%d", s->core);
-	pthread_setname_np(s->thread, name);
-}
-
-static void print_stats(unsigned long id)
-{
-	printf("{\"id\":%lu,\"sockets\":[", id);
+	(void)unused;
+	printf("{\"sockets\":[");
 	for (unsigned int i = 0; i < count; i++) {
 		uint32_t queued = read_drops(&sinks[i]);
-		uint64_t received = atomic_load_explicit(&sinks[i].received, memory_order_relaxed);
+		uint64_t received = get(&sinks[i].received);
 
 		printf("%s{\"core\":%d,\"received\":%" PRIu64 ",\"drops\":%" PRIu64 ",\"queued_bytes\":%" PRIu32 "}",
 		       i ? "," : "", sinks[i].core, received, sinks[i].drops, queued);
 	}
-	printf("]}\n");
-}
-
-static void parse_address(char *text)
-{
-	char *colon = strrchr(text, ':');
-
-	if (!colon)
-		refuse("%s: expected ADDRESS:PORT", text);
-	*colon = '\0';
-	address.sin_port = htons((in_port_t)number("port", colon + 1, 1, 65535));
-	if (inet_pton(AF_INET, text, &address.sin_addr) != 1)
-		refuse("%s is not an IPv4 address", text);
-}
-
-static unsigned int parse_cores(char *list, int *cores)
-{
-	unsigned int n = 0;
-	char *rest = list;
-
-	for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ",")) {
-		if (n == MAX_CORES)
-			refuse("more than %d cores", MAX_CORES);
-		cores[n++] = (int)number("core", word, 0, CPU_SETSIZE - 1);
-	}
-	return n;
+	printf("]}");
 }
 
 int main(int argc, char **argv)
@@ -236,13 +209,11 @@ int main(int argc, char **argv)
 	int signals;
 
 	if (argc != 5)
-		refuse("usage: drop_socket unread|filter|recvmmsg ADDRESS:PORT RULES CORES");
-	for (place = UNREAD; strcmp(argv[1], names[place]); place++)
-		if (place == RECVMMSG)
-			refuse("%s: not unread, filter or recvmmsg", argv[1]);
-	parse_address(argv[2]);
-	rules = (unsigned int)number("rules", argv[3], 0, place == FILTER ? MAX_RULES : 0);
-	ncores = parse_cores(argv[4], cores);
+		refuse("four arguments are needed");
+	place = choice("place", argv[1], names, 3);
+	address = address_of("address", argv[2]);
+	rules = number("rules", argv[3], 0, place == FILTER ? MAX_RULES : 0);
+	ncores = core_list("cores", argv[4], cores, MAX_CORES);
 	signals = control_signals();
 	count = place == RECVMMSG ? ncores : 1;
 	for (unsigned int i = 0; i < count; i++)
@@ -251,7 +222,8 @@ int main(int argc, char **argv)
 	if (place == UNREAD)
 		fill(&sinks[0]);
 	for (unsigned int i = 0; place == RECVMMSG && i < count; i++)
-		start_reader(&sinks[i]);
-	control_serve(signals, print_stats);
+		thread_start(sinks[i].core, "drop-worker", reader, &sinks[i]);
+	control_ready(" sockets=%u", count);
+	control_loop(signals, print_stats, NULL);
 	return 0;
 }

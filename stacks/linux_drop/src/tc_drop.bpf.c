@@ -4,6 +4,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/udp.h>
 
@@ -21,20 +22,44 @@ struct {
 	__uint(max_entries, 1);
 } discarded SEC(".maps");
 
+/* With IP options, extension headers or as a fragment it is not one of the test's frames, so the offsets are fixed. */
+static __always_inline struct udphdr *udp_of_ipv4(void *data, void *data_end)
+{
+	struct iphdr *ip = data + sizeof(struct ethhdr);
+	struct udphdr *udp = (void *)(ip + 1);
+
+	if ((void *)(udp + 1) > data_end || ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_UDP ||
+	    (ip->frag_off & bpf_htons(0x3fff)) || ip->daddr != config.dst_ip[0])
+		return 0;
+	return udp;
+}
+
+static __always_inline struct udphdr *udp_of_ipv6(void *data, void *data_end)
+{
+	struct ipv6hdr *ip = data + sizeof(struct ethhdr);
+	struct udphdr *udp = (void *)(ip + 1);
+
+	if ((void *)(udp + 1) > data_end || ip->version != 6 || ip->nexthdr != IPPROTO_UDP)
+		return 0;
+	for (int i = 0; i < 4; i++)
+		if (ip->daddr.in6_u.u6_addr32[i] != config.dst_ip[i])
+			return 0;
+	return udp;
+}
+
 SEC("tc")
 int tc_drop(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (void *)(eth + 1);
-	struct udphdr *udp = (void *)(ip + 1);
+	__u16 protocol = config.version == 6 ? ETH_P_IPV6 : ETH_P_IP;
+	struct udphdr *udp;
 	__u32 key = 0;
 	__u64 *count;
 
-	/* With IP options or as a fragment it is not one of the test's frames, so the offsets are fixed. */
-	if ((void *)(udp + 1) > data_end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->version != 4 || ip->ihl != 5 ||
-	    ip->protocol != IPPROTO_UDP || (ip->frag_off & bpf_htons(0x3fff)) || ip->daddr != config.dst_ip ||
-	    udp->dest != config.dst_port)
+	if (skb->protocol != bpf_htons(protocol))
+		return TC_ACT_UNSPEC;
+	udp = config.version == 6 ? udp_of_ipv6(data, data_end) : udp_of_ipv4(data, data_end);
+	if (!udp || udp->dest != config.dst_port)
 		return TC_ACT_UNSPEC;
 	count = bpf_map_lookup_elem(&discarded, &key);
 	if (!count)

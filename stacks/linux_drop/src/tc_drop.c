@@ -7,6 +7,7 @@
  *   tc_drop IFNAME PREF DST_IP UDP_PORT
  */
 #define _GNU_SOURCE
+#include "arguments.h"
 #include "control.h"
 
 #include <arpa/inet.h>
@@ -30,13 +31,9 @@ __asm__(".section .rodata\n"
 	".previous\n");
 extern const char bpf_object_start[], bpf_object_end[];
 
-static struct bpf_object *object;
+const char usage[] = "usage: tc_drop IFNAME PREF DST_IP UDP_PORT\n";
 
-static void fail(const char *what, int error)
-{
-	errno = -error;
-	die(what);
-}
+static struct bpf_object *object;
 
 /* Puts the test's address in place as constants and loads the program. */
 static void load(const struct tc_drop_config *config)
@@ -52,29 +49,31 @@ static void load(const struct tc_drop_config *config)
 		if (bpf_map__is_internal(constants) && bpf_map__initial_value(constants, &size) &&
 		    size == sizeof(*config))
 			break;
+	errno = 0;
 	if (!constants)
-		fail("the BPF object has no settings", -ENOENT);
+		die("the BPF object has no settings");
 	error = bpf_map__set_initial_value(constants, config, sizeof(*config));
 	if (!error)
 		error = bpf_object__load(object);
 	if (error)
-		fail("load BPF program", error);
+		die("load BPF program");
 }
 
-static void print_stats(unsigned long id)
+static void print_stats(void *unused)
 {
 	int cpus = libbpf_num_possible_cpus(), map = bpf_object__find_map_fd_by_name(object, "discarded");
 	__u64 value[cpus > 0 ? cpus : 1];
 	__u32 key = 0;
 
+	(void)unused;
 	if (cpus < 1)
-		fail("number of CPUs", cpus);
+		die("number of CPUs");
 	if (bpf_map_lookup_elem(map, &key, value))
 		die("read counters");
-	printf("{\"id\":%lu,\"discarded\":[", id);
+	printf("{\"discarded\":[");
 	for (int cpu = 0; cpu < cpus; cpu++)
 		printf("%s%llu", cpu ? "," : "", value[cpu]);
-	printf("]}\n");
+	printf("]}");
 }
 
 int main(int argc, char **argv)
@@ -86,13 +85,14 @@ int main(int argc, char **argv)
 	int signals, error;
 
 	if (argc != 5)
-		refuse("usage: tc_drop IFNAME PREF DST_IP UDP_PORT");
+		refuse("four arguments are needed");
 	hook.ifindex = (int)if_nametoindex(argv[1]);
 	if (!hook.ifindex)
 		refuse("no interface '%s' here", argv[1]);
-	attached.priority = place.priority = (__u32)number("pref", argv[2], 1, 65535);
-	if (inet_pton(AF_INET, argv[3], &config.dst_ip) != 1)
-		refuse("'%s' is not an IPv4 address", argv[3]);
+	attached.priority = place.priority = number("pref", argv[2], 1, 65535);
+	config.version = strchr(argv[3], ':') ? 6 : 4;
+	if (inet_pton(config.version == 6 ? AF_INET6 : AF_INET, argv[3], config.dst_ip) != 1)
+		refuse("'%s' is not an IP address", argv[3]);
 	config.dst_port = htons((unsigned short)number("port", argv[4], 1, 65535));
 	signals = control_signals();
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
@@ -100,11 +100,12 @@ int main(int argc, char **argv)
 	attached.prog_fd = bpf_program__fd(bpf_object__find_program_by_name(object, "tc_drop"));
 	error = bpf_tc_attach(&hook, &attached);
 	if (error)
-		fail("attach to clsact", error);
-	control_serve(signals, print_stats);
+		die("attach to clsact");
+	control_ready("%s", "");
+	control_loop(signals, print_stats, NULL);
 	error = bpf_tc_detach(&hook, &place);
 	if (error)
-		fail("detach from clsact", error);
+		die("detach from clsact");
 	bpf_object__close(object);
 	return 0;
 }

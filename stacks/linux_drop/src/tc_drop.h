@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the BPF program and its loader share: which frames are of the test. Both fields are in network byte order. */
+/* What the BPF program and its loader share: which frames are of the test. Address and port are in network byte order. */
 #ifndef TC_DROP_H
 #define TC_DROP_H
 
 struct tc_drop_config {
-	__u32 dst_ip;
+	__u32 dst_ip[4];	/* of IPv4 the first */
 	__u16 dst_port;
-	__u16 pad;
+	__u16 version;		/* of IP: 4 or 6 */
 };
 
 #endif

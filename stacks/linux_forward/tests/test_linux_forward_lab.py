@@ -16,6 +16,7 @@ from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
 from harness.measure.rolecheck import FRAMES, check_role
 from harness.plan import PointPlan, Role
+from harness.scenario import minimum_frame
 from harness.stack import StackContext
 
 pytestmark = pytest.mark.lab
@@ -30,9 +31,12 @@ def state(dut: Dut, point: PointPlan) -> list[str]:
     """All that the stack may touch on the DUT, as text."""
     conf = [dut.read(f"/proc/sys/net/ipv4/conf/{port}/{name}") for port in ("all", *ports(point))
             for name in ("forwarding", "rp_filter", "send_redirects")]
-    shown = [dut.run(["ip", "-4", *what]).stdout
+    shown = [dut.run(["ip", version, *what]).stdout for version in ("-4", "-6")
              for what in (["addr"], ["route"], ["neigh", "show", "nud", "permanent"])]
-    shown += [dut.run(argv).stdout for argv in (["ip", "-o", "link"], ["bridge", "fdb"], ["nft", "list", "ruleset"])]
+    conf += [dut.read(f"/proc/sys/net/ipv6/conf/{port}/{name}") for port in ports(point)
+             for name in ("force_forwarding", "disable_ipv6")]
+    shown += [dut.run(argv).stdout for argv in (["ip", "-o", "link"], ["nft", "list", "ruleset"])]
+    shown += sorted(dut.run(["bridge", "fdb"]).stdout.splitlines())
     conf.append(dut.read("/proc/sys/net/bridge/bridge-nf-call-iptables"))
     return [*conf, *shown, *(dut.run(["ethtool", "-k", port]).stdout for port in ports(point))]
 
@@ -105,6 +109,19 @@ def test_routes_among_many_others_and_removes_them(dut: Dut, wires: Any, make_po
         for address in ("198.18.2.0", "198.18.255.255", "240.0.17.255"):
             assert f"dev {ports(point)[1]}" in dut.run([*count, address]).stdout
         assert dut.run([*count, "240.0.255.255"], check=False).returncode != 0
+    assert state(dut, point) == before
+
+
+def test_routes_among_many_others_over_ipv6(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    point = make_point("linux-forward", Role.FORWARD, {"routes": 60_000}, frame=minimum_frame("ipv6"), version=6)
+    stack = stacks.create(point.stack, point.params)
+    assert stack.requirements(dut, point) == []
+    before, get = state(dut, point), ["ip", "-6", "-o", "route", "get"]
+    with stack.deploy(context(dut, point)):
+        check_role(wires, point, stack.role_info(Role.FORWARD), None)
+        for address in ("2001:2:0:8000::", f"2001:2:0:8000::{60_000 - 1:x}"):
+            assert f"dev {ports(point)[1]}" in dut.run([*get, address]).stdout
+        assert dut.run([*get, f"2001:2:0:8000::{60_000:x}"], check=False).returncode != 0
     assert state(dut, point) == before
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -32,6 +33,19 @@ def test_wrong_parameter_says_what_is_right(params: dict[str, object], message: 
 @pytest.mark.parametrize(("mode", "layer"), [("route", "l3"), ("bridge", "l2"), ("flowtable", "l3")])
 def test_the_mode_decides_the_layer(mode: str, layer: str) -> None:
     assert stacks.create("linux-forward", {"mode": mode}).role_info(Role.FORWARD).layer == layer
+
+
+def test_extra_routes_of_ipv6_keep_clear_of_a_testbed_that_lies_among_them() -> None:
+    planned = plan_wires("abc", 1)[0]
+    wire = replace(planned, flow_prefix="2001:2:0:8000::/112", tg=replace(planned.tg, ip="2001:2:0:8000::1fe"),
+                   dut=replace(planned.dut, ip="2001:2:0:8000::1ff", prefix_len=64))
+    point = PointPlan("p", "l", "linux-forward", {}, Role.FORWARD, "dut", 82, (1,), (wire,),
+                      directions(Role.DROP, (wire,), 1, bidirectional=False), 1e6)
+    link = ipaddress.ip_interface(f"{wire.dut.ip}/{wire.dut.prefix_len}").network
+    found = [ipaddress.ip_address(address) for address in islice(unused_addresses(point), 1000)]
+    assert len(set(found)) == 1000
+    assert all(address.version == 6 and address not in link and address not in ipaddress.ip_network(wire.flow_prefix)
+               for address in found)
 
 
 def test_extra_routes_are_different_and_keep_clear_of_the_test() -> None:

@@ -2,35 +2,28 @@
 #define _GNU_SOURCE
 #include "listeners.h"
 
-#include <errno.h>
+#include "control.h"
+
 #include <linux/filter.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
 /* A worker that blocks on one connection must not do so for ever: a client that sends nothing is given up. */
 #define BLOCKED_S 1
 
-void die(const char *what)
-{
-	fprintf(stderr, "accept-server: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
 static void set_int(int fd, int option, int value, const char *name)
 {
 	if (setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value)))
-		die(name);
+		die("%s", name);
 }
 
 /* SO_REUSEADDR: connections of an earlier server may still be in TIME-WAIT on this port. */
-static int open_one(const struct options *o, const struct sockaddr_in *address)
+static int open_one(const struct options *o, const union address *address)
 {
 	int nonblocking = o->mode == MODE_EPOLL ? SOCK_NONBLOCK : 0;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | nonblocking, 0);
+	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | nonblocking, 0);
 	struct timeval patience = { .tv_sec = BLOCKED_S };
 
 	if (fd < 0)
@@ -41,7 +34,7 @@ static int open_one(const struct options *o, const struct sockaddr_in *address)
 	/* Inherited by every connection, which saves a system call on each; accept4() wakes up for it too. */
 	if (!nonblocking && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)))
 		die("SO_RCVTIMEO");
-	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)))
+	if (bind(fd, &address->any, address_length(address)))
 		die("bind");
 	if (listen(fd, (int)o->backlog))
 		die("listen");

@@ -8,7 +8,7 @@
 
 struct listener {
 	int fd;
-	const struct sockaddr_in *bind;
+	const union address *bind;
 	int worker; /* number of the worker, counted over cores; -1: shared by all */
 };
 
@@ -17,6 +17,3 @@ struct listener *listeners_open(const struct options *o, unsigned int *count);
 
 /* Connections that wait to be accepted, and the backlog that the kernel granted. */
 void listener_queue(const struct listener *l, uint32_t *waiting, uint32_t *backlog);
-
-/* Prints the failed call and errno's text to stderr and exits with status 1. */
-void __attribute__((noreturn)) die(const char *what);

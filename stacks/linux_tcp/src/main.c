@@ -2,8 +2,8 @@
 /* accept-server: accepts TCP connections with pinned workers, answers one request each. See README.md of this stack. */
 #define _GNU_SOURCE
 #include "control.h"
+#include "stats.h"
 
-#include <stdio.h>
 #include <sys/resource.h>
 
 /* Under overload thousands of connections may be open at once: take what the host allows. */
@@ -29,8 +29,7 @@ int main(int argc, char **argv)
 	signals = control_signals();
 	server.listeners = listeners_open(&options, &server.nlisteners);
 	server.workers = workers_start(&options, server.listeners, &server.nworkers);
-	printf("ready workers=%u listeners=%u mode=%s\n", server.nworkers, server.nlisteners, mode_name(options.mode));
-	fflush(stdout);
-	control_loop(&server, signals);
+	control_ready(" workers=%u listeners=%u mode=%s", server.nworkers, server.nlisteners, mode_name(options.mode));
+	control_loop(signals, stats_print, &server);
 	return 0;
 }

@@ -2,7 +2,8 @@
 /* The command line of the server, checked and bounded before any socket is opened. */
 #pragma once
 
-#include <netinet/in.h>
+#include "address.h"
+
 #include <stdbool.h>
 
 #define MAX_BINDS 64
@@ -14,7 +15,7 @@ enum mode { MODE_BLOCK, MODE_EPOLL };
 
 struct options {
 	enum mode mode;
-	struct sockaddr_in binds[MAX_BINDS];
+	union address binds[MAX_BINDS];
 	unsigned int nbinds;
 	int cores[MAX_WORKERS];
 	unsigned int ncores;

@@ -3,9 +3,9 @@
 #include "worker.h"
 
 #include "connection.h"
+#include "control.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,27 +226,6 @@ static void *worker_main(void *argument)
 	run_block(w);
 }
 
-static void start_one(struct worker *w)
-{
-	pthread_attr_t attributes;
-	cpu_set_t cores;
-	char name[16];
-
-	CPU_ZERO(&cores);
-	CPU_SET(w->core, &cores);
-	pthread_attr_init(&attributes);
-	errno = pthread_attr_setaffinity_np(&attributes, sizeof(cores), &cores);
-	if (!errno)
-		errno = pthread_create(&w->thread, &attributes, worker_main, w);
-	if (errno) {
-		fprintf(stderr, "accept-server: worker on core %d: %s\n", w->core, strerror(errno));
-		exit(1);
-	}
-	pthread_attr_destroy(&attributes);
-	snprintf(name, sizeof(name), "accept-wrk/%d", w->core);
-	pthread_setname_np(w->thread, name);
-}
-
 struct worker *workers_start(const struct options *o, struct listener *listeners, unsigned int *count)
 {
 	unsigned int n = options_workers(o), group = o->ncores * o->per_core;
@@ -268,7 +247,7 @@ struct worker *workers_start(const struct options *o, struct listener *listeners
 				      .serving = &serving };
 		for (unsigned int a = 0; a < addresses; a++)
 			w->listeners[a] = o->reuseport ? &listeners[(first + a) * group + number] : &listeners[first + a];
-		start_one(w);
+		w->thread = thread_start(w->core, "accept-wrk", worker_main, w);
 	}
 	pthread_barrier_wait(&serving);
 	*count = n;

@@ -3,15 +3,8 @@
 #pragma once
 
 #include "listeners.h"
+#include "threads.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdint.h>
-#include <sys/types.h>
-
-typedef _Atomic uint64_t counter;
-
-/* Written by its worker alone, read by the control thread: relaxed order is enough, no locked instruction. */
 struct counters {
 	counter accepted;
 	counter completed;     /* reply handed to the kernel, connection closed */

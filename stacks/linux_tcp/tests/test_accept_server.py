@@ -3,87 +3,38 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests import servers
+from tests.servers import CORES, ENDS, Server, built, free_port, refused
+
 SOURCE = Path(__file__).parent.parent / "src"
-CORES = sorted(os.sched_getaffinity(0))
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The server, built without a warning."""
-    folder = tmp_path_factory.mktemp("accept-server") / "src"
-    shutil.copytree(SOURCE, folder)
-    subprocess.run(["make", "-C", folder, "CFLAGS=-O1 -Werror", "accept-server"], check=True, capture_output=True,
-                   timeout=120)
-    return folder / "accept-server"
+    return built(SOURCE, "accept-server", tmp_path_factory.mktemp("accept-server"))
 
 
-class Server:
-    """A running server and its control line."""
-
-    def __init__(self, process: subprocess.Popen[str], address: tuple[str, int]) -> None:
-        self.process = process
-        self.address = address
-        self._asked = 0
-
-    def stats(self) -> dict[str, Any]:
-        self._asked += 1
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"stats {self._asked}\n")
-        self.process.stdin.flush()
-        word, number, body = self.process.stdout.readline().split(" ", 2)
-        assert (word, number) == ("stats", str(self._asked))
-        return json.loads(body)  # type: ignore[no-any-return]
-
-    def total(self, name: str) -> int:
-        return sum(worker[name] for worker in self.stats()["workers"])
-
-    def reaches(self, name: str, expected: int, within_s: float = 5) -> bool:
-        """Whether a counter comes to this value or beyond: a reply may arrive before its worker has counted it."""
-        deadline = time.monotonic() + within_s
-        while self.total(name) < expected:
-            if time.monotonic() > deadline:
-                return False
-        return True
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=5)
-
-
-@contextmanager
-def serving(program: Path, *options: str, cores: list[int] | None = None) -> Iterator[Server]:
+def serving(program: Path, *options: str, cores: Sequence[int] = ()) -> AbstractContextManager[Server]:
     """A server on a free loopback port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = probe.getsockname()
-    argv = [program, "--bind", f"{address[0]}:{address[1]}", "--cores", ",".join(map(str, cores or CORES[:1])),
-            *options]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("ready ")
-            yield Server(process, address)
-        finally:
-            process.kill()
+    return servers.serving(program, free_port(socket.SOCK_STREAM), options, cores)
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(server.address, timeout=5)
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -94,7 +45,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def exchange(server: Server, *pieces: bytes) -> bytes:
-    with server.connect() as connection:
+    with connect(server) as connection:
         for piece in pieces:
             connection.sendall(piece)
         return read_all(connection)
@@ -115,7 +66,7 @@ def test_every_connection_is_answered_once_and_closed_by_the_server(
 
 
 def test_a_request_in_pieces_is_answered_when_it_is_complete(program: Path) -> None:
-    with serving(program) as server, server.connect() as slow:
+    with serving(program) as server, connect(server) as slow:
         slow.sendall(REQUEST[:10])
         assert exchange(server, REQUEST) == REPLY, "nobody waits for the slow one"
         slow.sendall(REQUEST[10:])
@@ -134,7 +85,7 @@ def test_the_client_closes_second_and_keeps_no_time_wait(program: Path) -> None:
     with serving(program) as server:
         ports = set()
         for _ in range(20):
-            with server.connect() as connection:
+            with connect(server) as connection:
                 ports.add(connection.getsockname()[1])
                 connection.sendall(REQUEST)
                 assert read_all(connection) == REPLY
@@ -147,10 +98,10 @@ def test_the_client_closes_second_and_keeps_no_time_wait(program: Path) -> None:
 
 def test_connections_without_a_request_are_counted_as_failed_not_as_completed(program: Path) -> None:
     with serving(program) as server:
-        server.connect().close()
-        with server.connect() as reset:
+        connect(server).close()
+        with connect(server) as reset:
             reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        with server.connect() as endless:
+        with connect(server) as endless:
             endless.sendall(b"x" * 2048)
             assert read_all(endless) == b""
         assert server.reaches("failed", 3)
@@ -158,7 +109,7 @@ def test_connections_without_a_request_are_counted_as_failed_not_as_completed(pr
 
 
 def test_a_silent_client_is_given_up_and_holds_a_blocking_worker_for_a_second_at_most(program: Path) -> None:
-    with serving(program, "--mode", "block") as server, server.connect() as silent:
+    with serving(program, "--mode", "block") as server, connect(server) as silent:
         assert exchange(server, REQUEST) == REPLY
         assert read_all(silent) == b""
         assert (server.total("completed"), server.total("failed")) == (1, 1)
@@ -168,7 +119,7 @@ def test_a_full_accept_queue_holds_what_its_backlog_says(program: Path) -> None:
     """Linux lets one more than the backlog wait; the server says how many do, and serves them when it can."""
     with serving(program, "--backlog", "4") as server, ExitStack() as opened:
         stop(server.process)
-        waiting = [opened.enter_context(server.connect()) for _ in range(5)]
+        waiting = [opened.enter_context(connect(server)) for _ in range(5)]
         for connection in waiting:
             connection.sendall(REQUEST)
         with socket.socket() as beyond:
@@ -214,18 +165,10 @@ def test_steering_by_cpu_hands_connections_to_the_workers_of_the_receiving_core(
         assert all(each > 0 for pair in accepted.values() for each in pair)
 
 
-@pytest.mark.parametrize("end", ["eof", "quit", "TERM", "INT"])
+@pytest.mark.parametrize("end", ENDS)
 def test_ends_at_once_when_told_even_with_connections_open(program: Path, end: str) -> None:
-    with serving(program) as server, server.connect():
-        assert server.process.stdin is not None
-        if end == "eof":
-            server.process.stdin.close()
-        elif end == "quit":
-            server.process.stdin.write("quit\n")
-            server.process.stdin.flush()
-        else:
-            server.process.send_signal(getattr(signal, f"SIG{end}"))
-        assert server.process.wait(timeout=5) == 0
+    with serving(program) as server, connect(server):
+        assert server.end(end) == 0
 
 
 @pytest.mark.parametrize("wrong", [
@@ -234,15 +177,13 @@ def test_ends_at_once_when_told_even_with_connections_open(program: Path, end: s
     ["--per-core", "64", "--cores", ",".join(map(str, range(20)))], ["--unknown"],
 ])
 def test_wrong_options_are_refused_before_anything_is_opened(program: Path, wrong: list[str]) -> None:
-    argv = [program, "--bind", "127.0.0.1:9", "--cores", "0", *wrong]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
-    assert done.returncode == 2
-    assert "usage: accept-server" in done.stderr
+    status, said = refused(program, ["--bind", "127.0.0.1:9", "--cores", "0", *wrong])
+    assert status == 2
+    assert "usage: accept-server" in said
 
 
 def test_an_address_in_use_is_an_error_not_a_share(program: Path) -> None:
     with serving(program) as server:
-        argv = [program, "--bind", f"127.0.0.1:{server.address[1]}", "--cores", str(CORES[0])]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
-        assert done.returncode == 1
-        assert "Address already in use" in done.stderr
+        status, said = refused(program, ["--bind", f"127.0.0.1:{server.address[1]}", "--cores", str(CORES[0])])
+        assert status == 1
+        assert "Address already in use" in said

@@ -2,8 +2,7 @@
 /* udp-server: answers or discards UDP datagrams with one pinned worker per core. See README.md of this stack. */
 #define _GNU_SOURCE
 #include "control.h"
-
-#include <stdio.h>
+#include "stats.h"
 
 int main(int argc, char **argv)
 {
@@ -15,8 +14,7 @@ int main(int argc, char **argv)
 	signals = control_signals();
 	server.socks = sockets_open(&options, &server.nsocks);
 	server.workers = workers_start(&options, server.socks, &server.nworkers);
-	printf("ready workers=%u sockets=%u mode=%s\n", server.nworkers, server.nsocks, mode_name(options.mode));
-	fflush(stdout);
-	control_loop(&server, signals);
+	control_ready(" workers=%u sockets=%u mode=%s", server.nworkers, server.nsocks, mode_name(options.mode));
+	control_loop(signals, stats_print, &server);
 	return 0;
 }

@@ -2,7 +2,8 @@
 /* The command line of the server, checked and bounded before any socket is opened. */
 #pragma once
 
-#include <netinet/in.h>
+#include "address.h"
+
 #include <stdbool.h>
 
 #define MAX_BINDS 64
@@ -21,13 +22,6 @@ enum steering { STEER_HASH, STEER_CPU, STEER_EBPF, STEER_INCOMING_CPU };
 /* How a worker waits: in recvmmsg(), in epoll_wait(), or not at all. */
 enum mode { MODE_BLOCK, MODE_EPOLL, MODE_BUSY };
 
-/* An IPv4 or IPv6 address with its port. */
-union address {
-	struct sockaddr any;
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-};
-
 struct options {
 	enum role role;
 	enum mode mode;
@@ -40,7 +34,7 @@ struct options {
 	unsigned int batch;
 	unsigned int busy_poll_us;
 	unsigned int rcvbuf; /* bytes asked for; 0 leaves the kernel's default */
-	unsigned int payloads[MAX_PAYLOADS]; /* role drop: lengths of a test datagram */
+	int payloads[MAX_PAYLOADS];          /* role drop: lengths of a test datagram */
 	unsigned int npayloads;              /* 0 counts any */
 };
 
@@ -48,6 +42,3 @@ struct options {
 void options_parse(struct options *o, int argc, char **argv);
 
 const char *mode_name(enum mode mode);
-
-/* Length of an address for the kernel. */
-socklen_t address_length(const union address *address);

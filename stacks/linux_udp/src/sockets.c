@@ -1,26 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "sockets.h"
+
+#include "control.h"
 #include "steering.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/sock_diag.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-
-void die(const char *what)
-{
-	fprintf(stderr, "udp-server: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static void set_int(int fd, int option, int value, const char *name)
 {
 	if (setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value)))
-		die(name);
+		die("%s", name);
 }
 
 /* SO_RCVBUFFORCE goes beyond net.core.rmem_max and needs CAP_NET_ADMIN. The kernel doubles what it is given. */
@@ -35,8 +28,8 @@ static void set_receive_buffer(int fd, unsigned int bytes)
 	if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &got, &length))
 		die("SO_RCVBUF");
 	if ((unsigned int)got / 2 < bytes) {
-		fprintf(stderr, "udp-server: asked for a receive buffer of %u bytes, got %d\n", bytes, got / 2);
-		exit(1);
+		errno = 0;
+		die("asked for a receive buffer of %u bytes, got %d", bytes, got / 2);
 	}
 }
 

@@ -19,6 +19,3 @@ struct sock *sockets_open(const struct options *o, unsigned int *count);
 
 /* Reads the kernel's drop count into s->drops and returns the bytes queued on the socket. */
 uint32_t socket_read_meminfo(struct sock *s);
-
-/* Prints the failed call and errno's text to stderr and exits with status 1. */
-void __attribute__((noreturn)) die(const char *what);

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "steering.h"
 
+#include "control.h"
+
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>

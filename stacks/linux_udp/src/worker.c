@@ -2,8 +2,9 @@
 #define _GNU_SOURCE
 #include "worker.h"
 
+#include "control.h"
+
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static void echo(struct worker *w, int fd, struct batch *b, unsigned int n)
 static inline bool is_test(const struct options *o, unsigned int length)
 {
 	for (unsigned int i = 0; i < o->npayloads; i++)
-		if (length == o->payloads[i])
+		if (length == (unsigned int)o->payloads[i])
 			return true;
 	return !o->npayloads;
 }
@@ -185,27 +186,6 @@ static void *worker_main(void *argument)
 	return NULL;
 }
 
-static void start_one(struct worker *w)
-{
-	pthread_attr_t attributes;
-	cpu_set_t cores;
-	char name[16];
-
-	CPU_ZERO(&cores);
-	CPU_SET(w->core, &cores);
-	pthread_attr_init(&attributes);
-	errno = pthread_attr_setaffinity_np(&attributes, sizeof(cores), &cores);
-	if (!errno)
-		errno = pthread_create(&w->thread, &attributes, worker_main, w);
-	if (errno) {
-		fprintf(stderr, "udp-server: worker on core %d: %s\n", w->core, strerror(errno));
-		exit(1);
-	}
-	pthread_attr_destroy(&attributes);
-	snprintf(name, sizeof(name), "udp-worker/%d", w->core);
-	pthread_setname_np(w->thread, name);
-}
-
 struct worker *workers_start(const struct options *o, struct sock *socks, unsigned int *count)
 {
 	unsigned int per_core = o->mode == MODE_BLOCK ? o->nbinds : 1;
@@ -226,7 +206,7 @@ struct worker *workers_start(const struct options *o, struct sock *socks, unsign
 				      .socks = &served[(size_t)i * addresses], .serving = &serving };
 		for (unsigned int a = 0; a < addresses; a++)
 			w->socks[a] = o->reuseport ? &socks[(first + a) * o->ncores + core] : &socks[first + a];
-		start_one(w);
+		w->thread = thread_start(w->core, "udp-worker", worker_main, w);
 	}
 	pthread_barrier_wait(&serving);
 	*count = n;

@@ -3,15 +3,8 @@
 #pragma once
 
 #include "sockets.h"
+#include "threads.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/types.h>
-#include <stdint.h>
-
-typedef _Atomic uint64_t counter;
-
-/* Written by its worker alone, read by the control thread: relaxed order is enough, no locked instruction. */
 struct counters {
 	counter received;
 	counter sent;

@@ -3,82 +3,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests import servers
+from tests.servers import CORES, ENDS, HOSTILE, Server, built, free_port, refused
+
 SOURCE = Path(__file__).parent.parent / "src"
-CORES = sorted(os.sched_getaffinity(0))
 
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The server, built without a warning."""
-    folder = tmp_path_factory.mktemp("udp-server") / "src"
-    shutil.copytree(SOURCE, folder)
-    subprocess.run(["make", "-C", folder, "CFLAGS=-O1 -Werror", "udp-server"], check=True, capture_output=True,
-                   timeout=120)
-    return folder / "udp-server"
+    return built(SOURCE, "udp-server", tmp_path_factory.mktemp("udp-server"))
 
 
-class Server:
-    """A running server and its control line."""
-
-    def __init__(self, process: subprocess.Popen[str], address: tuple[str, int]) -> None:
-        self.process = process
-        self.address = address
-        self._asked = 0
-
-    def stats(self) -> dict[str, Any]:
-        self._asked += 1
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"stats {self._asked}\n")
-        self.process.stdin.flush()
-        word, number, body = self.process.stdout.readline().split(" ", 2)
-        assert (word, number) == ("stats", str(self._asked))
-        return json.loads(body)  # type: ignore[no-any-return]
-
-    def total(self, name: str) -> int:
-        return sum(worker[name] for worker in self.stats()["workers"])
-
-    def reaches(self, name: str, expected: int) -> bool:
-        """Whether a counter comes to this value or beyond within 5 s: a reply may arrive before its worker has counted
-        it."""
-        deadline = time.monotonic() + 5
-        while self.total(name) < expected:
-            if time.monotonic() > deadline:
-                return False
-        return True
-
-
-@contextmanager
-def serving(program: Path, *options: str, role: str = "echo", cores: list[int] | None = None) -> Iterator[Server]:
+def serving(program: Path, *options: str, role: str = "echo", cores: Sequence[int] = ()
+            ) -> AbstractContextManager[Server]:
     """A server on a free loopback port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = probe.getsockname()
-    argv = [program, "--role", role, "--bind", f"{address[0]}:{address[1]}",
-            "--cores", ",".join(map(str, cores or CORES[:1])), *options]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("ready ")
-            yield Server(process, address)
-        finally:
-            process.kill()
+    return servers.serving(program, free_port(socket.SOCK_DGRAM), ["--role", role, *options], cores)
 
 
 def client() -> socket.socket:
@@ -184,31 +134,19 @@ def test_busy_mode_counts_polls_that_found_nothing(program: Path) -> None:
         assert server.total("batches") == 1
 
 
-@pytest.mark.parametrize("end", ["eof", "quit", "TERM", "INT"])
+@pytest.mark.parametrize("end", ENDS)
 def test_ends_at_once_when_told(program: Path, end: str) -> None:
     with serving(program) as server:
-        assert server.process.stdin is not None
-        if end == "eof":
-            server.process.stdin.close()
-        elif end == "quit":
-            server.process.stdin.write("quit\n")
-            server.process.stdin.flush()
-        else:
-            server.process.send_signal(getattr(signal, f"SIG{end}"))
-        assert server.process.wait(timeout=5) == 0
+        assert server.end(end) == 0
 
 
 def test_hostile_control_lines_do_no_harm(program: Path) -> None:
     with serving(program) as server:
-        assert server.process.stdin is not None
-        assert server.process.stdout is not None
-        for line in ("stats", "stats ", "stats -1", "stats 1 2", "stats " + "9" * 40, "\x01\x7f"):
-            server.process.stdin.write(line + "\n")
-            server.process.stdin.flush()
-            assert server.process.stdout.readline() == "error unknown command\n"
+        for line in HOSTILE:
+            server.say(f"{line}\n")
+            assert server.hear() == "error unknown command\n"
         assert len(server.stats()["workers"]) == 1
-        server.process.stdin.write("x" * 5000)
-        server.process.stdin.flush()
+        server.say("x" * 5000)
         assert server.process.wait(timeout=5) == 0, "a line without end ends the server"
 
 
@@ -219,15 +157,14 @@ def test_hostile_control_lines_do_no_harm(program: Path) -> None:
     ["--steering", "ebpf"], ["--steering", "x"], ["--rcvbuf", "1x"], ["extra"], ["--unknown"],
 ])
 def test_wrong_options_are_refused_before_anything_is_opened(program: Path, wrong: list[str]) -> None:
-    argv = [program, "--role", "echo", "--bind", "127.0.0.1:9", "--cores", "0", *wrong]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
-    assert done.returncode == 2
-    assert "usage: udp-server" in done.stderr
+    status, said = refused(program, ["--role", "echo", "--bind", "127.0.0.1:9", "--cores", "0", *wrong])
+    assert status == 2
+    assert "usage: udp-server" in said
 
 
 def test_an_address_in_use_is_an_error_not_a_share(program: Path) -> None:
     with serving(program) as server:
-        argv = [program, "--role", "echo", "--bind", f"127.0.0.1:{server.address[1]}", "--cores", str(CORES[0])]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
-        assert done.returncode == 1
-        assert "bind: Address already in use" in done.stderr
+        status, said = refused(program, ["--role", "echo", "--bind", f"127.0.0.1:{server.address[1]}",
+                                         "--cores", str(CORES[0])])
+        assert status == 1
+        assert "bind: Address already in use" in said

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from harness.host.contract import Dut
 from harness.lab.lab import Lab
 from harness.measure.rolecheck import FRAMES, canonical, check_role
 from harness.plan import PointPlan, Role
-from harness.stack import StackContext
+from harness.stack import StackContext, StackCounters
 
 pytestmark = pytest.mark.lab
 MakePoint = Callable[..., PointPlan]
@@ -76,6 +77,37 @@ def test_another_core_forwards_what_a_cpumap_hands_it(lab: Lab, dut: Dut, wires:
         assert time.monotonic() < deadline, "they end with the map"
         time.sleep(0.02)
     assert [program_of(lab, name) for name in lab.ifnames("dut")] == ["", ""]
+
+
+def test_a_cpumap_spreads_flows_over_several_cores(lab: Lab, dut: Dut, wires: Any, receiving: None,
+                                                   make_point: MakePoint) -> None:
+    """All frames of a flow go to one core, flows to all of them; each port has a thread on each core."""
+    given = tuple(sorted({*lab.tg_cores, *lab.dut_cores}))
+    point = replace(make_point("xdp", Role.FORWARD, {"redirect": "cpumap"}, bidirectional=True, flows=256), cores=given)
+    stack = stacks.create(point.stack, point.params)
+    assert stack.requirements(dut, point) == []
+    with stack.deploy(context(dut, point)) as running:
+        assert sorted(int(name.split("/")[1]) for name in cpumap_threads()) == sorted(2 * given)
+        check_role(wires, point, stack.roles[Role.FORWARD], None)
+        served: dict[int, int] = dict.fromkeys(given, 0)
+        for flow in range(64):
+            before = taken(running.counters(), 0)
+            back = wires.exchange(0, [flow_frame(point.directions[0], 64, flow)] * 5, 1, 0.02)
+            now = taken(running.counters(), 0)
+            grew = [core for core in given if now[core] != before[core]]
+            assert len(grew) == 1
+            assert now[grew[0]] - before[grew[0]] == 5 == sum(canonical(frame, True) is not None for frame in back)
+            served[grew[0]] += 1
+        assert min(served.values()) >= 64 / len(given) / 3, served
+        counters = running.counters()
+        assert counters.totals["handed"] == counters.totals["taken"]
+        assert not any(counters.losses.values())
+
+
+def taken(counters: StackCounters, port: int) -> dict[int, int]:
+    """Frames of a port that each core behind its cpumap took."""
+    return {worker["core"]: worker["taken"] for worker in counters.per_worker
+            if worker["port"] == port and "core" in worker}
 
 
 def cpumap_threads() -> list[str]:
@@ -188,7 +220,7 @@ def test_another_program_on_the_port_is_left_alone(lab: Lab, dut: Dut, make_poin
     point = make_point("xdp", Role.DROP)
     stack = stacks.create("xdp", {})
     with stack.deploy(context(dut, point)) as first:
-        with pytest.raises(StackError, match="could not be attached") as failed:
+        with pytest.raises(StackError, match="did not start") as failed:
             with stack.deploy(context(dut, point)):
                 pytest.fail("two programs on one port")
         assert "another XDP program is attached" in failed.value.log_tail

@@ -21,16 +21,8 @@ from harness.report.narrative import caveats
 from harness.report.numbers import Spread
 from harness.report.page import embedded_json
 from harness.report.summarise import PointSummary, summarise
-from harness.report.tables import (
-    PointName,
-    SummaryTable,
-    latency_table,
-    loss_table,
-    name_points,
-    named_load,
-    summary_table,
-    troubles,
-)
+from harness.report.summarytable import SummaryTable, named_load, summary_table
+from harness.report.tables import PointName, latency_table, loss_table, name_points, troubles
 from harness.report.trialrows import text_row, trial_table
 from harness.report.words import VERDICTS
 from harness.rundata import RunData

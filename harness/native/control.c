@@ -13,36 +13,17 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define MAX_DIGITS 18
-
-void die(const char *what)
+void die(const char *format, ...)
 {
-	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
-	exit(1);
-}
-
-void refuse(const char *format, ...)
-{
+	int error = errno;
 	va_list args;
 
 	fprintf(stderr, "%s: ", program_invocation_short_name);
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	fputc('\n', stderr);
-	exit(2);
-}
-
-unsigned long number(const char *what, const char *text, unsigned long low, unsigned long high)
-{
-	char *end;
-	unsigned long value;
-
-	errno = 0;
-	value = strtoul(text, &end, 10);
-	if (errno || end == text || *end || *text == '-' || value < low || value > high)
-		refuse("%s %s: expected a number from %lu to %lu", what, text, low, high);
-	return value;
+	fprintf(stderr, error ? ": %s\n" : "\n", strerror(error));
+	exit(1);
 }
 
 int control_signals(void)
@@ -62,20 +43,46 @@ int control_signals(void)
 	return fd;
 }
 
-static void obey(const char *line, void (*stats)(unsigned long id))
+/* Who asked waits for the line; when nobody can read it any more, nobody needs this process. */
+static void end_line(void)
+{
+	putchar('\n');
+	if (fflush(stdout))
+		die("standard output");
+}
+
+void control_ready(const char *format, ...)
+{
+	va_list args;
+
+	fputs("ready", stdout);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	end_line();
+}
+
+/* Returns false when the process is to end. */
+static bool obey(const char *line, void (*stats)(void *server), void *server)
 {
 	const char *id = line + strlen("stats ");
 
-	if (!strncmp(line, "stats ", strlen("stats ")) && *id && strlen(id) <= MAX_DIGITS &&
-	    strspn(id, "0123456789") == strlen(id))
-		stats(strtoul(id, NULL, 10));
-	else
-		printf("error unknown command\n");
-	fflush(stdout);
+	if (!strcmp(line, "quit"))
+		return false;
+	if (!strncmp(line, "stats ", strlen("stats ")) && *id && strlen(id) <= 20 &&
+	    strspn(id, "0123456789") == strlen(id)) {
+		printf("stats %s ", id);
+		stats(server);
+		end_line();
+	} else if (*line) {
+		fputs("error unknown command", stdout);
+		end_line();
+	}
+	return true;
 }
 
-/* Reads what there is on standard input and obeys each full line; returns false at its end or on a line too long. */
-static bool read_lines(void (*stats)(unsigned long id))
+/* Reads what there is and obeys each full line; returns false when there will be no more. */
+static bool read_lines(void (*stats)(void *server), void *server)
 {
 	static char pending[256];
 	static size_t used;
@@ -88,7 +95,8 @@ static bool read_lines(void (*stats)(unsigned long id))
 	pending[used] = '\0';
 	while ((end = strchr(line, '\n'))) {
 		*end = '\0';
-		obey(line, stats);
+		if (!obey(line, stats, server))
+			return false;
 		line = end + 1;
 	}
 	used -= (size_t)(line - pending);
@@ -96,18 +104,14 @@ static bool read_lines(void (*stats)(unsigned long id))
 	return used < sizeof(pending) - 1;
 }
 
-void control_serve(int signals, void (*stats)(unsigned long id))
+void control_loop(int signals, void (*stats)(void *server), void *server)
 {
 	struct pollfd wait[] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
 
-	printf("ready\n");
-	fflush(stdout);
 	for (;;) {
 		if (poll(wait, 2, -1) < 0 && errno != EINTR)
 			die("poll");
-		if (wait[1].revents)
-			return;
-		if (wait[0].revents && !read_lines(stats))
+		if (wait[1].revents || (wait[0].revents && !read_lines(stats, server)))
 			return;
 	}
 }
