@@ -66,7 +66,7 @@ class AgentClient:
         self._buffer = bytearray(rest)
         try:
             reply = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GeneratorError(f"the generator's agent answered {op} with something that is not JSON") from error
         if not isinstance(reply, dict):
             raise GeneratorError(f"the generator's agent answered {op} with {type(reply).__name__}, not an object")

@@ -522,7 +522,7 @@ class _Rpc(object):
             raise TRexError("no answer from the server at {0}: {1}".format(self._address, error)) from error
         try:
             return json.loads(answer.decode("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TRexError("the server at {0} sent something that is not JSON".format(self._address)) from error
 
     def _receive(self) -> bytes:

@@ -120,7 +120,7 @@ class AgentLink:
         self._buffer = bytearray(rest)
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._break(f"the agent answered {op} with something that is not JSON: {line[:200]!r}") from None
         if not isinstance(answer, dict):
             raise self._break(f"the agent answered {op} with something that is no object")

@@ -108,7 +108,7 @@ def _ip(dut: Dut, version: int, *words: str) -> list[dict[str, Any]]:
     done = dut.run(["ip", "-j", f"-{version}", *words])
     try:
         rows = json.loads(done.stdout or "[]")
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise HostError(f"{dut.name}: 'ip -j -{version} {' '.join(words)}' did not answer in JSON: {error}") from error
     return [row for row in rows if isinstance(row, dict)]
 

@@ -94,5 +94,5 @@ class RunningServer(RunningStack, Generic[Answer]):
             raise StackError(f"{self.name} does not answer: {error}", self.log_tail()) from error
         try:
             return self._read(line[line.index("{"):])
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             raise StackError(f"{self.name} gave counters that cannot be read: {error!r}", self.log_tail()) from error

@@ -80,7 +80,7 @@ def ip_json(dut: Dut, *words: str) -> list[dict[str, Any]]:
     done = dut.run(["ip", "-j", *words])
     try:
         rows = json.loads(done.stdout or "[]")
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise HostError(f"{dut.name}: 'ip -j {' '.join(words)}' did not answer in JSON: {error}") from error
     return [row for row in rows if isinstance(row, dict) and row]
 

@@ -65,7 +65,7 @@ def answers(output: str, commands: Sequence[str]) -> list[Any]:
     try:
         rows = [json.loads(line) for line in lines]
         return [row[command.partition(",")[0]] for row, command in zip(rows, commands, strict=True)]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise StackError(f"dpdk: an answer of its telemetry could not be read: {error}", output[-2000:]) from error
 
 

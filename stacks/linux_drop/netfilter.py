@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from harness.errors import StackError
 from harness.host.contract import Dut
 from harness.plan import PointPlan
 from harness.stack import Missing, RunningStack, StackContext
@@ -137,8 +138,11 @@ def _ingress(target: Target) -> str:
 
 
 def _counted(dut: Dut) -> int:
-    listed = json.loads(dut.run(["nft", "-j", "list", "counter", "netdev", TABLE, "discarded"]).stdout)["nftables"]
-    return next(int(entry["counter"]["packets"]) for entry in listed if "counter" in entry)
+    shown = dut.run(["nft", "-j", "list", "counter", "netdev", TABLE, "discarded"]).stdout
+    try:
+        return next(int(entry["counter"]["packets"]) for entry in json.loads(shown)["nftables"] if "counter" in entry)
+    except (ValueError, LookupError, TypeError, StopIteration, RecursionError) as error:
+        raise StackError(f"linux-drop: nft's counter cannot be read: {error!r}", shown[-500:]) from error
 
 
 # ------------------------------------------------------------------------------------------------ connection tracking

@@ -151,7 +151,7 @@ def _rows(dut: Dut, *words: str) -> list[dict[str, object]]:
     done = dut.run(["tc", "-j", "-s", *words])
     try:
         rows = json.loads(done.stdout or "[]")
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise HostError(f"{dut.name}: 'tc -j -s {' '.join(words)}' did not answer in JSON: {error}") from error
     return [row for row in rows if isinstance(row, dict)]
 

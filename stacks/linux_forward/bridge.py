@@ -67,6 +67,6 @@ def is_forwarding(dut: Dut, port: str) -> bool:
     done = dut.run(["bridge", "-j", "link", "show", "dev", port])
     try:
         rows = json.loads(done.stdout or "[]")
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise HostError(f"{dut.name}: 'bridge -j link show' did not answer in JSON: {error}") from error
     return any(row.get("master") == NAME and row.get("state") == "forwarding" for row in rows if isinstance(row, dict))

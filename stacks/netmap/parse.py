@@ -13,8 +13,8 @@ from harness.errors import StackError
 #: pkt-gen's multiples, without ``-N``; with it figures are whole.
 _MULTIPLE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _STAMP = r"^(\d+\.\d{6}) "
-_REPORT = re.compile(_STAMP + r"main_thread \[\d+\] [\d.]+ ?[KMG]?pps \(([\d.]+) ([KMG]?)pkts [\d.]+ [KMG]?bps in"
-                     r" (\d+) usec\) ([\d.]+) avg_batch (\d+) min_space", re.MULTILINE)
+_REPORT = re.compile(_STAMP + r"main_thread \[\d+\] [\d.]+ ?[KMG]?pps \((\d+(?:\.\d+)?) ([KMG]?)pkts [\d.]+ [KMG]?bps"
+                     r" in (\d+) usec\) (\d+(?:\.\d+)?) avg_batch (\d+) min_space", re.MULTILINE)
 _SUMMARY = re.compile(r"^(?:Received (\d+) packets (\d+) bytes (\d+) events|(Received nothing\.))", re.MULTILINE)
 #: A line of the programs' own logging, whose last words are the reason when one gives up.
 _REASON = re.compile(r"^(?!\d+\.\d{6} )(?!Usage:)([^\n:]+: [A-Z][^\n]*)$", re.MULTILINE)
@@ -105,6 +105,6 @@ def balancer(text: str) -> Sequence[Mapping[str, int]]:
             ring = record["output_ring"]
             names = ["packets_forwarded", "packets_dropped", *(["packets_received"] if ring is None else [])]
             last["" if ring is None else str(int(ring))] = {name: int(record[name]) for name in names}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StackError(f"netmap: lb printed a line that cannot be read ({error!r}).", line[-500:]) from error
     return [last[ring] for ring in sorted(last, key=lambda ring: (ring != "", int(ring or 0)))]

@@ -13,7 +13,7 @@ _THREAD = re.compile(r"Thread (\d+) (\S+)(?: \(lcore (\d+)\))?")
 #: Names may run into the state: "acl-plugin-fa-worker-cleaner-pinterrupt wa".
 _NODE = re.compile(r"\s*(\S.*?)\s*"
                    r"(polling|active|disabled|done|interrupt(?: wa)?|any wait|event wait|time wait|suspended)"
-                   r"\s+(\d+)\s+(\d+)\s+(\d+)\s+([0-9.]+(?:e-?\d+)?)\s+[0-9.]+\s*")
+                   r"\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+(?:\.\d+)?(?:e-?\d{1,2})?)\s+[0-9.]+\s*")
 _STATES = r"up|down|unknown|bond-slave"
 _FIRST = re.compile(rf"(\S+)\s+\d+\s+(?:{_STATES})(?:\s+\d+(?:/\d+)+)?(?:\s+(\S+(?: \S+)*)\s+(\d+))?\s*")
 _NEXT = re.compile(r"\s+(\S+(?: \S+)*)\s+(\d+)\s*")

@@ -13,7 +13,7 @@ _TOKENS = (
     b"!!python/object:", b"<<: *x", b"null", b"NaN", b"-Infinity", b"1e999", b"-1", b"0", b"18446744073709551616",
     b"9" * 400, b"0x7f", b"true",
     "\u202e\u2028".encode(), "\ud7ff\U0010ffff".encode(), b"'; rm -rf /; '", b"$(id)", b"`id`", b"../../etc/passwd",
-    b"<script>alert(1)</script>", b"\x1b[2J\x1b]0;x\x07", b"%s%n", b"[" * 300, b"{\"a\":" * 300,
+    b"<script>alert(1)</script>", b"\x1b[2J\x1b]0;x\x07", b"%s%n", b"[" * 3000, b"{\"a\":" * 3000,
 )
 
 

@@ -112,6 +112,7 @@ def test_a_silent_client_is_given_up_and_holds_a_blocking_worker_for_a_second_at
     with serving(program, "--mode", "block") as server, connect(server) as silent:
         assert exchange(server, REQUEST) == REPLY
         assert read_all(silent) == b""
+        assert server.reaches("failed", 1)
         assert (server.total("completed"), server.total("failed")) == (1, 1)
 
 
