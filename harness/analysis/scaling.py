@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How throughput grows with cores: models fitted to the core counts measured, and what may be said beyond them.
+
+Models, of n cores; every coefficient is at least 0, so no fit promises more than proportional growth:
+
+``line``     a + b n                                              from 2 core counts on
+``amdahl``   l n / (1 + s (n - 1))                                from 3
+``usl``      l n / (1 + s (n - 1) + k n (n - 1))                  from 5; Universal Scalability Law, can fall
+
+Each is linear in its coefficients once the relative error is what is small (n / rate for the latter two), so that
+non-negative least squares finds the one best fit, without a start value. The lowest AICc wins; where there are too few
+rates for AICc, the smallest error among the models with as many coefficients as there can be.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from harness.analysis.references import Kind, ReferencePoint
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+#: Core counts that a model needs.
+NEEDS = {"line": 2, "amdahl": 3, "usl": 5}
+#: Nothing is said beyond this many times the largest core count measured.
+BEYOND = 2
+#: Below this share of one core's rate, one more core is not worth having.
+HALF_CORE = 0.5
+RESAMPLES = 200
+#: Rates are not known better than this (relative): below it one fit is as good as another.
+_FINEST = 0.002
+_LEAST_REPEATS = 3
+#: Of the normal distribution, what holds 95 % on both sides.
+_NORMAL = 1.96
+
+
+@dataclass(frozen=True)
+class CountRates:
+    """What was measured on so many cores: rates of the repeats, frames per second. ``at_least``: the highest of the
+    repeats in which the generator or the wire was the limit; a bound, not a measurement. ``capped``: something other
+    than the cores was the limit, and still is with more of them."""
+
+    cores: int
+    rates: tuple[float, ...]
+    at_least: float | None = None
+    capped: bool = False
+
+    @property
+    def rate(self) -> float | None:
+        """Median of the repeats; None when there are only bounds."""
+        return median(self.rates) if self.rates else None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Rate on ``cores``, frames per second. ``source``: measured, fitted (between measured counts) or extrapolated.
+    ``low``, ``high``: 95 %, None where nothing tells. ``bounded``: by what was the limit with fewer cores."""
+
+    cores: int
+    rate: float
+    low: float | None
+    high: float | None
+    source: str
+    bounded: bool = False
+
+
+@dataclass(frozen=True)
+class Model:
+    """One fitted model: its coefficients in the order above, and its AICc (None: too few rates)."""
+
+    name: str
+    coefficients: tuple[float, ...]
+    aicc: float | None
+
+    def rate(self, cores: float) -> float:
+        """Frames per second on so many cores."""
+        return float(_rates(self.name, np.array(self.coefficients), np.array([float(cores)]))[0])
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What is known of one stack's rate against cores. ``model`` None: why is in ``reason``. ``draws``: coefficients
+    of the resampled fits, by model."""
+
+    counts: tuple[CountRates, ...]
+    model: Model | None
+    reason: str
+    draws: tuple[Model, ...] = ()
+
+    @property
+    def measured(self) -> dict[int, float]:
+        """Rate by core count, of counts that have one; in order."""
+        return {count.cores: count.rate for count in self.counts if count.rate is not None}
+
+    @property
+    def cap(self) -> float | None:
+        """The rate at which something other than cores was the limit; None when that was never seen."""
+        return min((count.rate for count in self.counts if count.capped and count.rate is not None), default=None)
+
+    @property
+    def most(self) -> int:
+        """The largest core count measured, 0 without any."""
+        return max(self.measured, default=0)
+
+    def at(self, cores: int) -> Prediction | None:
+        """The rate on so many cores; None when nothing can be said: fewer than were measured, more than twice as many,
+        or no model."""
+        count = next((count for count in self.counts if count.cores == cores), None)
+        if count is not None and count.rate is not None:
+            return Prediction(cores, count.rate, *_of_repeats(count.rates), "measured", count.capped)
+        if self.model is None or not min(self.measured) <= cores <= BEYOND * self.most:
+            return None
+        floor = count.at_least if count is not None and count.at_least is not None else 0.0
+        capped_at = [c.cores for c in self.counts if c.capped]
+        cap = self.cap if capped_at and cores > min(capped_at) and self.cap is not None else math.inf
+        low, high = self._interval(cores)
+        rate = min(max(self.model.rate(cores), floor), cap)
+        return Prediction(cores, rate, None if low is None else min(max(low, floor), cap),
+                          None if high is None else min(max(high, floor), cap),
+                          "extrapolated" if cores > self.most else "fitted", rate == cap)
+
+    def _interval(self, cores: int) -> tuple[float | None, float | None]:
+        if not self.draws:
+            return None, None
+        low, high = np.quantile([draw.rate(cores) for draw in self.draws], (0.025, 0.975))
+        return float(low), float(high)
+
+    def efficiency(self) -> dict[int, float]:
+        """Rate over proportional growth from the smallest count measured, 1 is perfect; of the counts measured."""
+        if not self.measured:
+            return {}
+        first, rate = next(iter(self.measured.items()))
+        return {cores: found / (rate * cores / first) for cores, found in self.measured.items()}
+
+    def half_core_at(self) -> Prediction | None:
+        """The first core count from which one more core adds less than half of what one core does on average at the
+        smallest count measured. Between measured counts the step is shared evenly; beyond, the fit is asked."""
+        if len(self.measured) < 2:
+            return None
+        first, rate = next(iter(self.measured.items()))
+        enough = HALF_CORE * rate / first
+        known = list(self.measured.items())
+        for (fewer, low), (more, high) in zip(known, known[1:], strict=False):
+            if (high - low) / (more - fewer) < enough:
+                return self.at(fewer)
+        for cores in range(self.most, BEYOND * self.most):
+            here, more_cores = self.at(cores), self.at(cores + 1)
+            if here is not None and more_cores is not None and more_cores.rate - here.rate < enough:
+                return Prediction(cores, here.rate, here.low, here.high, "extrapolated", here.bounded)
+        return None
+
+
+def fit(counts: Sequence[CountRates], *, seed: int = 1, resamples: int = RESAMPLES) -> Scaling:
+    """Fit the models that so many core counts allow, and keep the best. Counts with only bounds, and those that were
+    capped by something else than cores, are not fitted."""
+    ordered = tuple(sorted(counts, key=lambda count: count.cores))
+    usable = [count for count in ordered if count.rates and not count.capped]
+    if len(usable) < NEEDS["line"]:
+        return Scaling(ordered, None, _why_not(ordered, len(usable)))
+    cores = np.array([float(count.cores) for count in usable for _ in count.rates])
+    rates = np.array([rate for count in usable for rate in count.rates])
+    best = _best(cores, rates)
+    if best is None:
+        return Scaling(ordered, None, "no model can be fitted to these rates")
+    return Scaling(ordered, best, "", _draws(best, cores, rates, seed, resamples))
+
+
+def _why_not(counts: Sequence[CountRates], usable: int) -> str:
+    bounds, capped = sum(not c.rates and c.at_least is not None for c in counts), sum(c.capped for c in counts)
+    said = ["one core count was measured" if usable == 1 else "no core count has a rate of its own"]
+    if bounds:
+        said.append(f"{bounds} only as a bound (the generator or the wire was the limit)")
+    if capped:
+        said.append(f"{capped} limited by something other than cores")
+    return ", ".join(said) + "; two are needed to say how it scales"
+
+
+def _columns(name: str, cores: Array) -> Array:
+    if name == "line":
+        return np.column_stack((np.ones_like(cores), cores))
+    terms = [np.ones_like(cores), cores - 1]
+    return np.column_stack(terms if name == "amdahl" else [*terms, cores * (cores - 1)])
+
+
+def _rates(name: str, coefficients: Array, cores: Array) -> Array:
+    made: Array = _columns(name, cores) @ coefficients
+    return made if name == "line" else cores / np.maximum(made, 1e-300)
+
+
+def _solve(name: str, cores: Array, rates: Array) -> tuple[Array, float] | None:
+    """Coefficients, and the sum of squared log errors; None where the best fit is no rate at all."""
+    from scipy.optimize import nnls
+
+    scale = 1 / rates if name == "line" else rates / cores
+    coefficients, _ = nnls(_columns(name, cores) * scale[:, None], np.ones_like(cores))
+    if not coefficients[0] and name != "line" or not coefficients.any():
+        return None
+    errors = np.log(_rates(name, coefficients, cores) / rates)
+    return coefficients, float(errors @ errors)
+
+
+def _best(cores: Array, rates: Array) -> Model | None:
+    found = []
+    distinct = len(np.unique(cores))
+    for name, least in NEEDS.items():
+        solved = _solve(name, cores, rates) if distinct >= least else None
+        if solved is not None:
+            error = max(solved[1], len(rates) * _FINEST ** 2)
+            found.append((Model(name, tuple(map(float, solved[0])), _aicc(error, len(rates), len(solved[0]))), error))
+    known = [model for model, _ in found if model.aicc is not None]
+    if known:
+        # On a tie the later, curved model: its promise beyond what was measured is the smaller one.
+        return min(reversed(known), key=lambda model: model.aicc or 0.0)
+    return min(reversed(found), key=lambda pair: pair[1])[0] if found else None
+
+
+def _aicc(error: float, rates: int, coefficients: int) -> float | None:
+    """Akaike's criterion, corrected for few observations."""
+    spare = rates - coefficients - 1
+    if spare < 1:
+        return None
+    return rates * math.log(error / rates) + 2 * coefficients + 2 * coefficients * (coefficients + 1) / spare
+
+
+def _draws(best: Model, cores: Array, rates: Array, seed: int, resamples: int) -> tuple[Model, ...]:
+    """Fits to the fitted rates with its errors drawn anew, the model chosen anew each time; none where a fit has as
+    many coefficients as there are rates."""
+    spare = len(rates) - len(best.coefficients)
+    if spare < 1:
+        return ()
+    random = np.random.default_rng(seed)
+    fitted = _rates(best.name, np.array(best.coefficients), cores)
+    # A fit's errors are smaller than those of the rates, because its coefficients were bent to them; and of few errors
+    # the spread is not well known (Student's t against the normal distribution).
+    wider = math.sqrt(len(rates) / spare) * _student(spare) / _NORMAL
+    errors = np.log(rates / fitted) * wider
+    signs = (-1.0, 1.0)
+    made = (_best(cores, fitted * np.exp(random.choice(errors, len(errors)) * random.choice(signs, len(errors))))
+            for _ in range(resamples))
+    return tuple(found for found in made if found is not None)
+
+
+def _of_repeats(rates: Sequence[float]) -> tuple[float | None, float | None]:
+    """95 % interval of the mean rate, Student's t on logs; none below 3 repeats."""
+    if len(rates) < _LEAST_REPEATS:
+        return None, None
+    logs = np.log(rates)
+    half = _student(len(rates) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(rates))
+    middle = math.log(median(rates))
+    return math.exp(middle - half), math.exp(middle + half)
+
+
+@functools.cache
+def _student(freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
+
+
+def from_points(points: Mapping[int, ReferencePoint]) -> list[CountRates]:
+    """Of a published series (:func:`harness.analysis.references.series`)."""
+    return [CountRates(cores, (point.pps,), capped=point.kind is Kind.CAPPED) for cores, point in points.items()
+            if point.pps is not None]
