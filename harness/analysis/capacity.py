@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Capacity planning: the cores each stack of a run needs for a load, and its CPU and latency there.
+
+The load asked for may take at most 1 - headroom of the rate (PDR unless told otherwise) that the cores carry.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from harness.analysis.crossover import Crossing, crossings
+from harness.analysis.loadcurve import Curve, Reading, busy_cores, curve_of, p99
+from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
+from harness.analysis.scaling import BEYOND, CountRates, Prediction, Scaling, fit
+from harness.errors import UsageError
+from harness.figures import PDR_LOSS
+from harness.plan import PointPlan, Role
+from harness.records import Phase, PointOutcome, Trial, Verdict, in_order
+from harness.rundata import RunData
+
+#: From this share of line rate on the wire is the limit.
+_WIRE = 0.99
+#: A core busier than this was full. Below, when frames are lost, something other than cores is the limit.
+_FULL = 0.9
+#: A given core that is this busy at every load polls, where an older run does not say.
+_ALWAYS_BUSY = 0.97
+_COUNT_IN_LABEL = re.compile(r",? \d+ cores?$")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is planned for: frames per second and direction, p99 in ns, share of the rate kept free, which rate."""
+
+    target: float
+    p99_ns: float | None = None
+    headroom: float = 0.3
+    rate: Kind = Kind.PDR
+
+    @property
+    def needed(self) -> float:
+        """The rate that the cores have to carry."""
+        return self.target / (1 - self.headroom)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Cores for the rate. ``cores`` None has its ``reason``. ``low``, ``high``: 95 %, None where nothing tells (more
+    than could be said about: ``high`` None with ``open_ended``)."""
+
+    cores: int | None
+    carries: Prediction | None
+    low: int | None = None
+    high: int | None = None
+    open_ended: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """One stack. ``p99_met`` None: not asked for, or not known (``p99.reason``). ``cores_for_p99``: the first count
+    that carries the rate and meets it."""
+
+    key: PointKey
+    label: str
+    polls: bool
+    scaling: Scaling
+    curves: tuple[Curve, ...]
+    need: Need
+    cpu: Reading
+    p99: Reading
+    p99_met: bool | None
+    cores_for_p99: int | None
+    verdicts: tuple[Verdict, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CapacityPlan:
+    """The answer. ``role``'s rates; ``line_rate`` per direction of the smallest frame, 0 where there is none."""
+
+    run_id: str
+    role: Role
+    lab: bool
+    ask: Ask
+    line_rate: float
+    stacks: tuple[StackPlan, ...]
+    crossings: tuple[Crossing, ...]
+    notes: tuple[str, ...]
+
+
+def plan_capacity(run: RunData, ask: Ask) -> CapacityPlan:
+    """Raises UsageError where the run cannot answer at all: it measured no such rate, or no wire carries the load."""
+    if not 0 <= ask.headroom < 1:
+        raise UsageError("headroom is a share of the rate to keep free: 0% to below 100%")
+    found = samples(run)
+    stacks = tuple(_stack(run, points, found, ask) for points in _groups(run.plan.points))
+    if not any(stack.scaling.counts for stack in stacks):
+        raise UsageError(f"{run.info.run_id}: no point has a {ask.rate.upper()}: {_why_none(run)}")
+    lines = [point.line_rate_pps for point in run.plan.points if point.line_rate_pps > 0]
+    return CapacityPlan(run.info.run_id, run.plan.role, run.plan.lab, ask, max(lines, default=0.0), stacks,
+                        crossings(stacks, ask.target), tuple(_notes(run, stacks, ask, max(lines, default=0.0))))
+
+
+def _why_none(run: RunData) -> str:
+    bad = next((f"{o.point} {o.status}: {o.reason}" for o in run.outcomes if o.status != "ok"), "")
+    if bad:
+        return f"{bad[:200]}; see `harness results show`"
+    if run.info.state != "complete":
+        return f"the run is {run.info.state}; go on with it: `harness run --resume`"
+    return "its scenario asks for other goals; add it to measure.throughput.goals, or name another with --rate"
+
+
+def _groups(points: Sequence[PointPlan]) -> list[list[PointPlan]]:
+    """Points that differ only in their cores, in the order of the plan."""
+    groups: dict[tuple[PointKey, str], list[PointPlan]] = {}
+    for point in points:
+        key = dataclasses.replace(PointKey.of(point), cores=0, label="")
+        groups.setdefault((key, point.host), []).append(point)
+    return list(groups.values())
+
+
+def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mapping[Metric, list[Sample]]],
+           ask: Ask) -> StackPlan:
+    loss = run.plan.measure.search.pdr_loss if run.plan.measure.search else PDR_LOSS
+    counts, curves, missing = [], [], []
+    by_point = {point.id: [trial for trial in run.trials if trial.point == point.id] for point in points}
+    polls = any(_polls(point, by_point[point.id]) for point in points)
+    for point in points:
+        outcomes = [outcome for outcome in run.outcomes if outcome.point == point.id]
+        mine = found.get(point.id, {})
+        count = _count(point, mine.get(Metric(ask.rate), ()), by_point[point.id], polls, loss)
+        if count is None:
+            missing.append(f"{len(point.cores)} cores: {_missing(outcomes, run)}")
+        else:
+            counts.append(count)
+        curves.append(curve_of(len(point.cores), None if count is None else count.rate or count.at_least, mine,
+                               outcomes, by_point[point.id], loss))
+    scaling, ordered = fit(counts), tuple(sorted(curves, key=lambda curve: curve.cores))
+    need = _need(scaling, ask.needed)
+    verdicts = in_order(v for point in points for o in run.outcomes if o.point == point.id for v in o.verdicts)
+    return StackPlan(PointKey.of(points[0]), _COUNT_IN_LABEL.sub("", points[0].label), polls, scaling, ordered, need,
+                     *_there(scaling, ordered, need, ask, polls), tuple(verdicts), tuple(missing))
+
+
+def _count(point: PointPlan, rates: Iterable[Sample], trials: Sequence[Trial], polls: bool,
+           loss: float) -> CountRates | None:
+    exact, bounds = [], []
+    for sample in rates:
+        if not (math.isfinite(sample.value) and sample.value > 0):
+            continue
+        limited = sample.at_least or 0 < _WIRE * point.line_rate_pps <= sample.value
+        (bounds if limited else exact).append(sample.value)
+    if not exact and not bounds:
+        return None
+    # A rate that only some repeats could measure is higher than the others say: it is a bound as a whole.
+    if bounds:
+        return CountRates(len(point.cores), (), at_least=max(median([*exact, *bounds]), min(bounds)))
+    return CountRates(len(point.cores), tuple(exact), capped=not polls and _idle_under_loss(point, trials, loss))
+
+
+def _idle_under_loss(point: PointPlan, trials: Sequence[Trial], loss: float) -> bool:
+    """Whether frames were lost at the highest load while none of the stack's cores was full."""
+    lossy = [t for t in trials if t.phase is Phase.SEARCH and t.status == "ok" and not t.superseded and t.cpu is not None
+             and t.loss_ratio is not None and t.loss_ratio > loss and Verdict.PAUSED not in t.verdicts]
+    if not lossy:
+        return False
+    most = max(trial.asked_pps for trial in lossy)
+    shares = [max((core.busy for core in t.cpu.cores if core.core in point.cores), default=1.0)
+              for t in lossy if t.cpu is not None and t.asked_pps >= 0.99 * most]
+    return median(shares) < _FULL
+
+
+def _polls(point: PointPlan, trials: Sequence[Trial]) -> bool:
+    if point.polling is not None:
+        return point.polling
+    cpus = [trial.cpu for trial in trials if trial.cpu is not None and trial.phase is Phase.LOAD]
+    return bool(cpus) and all(cpu.busy_cores >= _ALWAYS_BUSY * len(point.cores) for cpu in cpus)
+
+
+def _missing(outcomes: Sequence[PointOutcome], run: RunData) -> str:
+    bad = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
+    if bad is not None:
+        return f"{bad.status}: {bad.reason[:160] or 'no reason was recorded'}"
+    return "no such rate was found" if outcomes else f"not measured, the run is {run.info.state}"
+
+
+def _enough(scaling: Scaling, cores: int) -> Prediction | None:
+    """What so many cores carry; of a count that has only a bound, the bound."""
+    count = next((count for count in scaling.counts if count.cores == cores), None)
+    if count is not None and not count.rates and count.at_least is not None:
+        return Prediction(cores, count.at_least, None, None, "bound")
+    return scaling.at(cores)
+
+
+def _candidates(scaling: Scaling) -> list[Prediction]:
+    counts = [count.cores for count in scaling.counts]
+    if not counts:
+        return []
+    return [carried for n in range(min(counts), BEYOND * max(counts) + 1) if (carried := _enough(scaling, n)) is not None]
+
+
+def _need(scaling: Scaling, needed: float) -> Need:
+    able = _candidates(scaling)
+    first = next((carried for carried in able if carried.rate >= needed), None)
+    if first is None:
+        return Need(None, None, reason=_not_reached(scaling, able))
+    if first.low is None and first.high is None:
+        return Need(first.cores, first)
+    low = next(c.cores for c in able if (c.high if c.high is not None else c.rate) >= needed)
+    high = next((c.cores for c in able if c.low is not None and c.low >= needed), None)
+    return Need(first.cores, first, min(low, first.cores), None if high is None else max(high, first.cores),
+                high is None)
+
+
+def _not_reached(scaling: Scaling, able: Sequence[Prediction]) -> str:
+    if not able:
+        return scaling.reason or "no rate was measured"
+    best = max(able, key=lambda carried: carried.rate)
+    most = max(count.cores for count in scaling.counts)
+    if scaling.cap is not None and best.bounded:
+        return f"something other than its cores is the limit from {best.cores} cores on"
+    if scaling.model is None:
+        return f"more than was measured on {most} cores, and {scaling.reason}"
+    return f"not reached with {BEYOND * most} cores, twice the most measured; beyond, nothing can be said"
+
+
+def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
+           polls: bool) -> tuple[Reading, Reading, bool | None, int | None]:
+    """CPU and p99 at the load on the cores needed, whether p99 is met, and the first count that meets it."""
+    if need.cores is None or need.carries is None:
+        nothing = Reading(None, reason="it does not carry the load")
+        return nothing, nothing, None, None
+    cpu = busy_cores(curves, need.cores, ask.target, polls=polls, carries=need.carries.rate)
+    there = p99(curves, need.cores, ask.target, need.carries.rate)
+    if ask.p99_ns is None:
+        return cpu, there, None, None
+    met = None if there.value is None else there.value <= ask.p99_ns
+    for able in _candidates(scaling):
+        if able.cores >= need.cores and able.rate >= ask.needed:
+            found = p99(curves, able.cores, ask.target, able.rate)
+            if found.value is not None and found.value <= ask.p99_ns:
+                return cpu, there, met, able.cores
+    return cpu, there, met, None
+
+
+def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float) -> Iterable[str]:
+    if line_rate and ask.target > line_rate:
+        yield (f"The target is {ask.target / line_rate:.3g} times line rate ({line_rate / 1e6:.4g} Mpps): it takes more "
+               "wires, and what one wire's run says about several is not known.")
+    elif line_rate and ask.needed > line_rate:
+        yield f"With its headroom the target is above line rate ({line_rate / 1e6:.4g} Mpps per direction)."
+    if not any(stack.need.cores for stack in stacks):
+        yield "No stack of this run carries the target with its headroom."
+    if run.info.state != "complete":
+        yield f"The run is {run.info.state}: points may be missing, and `harness run --resume` goes on with it."
+    if run.plan.lab:
+        yield ("Measured in the lab, on virtual wires: it shows how to plan, not what hardware carries.")
+    yield from run.problems
