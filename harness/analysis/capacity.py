@@ -149,7 +149,8 @@ def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mappin
 
 def _count(point: PointPlan, rates: Iterable[Sample], trials: Sequence[Trial], polls: bool,
            loss: float) -> CountRates | None:
-    exact, bounds = [], []
+    exact: list[float] = []
+    bounds: list[float] = []
     for sample in rates:
         if not (math.isfinite(sample.value) and sample.value > 0):
             continue
@@ -165,8 +166,9 @@ def _count(point: PointPlan, rates: Iterable[Sample], trials: Sequence[Trial], p
 
 def _idle_under_loss(point: PointPlan, trials: Sequence[Trial], loss: float) -> bool:
     """Whether frames were lost at the highest load while none of the stack's cores was full."""
-    lossy = [t for t in trials if t.phase is Phase.SEARCH and t.status == "ok" and not t.superseded and t.cpu is not None
-             and t.loss_ratio is not None and t.loss_ratio > loss and Verdict.PAUSED not in t.verdicts]
+    lossy = [t for t in trials if t.phase is Phase.SEARCH and t.status == "ok" and not t.superseded
+             and t.cpu is not None and t.loss_ratio is not None and t.loss_ratio > loss
+             and Verdict.PAUSED not in t.verdicts]
     if not lossy:
         return False
     most = max(trial.asked_pps for trial in lossy)
@@ -201,7 +203,8 @@ def _candidates(scaling: Scaling) -> list[Prediction]:
     counts = [count.cores for count in scaling.counts]
     if not counts:
         return []
-    return [carried for n in range(min(counts), BEYOND * max(counts) + 1) if (carried := _enough(scaling, n)) is not None]
+    able = (_enough(scaling, cores) for cores in range(min(counts), BEYOND * max(counts) + 1))
+    return [carried for carried in able if carried is not None]
 
 
 def _need(scaling: Scaling, needed: float) -> Need:
@@ -250,8 +253,8 @@ def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
 
 def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float) -> Iterable[str]:
     if line_rate and ask.target > line_rate:
-        yield (f"The target is {ask.target / line_rate:.3g} times line rate ({line_rate / 1e6:.4g} Mpps): it takes more "
-               "wires, and what one wire's run says about several is not known.")
+        yield (f"The target is {ask.target / line_rate:.3g} times line rate ({line_rate / 1e6:.4g} Mpps): it takes "
+               "more wires, and what one wire's run says about several is not known.")
     elif line_rate and ask.needed > line_rate:
         yield f"With its headroom the target is above line rate ({line_rate / 1e6:.4g} Mpps per direction)."
     if not any(stack.need.cores for stack in stacks):

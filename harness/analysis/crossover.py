@@ -95,6 +95,7 @@ def poller_cost(stack: StackPlan, load: float) -> float | None:
 
 def kernel_cost(stack: StackPlan, load: float) -> float | None:
     """Busy cores at the load, of the count measured for which they are fewest; None outside its load curves."""
-    costs = [value for curve in stack.curves if curve.busy and curve.busy[0][0] <= load <= curve.busy[-1][0] * 1.0001
-             and (value := between(curve.busy, min(load, curve.busy[-1][0])).value) is not None]
+    costs: list[float] = [
+        value for curve in stack.curves if curve.busy and curve.busy[0][0] <= load <= curve.busy[-1][0] * 1.0001
+        and (value := between(curve.busy, min(load, curve.busy[-1][0])).value) is not None]
     return min(costs) if costs else None

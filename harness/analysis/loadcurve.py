@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU and latency of a stack at a load that was not measured itself: read between, and a little beyond, those that were.
+"""CPU and latency of a stack at a load that was not measured: read between, or a little beyond, those that were.
 
 Loads at which more than PDR's loss was lost are left out: there the CPU is of what was forwarded, not of the load.
 Latency is never interpolated: it is that of the next higher load measured, which it does not exceed while latency grows
@@ -8,6 +8,7 @@ with load.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -100,7 +101,7 @@ def between(points: Sequence[tuple[float, float]], load: float) -> Reading:
     low, high = points[0], points[-1]
     if load <= low[0]:
         return Reading(low[1], "measured" if load == low[0] else "at most", low[0])
-    for (here, less), (there, more) in zip(points, points[1:], strict=False):
+    for (here, less), (there, more) in itertools.pairwise(points):
         if load <= there:
             return Reading(less + (more - less) * (load - here) / (there - here),
                            "measured" if load == there else "between", there)

@@ -15,6 +15,7 @@ rates for AICc, the smallest error among the models with as many coefficients as
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _FINEST = 0.002
 _LEAST_REPEATS = 3
 #: Of the normal distribution, what holds 95 % on both sides.
 _NORMAL = 1.96
+#: A difference in AICc that says little (Burnham and Anderson).
+_NOT_TOLD_APART = 2.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Scaling:
         first, rate = next(iter(self.measured.items()))
         enough = HALF_CORE * rate / first
         known = list(self.measured.items())
-        for (fewer, low), (more, high) in zip(known, known[1:], strict=False):
+        for (fewer, low), (more, high) in itertools.pairwise(known):
             if (high - low) / (more - fewer) < enough:
                 return self.at(fewer)
         for cores in range(self.most, BEYOND * self.most):
@@ -166,10 +169,10 @@ def fit(counts: Sequence[CountRates], *, seed: int = 1, resamples: int = RESAMPL
         return Scaling(ordered, None, _why_not(ordered, len(usable)))
     cores = np.array([float(count.cores) for count in usable for _ in count.rates])
     rates = np.array([rate for count in usable for rate in count.rates])
-    best = _best(cores, rates)
-    if best is None:
+    models = _candidates(cores, rates)
+    if not models:
         return Scaling(ordered, None, "no model can be fitted to these rates")
-    return Scaling(ordered, best, "", _draws(best, cores, rates, seed, resamples))
+    return Scaling(ordered, models[0], "", _draws(_plausible(models), cores, rates, seed, resamples))
 
 
 def _why_not(counts: Sequence[CountRates], usable: int) -> str:
@@ -200,13 +203,15 @@ def _solve(name: str, cores: Array, rates: Array) -> tuple[Array, float] | None:
 
     scale = 1 / rates if name == "line" else rates / cores
     coefficients, _ = nnls(_columns(name, cores) * scale[:, None], np.ones_like(cores))
-    if not coefficients[0] and name != "line" or not coefficients.any():
+    if (not coefficients[0] and name != "line") or not coefficients.any():
         return None
     errors = np.log(_rates(name, coefficients, cores) / rates)
     return coefficients, float(errors @ errors)
 
 
-def _best(cores: Array, rates: Array) -> Model | None:
+def _candidates(cores: Array, rates: Array) -> list[Model]:
+    """Every model that so many core counts allow, fitted, best first; on a tie the later, curved one: its promise
+    beyond what was measured is the smaller one."""
     found = []
     distinct = len(np.unique(cores))
     for name, least in NEEDS.items():
@@ -216,9 +221,20 @@ def _best(cores: Array, rates: Array) -> Model | None:
             found.append((Model(name, tuple(map(float, solved[0])), _aicc(error, len(rates), len(solved[0]))), error))
     known = [model for model, _ in found if model.aicc is not None]
     if known:
-        # On a tie the later, curved model: its promise beyond what was measured is the smaller one.
-        return min(reversed(known), key=lambda model: model.aicc or 0.0)
-    return min(reversed(found), key=lambda pair: pair[1])[0] if found else None
+        return sorted(reversed(known), key=lambda model: model.aicc or 0.0)
+    return [model for model, _ in sorted(reversed(found), key=lambda pair: pair[1])]
+
+
+def _best(cores: Array, rates: Array) -> Model | None:
+    return next(iter(_candidates(cores, rates)), None)
+
+
+def _plausible(models: Sequence[Model]) -> list[Model]:
+    """The best, and those that the rates do not tell from it."""
+    best = models[0].aicc
+    if best is None:
+        return list(models)
+    return [model for model in models if model.aicc is not None and model.aicc - best <= _NOT_TOLD_APART]
 
 
 def _aicc(error: float, rates: int, coefficients: int) -> float | None:
@@ -229,22 +245,24 @@ def _aicc(error: float, rates: int, coefficients: int) -> float | None:
     return rates * math.log(error / rates) + 2 * coefficients + 2 * coefficients * (coefficients + 1) / spare
 
 
-def _draws(best: Model, cores: Array, rates: Array, seed: int, resamples: int) -> tuple[Model, ...]:
-    """Fits to the fitted rates with its errors drawn anew, the model chosen anew each time; none where a fit has as
-    many coefficients as there are rates."""
-    spare = len(rates) - len(best.coefficients)
-    if spare < 1:
-        return ()
+def _draws(models: Sequence[Model], cores: Array, rates: Array, seed: int, resamples: int) -> tuple[Model, ...]:
+    """Fits to rates made from each plausible model with its errors drawn anew, the model chosen anew each time; none
+    where a fit has as many coefficients as there are rates."""
     random = np.random.default_rng(seed)
-    fitted = _rates(best.name, np.array(best.coefficients), cores)
-    # A fit's errors are smaller than those of the rates, because its coefficients were bent to them; and of few errors
-    # the spread is not well known (Student's t against the normal distribution).
-    wider = math.sqrt(len(rates) / spare) * _student(spare) / _NORMAL
-    errors = np.log(rates / fitted) * wider
-    signs = (-1.0, 1.0)
-    made = (_best(cores, fitted * np.exp(random.choice(errors, len(errors)) * random.choice(signs, len(errors))))
-            for _ in range(resamples))
-    return tuple(found for found in made if found is not None)
+    made: list[Model] = []
+    for model in models:
+        spare = len(rates) - len(model.coefficients)
+        if spare < 1:
+            continue
+        fitted = _rates(model.name, np.array(model.coefficients), cores)
+        # A fit's errors are smaller than those of the rates, because its coefficients were bent to them; and of few
+        # errors the spread is not well known (Student's t against the normal distribution).
+        errors = np.log(rates / fitted) * (math.sqrt(len(rates) / spare) * _student(spare) / _NORMAL)
+        for _ in range(resamples // len(models)):
+            drawn = random.choice(errors, len(errors)) * random.choice((-1.0, 1.0), len(errors))
+            chosen = _best(cores, fitted * np.exp(drawn))
+            made += [] if chosen is None else [chosen]
+    return tuple(made)
 
 
 def _of_repeats(rates: Sequence[float]) -> tuple[float | None, float | None]:

@@ -26,7 +26,9 @@ def test_a_known_law_is_found_again_in_noise_and_its_interval_holds_the_truth(
     assert found.model is not None
     assert found.model.name == model
     at = found.at(12)
-    assert at is not None and at.low is not None and at.high is not None
+    assert at is not None
+    assert at.low is not None
+    assert at.high is not None
     assert at.source == "extrapolated"
     assert at.low < _law(12, serial, crosstalk) < at.high
     assert at.high / at.low < 1.25
@@ -38,7 +40,9 @@ def test_intervals_of_many_simulated_runs_hold_the_truth_about_as_often_as_they_
     for run in range(40):
         counts = [CountRates(n, tuple(_law(n, 0.05, 0) * np.exp(random.normal(0, 0.02, 5)))) for n in (1, 2, 3, 4)]
         at = fit(counts, seed=run, resamples=40).at(6)
-        assert at is not None and at.low is not None and at.high is not None
+        assert at is not None
+        assert at.low is not None
+        assert at.high is not None
         inside += at.low <= _law(6, 0.05, 0) <= at.high
     print(f"\n95 % intervals on 6 cores from 1 to 4, 5 repeats: {inside} of 40 hold the truth")
     assert inside >= 34
@@ -88,7 +92,8 @@ def test_verdict_efficiency_and_the_core_that_adds_less_than_half() -> None:
 def _foretold(counts: list[CountRates], at: int) -> tuple[Scaling, float]:
     found = fit([count for count in counts if count.cores <= 4 and count.cores != at], resamples=0)
     foretold, truth = found.at(at), next(count.rate for count in counts if count.cores == at)
-    assert foretold is not None and truth is not None
+    assert foretold is not None
+    assert truth is not None
     return found, foretold.rate / truth - 1
 
 

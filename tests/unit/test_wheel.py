@@ -32,7 +32,9 @@ def test_the_wheel_has_stacks_scenarios_templates_and_native_sources(names: list
         assert f"harness/native/{source.name}" in names, "what stacks' programs share"
     for wanted in ("harness/cli.py", "harness/host/agent.py", "harness/generator/agent.py", "harness/generator/stl.py",
                    "harness/resources/scenarios/quickstart.yaml", "harness/resources/scenarios/testbeds/example.yaml",
-                   "harness/generator/xdpgen/native/xdpgen.bpf.c", "harness/generator/xdpgen/native/Makefile"):
+                   "harness/generator/xdpgen/native/xdpgen.bpf.c", "harness/generator/xdpgen/native/Makefile",
+                   "harness/analysis/data/reference_points.csv", "harness/analysis/data/reference_points_transmit.csv",
+                   "harness/resources/reports/templates/capacity.html.j2"):
         assert wanted in names
     assert any(n.startswith("harness/resources/reports/templates/") for n in names)
     assert any(n.startswith("harness/resources/reports/static/") for n in names)
