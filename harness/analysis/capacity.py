@@ -49,7 +49,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Need:
-    """Cores for the rate. ``cores`` None has its ``reason``. ``low``, ``high``: 95 %, None where nothing tells (more
+    """Cores for the rate. ``cores`` None has its ``reason``, and ``carries`` is then the most that can be told. ``low``, ``high``: 95 %, None where nothing tells (more
     than could be said about: ``high`` None with ``open_ended``)."""
 
     cores: int | None
@@ -115,6 +115,11 @@ def _why_none(run: RunData) -> str:
     return "its scenario asks for other goals; add it to measure.throughput.goals, or name another with --rate"
 
 
+def plural(number: int, one: str) -> str:
+    """1 core, 2 cores."""
+    return f"{number} {one}" + ("" if number == 1 else "s")
+
+
 def _groups(points: Sequence[PointPlan]) -> list[list[PointPlan]]:
     """Points that differ only in their cores, in the order of the plan."""
     groups: dict[tuple[PointKey, str], list[PointPlan]] = {}
@@ -135,7 +140,7 @@ def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mappin
         mine = found.get(point.id, {})
         count = _count(point, mine.get(Metric(ask.rate), ()), by_point[point.id], polls, loss)
         if count is None:
-            missing.append(f"{len(point.cores)} cores: {_missing(outcomes, run)}")
+            missing.append(f"{plural(len(point.cores), 'core')}: {_missing(outcomes, run)}")
         else:
             counts.append(count)
         curves.append(curve_of(len(point.cores), None if count is None else count.rate or count.at_least, mine,
@@ -211,7 +216,7 @@ def _need(scaling: Scaling, needed: float) -> Need:
     able = _candidates(scaling)
     first = next((carried for carried in able if carried.rate >= needed), None)
     if first is None:
-        return Need(None, None, reason=_not_reached(scaling, able))
+        return Need(None, max(able, key=lambda carried: carried.rate, default=None), reason=_not_reached(scaling, able))
     if first.low is None and first.high is None:
         return Need(first.cores, first)
     low = next(c.cores for c in able if (c.high if c.high is not None else c.rate) >= needed)
@@ -228,15 +233,15 @@ def _not_reached(scaling: Scaling, able: Sequence[Prediction]) -> str:
     if scaling.cap is not None and best.bounded:
         return f"something other than its cores is the limit from {best.cores} cores on"
     if scaling.model is None:
-        return f"more than was measured on {most} cores, and {scaling.reason}"
-    return f"not reached with {BEYOND * most} cores, twice the most measured; beyond, nothing can be said"
+        return f"more than was measured on {plural(most, 'core')}; {scaling.reason}"
+    return f"not reached with {BEYOND * most} cores, twice the most measured; beyond, nothing is said"
 
 
 def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
            polls: bool) -> tuple[Reading, Reading, bool | None, int | None]:
     """CPU and p99 at the load on the cores needed, whether p99 is met, and the first count that meets it."""
     if need.cores is None or need.carries is None:
-        nothing = Reading(None, reason="it does not carry the load")
+        nothing = Reading(None, reason="too few cores")
         return nothing, nothing, None, None
     cpu = busy_cores(curves, need.cores, ask.target, polls=polls, carries=need.carries.rate)
     there = p99(curves, need.cores, ask.target, need.carries.rate)

@@ -34,6 +34,8 @@ class Crossing:
     poller_cores: float | None
     kernel_cores: float | None
     reason: str = ""
+    #: The most that the poller carried, of the core counts measured.
+    most: float | None = None
 
 
 def crossings(stacks: Sequence[StackPlan], target: float) -> tuple[Crossing, ...]:
@@ -66,7 +68,7 @@ def _crossing(poller: StackPlan, kernel: StackPlan, target: float) -> Crossing |
         reason = "neither carries the target" if polled is None and worked is None else "only one carries the target"
         cheaper = poller.label if polled is not None else kernel.label if worked is not None else ""
     return Crossing(poller.label, kernel.label, low, high, _first(poller, kernel, low, high), cheaper, polled, worked,
-                    reason)
+                    reason, max((curve.rate for curve in poller.curves if curve.rate is not None), default=None))
 
 
 def _first(poller: StackPlan, kernel: StackPlan, low: float, high: float) -> float | None:
@@ -95,7 +97,6 @@ def poller_cost(stack: StackPlan, load: float) -> float | None:
 
 def kernel_cost(stack: StackPlan, load: float) -> float | None:
     """Busy cores at the load, of the count measured for which they are fewest; None outside its load curves."""
-    costs: list[float] = [
-        value for curve in stack.curves if curve.busy and curve.busy[0][0] <= load <= curve.busy[-1][0] * 1.0001
-        and (value := between(curve.busy, min(load, curve.busy[-1][0])).value) is not None]
-    return min(costs) if costs else None
+    readings = [between(curve.busy, min(load, curve.busy[-1][0])) for curve in stack.curves
+                if curve.busy and curve.busy[0][0] <= load <= curve.busy[-1][0] * 1.0001]
+    return min((reading.value for reading in readings if reading.value is not None), default=None)

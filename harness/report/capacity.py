@@ -140,8 +140,11 @@ def _crossing(plan: CapacityPlan, found: Crossing) -> str:
     unit = plan.role.rate_unit
     here, there = set_rate(found.low, unit), set_rate(found.high, unit)
     pair = f"{found.poller} (polling) against {found.kernel}"
+    if found.most is not None and found.most < found.low:
+        return f"{pair}: the poller carries {rate(found.most, unit)}, below the lowest load of the other's curve."
     if found.at is None:
-        said = f"{pair}: the poller costs more cores, or does not carry the load, from {here} to {there}"
+        ends = "" if found.most is None or found.most >= found.high else f" (it carries {rate(found.most, unit)})"
+        said = f"{pair}: the poller never costs fewer cores from {here} to {there}{ends}"
     elif found.at <= found.low:
         said = f"{pair}: the poller costs fewer cores already at {here}, the lowest load measured"
     else:
@@ -149,7 +152,7 @@ def _crossing(plan: CapacityPlan, found: Crossing) -> str:
     if found.poller_cores is not None and found.kernel_cores is not None:
         return (f"{said}; at the target {found.cheaper} is cheaper ({significant(found.poller_cores)} cores polling, "
                 f"{significant(found.kernel_cores)} busy).")
-    return f"{said}; at the target: {found.reason}{f', {found.cheaper}' if found.cheaper else ''}."
+    return f"{said}; at the target {found.reason}{f': {found.cheaper}' if found.cheaper else ''}."
 
 
 def remarks(plan: CapacityPlan) -> Iterator[str]:
@@ -157,15 +160,18 @@ def remarks(plan: CapacityPlan) -> Iterator[str]:
     yield from plan.notes
     for stack in plan.stacks:
         if stack.need.cores is None:
-            yield f"{stack.label}: {stack.need.reason}."
+            best = stack.need.carries
+            most = "" if best is None else (f"at most {_carried(best, plan.role.rate_unit)} on "
+                                            f"{plural(best.cores, 'core')}: ")
+            yield f"{stack.label}: {most}{stack.need.reason}."
         elif stack.need.carries is not None and stack.need.carries.source == "bound":
-            yield f"{stack.label}: the generator or the wire was the limit; it may need fewer cores."
+            yield f"{stack.label}: the generator or the wire was the limit; its cores may carry more."
         yield from (f"{stack.label}, {missing}." for missing in stack.missing)
         if stack.verdicts:
             yield f"{stack.label} is marked {', '.join(stack.verdicts)}."
     if any(stack.need.carries is not None and stack.need.carries.low is None for stack in plan.stacks):
         yield "Where no interval is given there are fewer than 3 repeats, or as many coefficients as rates."
-    if len({stack.scaling.most for stack in plan.stacks}) and not scaling_rows(plan):
+    if not scaling_rows(plan):
         yield "One core count was measured: nothing is said about other counts. `cores: [1, 2, 4]` measures more."
 
 

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``harness plan``: what it says of runs whose capacities are known, of a real one, and of runs that cannot answer."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.analysis import references
+from harness.analysis.capacity import Ask, CapacityPlan, StackPlan, plan_capacity
+from harness.analysis.metrics import Kind
+from harness.cli import invoke
+from harness.errors import UsageError
+from harness.records import Verdict
+from harness.report import capacity
+from harness.rundata import RunData, load_run
+from tests.unit.report.synthetic import Model, make_run
+
+TOP = Path(__file__).parents[2]
+SHIPPED = TOP / "tests/data/plan/20261125-104444-quickstart-45ca"
+# The simulated CPU of a kernel stack is cores x load / (1.05 x mrr); a poller's is all its cores.
+MODELS = (
+    Model("linux-udp", "linux-udp", {}, (0,), 150e3, 170e3, 180e3, 30),
+    Model("linux-udp", "linux-udp", {}, (0, 1), 250e3, 300e3, 300e3, 30),
+    Model("linux-udp", "linux-udp", {}, (0, 1, 2, 3), 420e3, 450e3, 500e3, 30),
+    Model("dpdk", "dpdk", {}, (1,), 500e3, 700e3, 720e3, 12, polling=True, split=True),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunData:
+    return load_run(make_run(tmp_path_factory.mktemp("plan"), repeat=3, models=MODELS))
+
+
+def _by_label(plan: CapacityPlan) -> dict[str, StackPlan]:
+    return {stack.label: stack for stack in plan.stacks}
+
+
+def test_cores_cpu_latency_and_crossing_of_known_stacks(run: RunData) -> None:
+    plan = plan_capacity(run, Ask(210e3, p99_ns=200e3, headroom=0.25))  # 280 kpps are needed
+    kernel, poller = _by_label(plan)["linux-udp"], _by_label(plan)["dpdk"]
+    assert (kernel.need.cores, poller.need.cores) == (2, 1)
+    assert kernel.cpu.value == pytest.approx(2 * 210e3 / (1.05 * 300e3), rel=0.03)
+    assert (poller.cpu.value, poller.cpu.source) == (1.0, "polling")
+    assert kernel.p99.load is not None
+    assert kernel.p99.load == pytest.approx(0.9 * 300e3, rel=0.03)
+    assert kernel.scaling.efficiency()[4] == pytest.approx(450 / (4 * 170), rel=0.03)
+    half = kernel.scaling.half_core_at()
+    assert half is not None
+    assert half.cores == 2  # from 2 to 4 each core adds 75 kpps, less than half of 170
+    (crossing,) = plan.crossings
+    assert crossing.at == pytest.approx(1.05 * 300e3 / 2, rel=0.03)
+    assert crossing.cheaper == "dpdk"
+
+
+def test_extrapolation_is_marked_bounded_and_refused_beyond_twice(run: RunData) -> None:
+    six = _by_label(plan_capacity(run, Ask(520e3, headroom=0)))["linux-udp"]
+    assert six.need.cores is not None
+    assert 4 < six.need.cores <= 8
+    assert six.need.carries is not None
+    assert six.need.carries.source == "extrapolated"
+    assert six.need.low is not None
+    assert six.need.low <= six.need.cores
+    far = _by_label(plan_capacity(run, Ask(5e6, headroom=0)))
+    assert far["linux-udp"].need.cores is None
+    assert "8 cores" in far["linux-udp"].need.reason
+    assert "one core count" in far["dpdk"].need.reason
+    beyond = plan_capacity(run, Ask(20e6))
+    assert any("line rate" in note for note in beyond.notes)
+    assert any("No stack" in note for note in beyond.notes)
+
+
+def test_more_cores_are_found_where_latency_asks_for_them(run: RunData) -> None:
+    def slow(share: float) -> int:
+        return 50_000 if share < 0.6 else 900_000
+
+    for outcome in (slowed := [o.model_copy(deep=True) for o in run.outcomes]):
+        for entry in outcome.latency:
+            if entry.percentiles is not None:
+                entry.percentiles.p99_ns = slow(entry.fraction)
+    plan = plan_capacity(dataclasses.replace(run, outcomes=tuple(slowed)), Ask(210e3, p99_ns=100e3, headroom=0.25))
+    kernel = _by_label(plan)["linux-udp"]
+    assert (kernel.need.cores, kernel.p99_met, kernel.cores_for_p99) == (2, False, 4)
+    assert "not met; met on 4 cores" in capacity.text(plan)
+
+
+def _changed(run: RunData, change: Callable[[Any], None]) -> RunData:
+    outcomes = [outcome.model_copy(deep=True) for outcome in run.outcomes]
+    for outcome in outcomes:
+        change(outcome)
+    return dataclasses.replace(run, outcomes=tuple(outcomes))
+
+
+def test_generator_limited_counts_are_bounds_and_said(run: RunData) -> None:
+    def limit(outcome: Any) -> None:
+        if "4c" in outcome.point:
+            outcome.pdr.verdicts = [Verdict.GENERATOR_LIMITED]
+
+    plan = plan_capacity(_changed(run, limit), Ask(400e3, headroom=0))
+    kernel = _by_label(plan)["linux-udp"]
+    assert kernel.scaling.model is not None
+    assert kernel.scaling.model.name == "line"  # two counts are left
+    assert "4: >= 4" in capacity.text(plan)
+    assert "left out of the fit" in capacity.text(plan)
+
+
+def test_idle_cores_under_loss_are_a_cap(run: RunData) -> None:
+    trials = [trial.model_copy(deep=True) for trial in run.trials]
+    for trial in trials:
+        if "4c" in trial.point and trial.cpu is not None:
+            for core in trial.cpu.cores:
+                core.run = min(core.run or 0.0, 0.5)
+                core.user = core.system = core.softirq = 0.1
+    kernel = _by_label(plan_capacity(dataclasses.replace(run, trials=tuple(trials)), Ask(600e3)))["linux-udp"]
+    assert kernel.scaling.cap == pytest.approx(450e3, rel=0.03)
+    assert "something other than its cores" in kernel.need.reason
+
+
+def test_points_that_failed_are_named_and_a_number_that_is_none_is_not_used(run: RunData) -> None:
+    def spoil(outcome: Any) -> None:
+        if "2c" in outcome.point:
+            outcome.status, outcome.reason = "failed", "the queue\x1b[2J was gone"
+        elif "4c" in outcome.point and outcome.repeat == 0:
+            outcome.pdr.pps = float("nan")
+
+    plan = plan_capacity(_changed(run, spoil), Ask(100e3))
+    kernel = _by_label(plan)["linux-udp"]
+    assert sorted(kernel.scaling.measured) == [1, 4]
+    assert len(kernel.scaling.counts[-1].rates) == 2
+    assert "2 cores: failed: the queue?[2J was gone" in capacity.text(plan)
+    json.dumps(capacity.data(plan), allow_nan=False)
+
+
+def test_a_run_without_load_curve_or_without_latency_says_so(run: RunData) -> None:
+    def strip(outcome: Any) -> None:
+        outcome.load_curve, outcome.latency = [], []
+
+    plan = plan_capacity(_changed(run, strip), Ask(100e3, p99_ns=1e5))
+    kernel = _by_label(plan)["linux-udp"]
+    assert "measure.load_curve" in kernel.cpu.reason
+    assert (kernel.p99.reason, kernel.p99_met) == ("no p99 was measured", None)
+    assert plan.crossings == ()
+
+
+def test_a_run_without_rates_or_that_was_interrupted_is_refused_with_the_remedy(run: RunData) -> None:
+    with pytest.raises(UsageError, match="measure.throughput.goals"):
+        plan_capacity(_changed(run, lambda outcome: setattr(outcome, "pdr", None)), Ask(1e5, rate=Kind.PDR))
+    ended = dataclasses.replace(run, outcomes=(), info=run.info.model_copy(update={"state": "interrupted"}))
+    with pytest.raises(UsageError, match="--resume"):
+        plan_capacity(ended, Ask(1e5))
+
+
+def test_the_shipped_example_prints_what_the_documentation_shows(capsys: pytest.CaptureFixture[str],
+                                                                 tmp_path: Path) -> None:
+    page = tmp_path / "plan.html"
+    assert invoke(["plan", str(SHIPPED), "--target", "40k", "--p99", "2ms", "--html", str(page)]) == 0
+    printed = capsys.readouterr().out.rsplit("\n\nplan: ", 1)[0]
+    shown = (TOP / "docs/capacity-planning.md").read_text().split("<!-- plan:begin -->")[1]
+    shown = shown.split("<!-- plan:end -->")[0]
+    assert [line.strip() for line in printed.splitlines()] == \
+        [line.strip() for line in shown.strip().splitlines()[2:]]
+    html = page.read_text()
+    assert "default-src 'none'" in html
+    assert "<script" not in html
+    assert "src=" not in html.split("</style>")[1]
+    assert "linux-udp reuseport=false" in html
+
+
+def test_a_hostile_label_is_escaped(run: RunData) -> None:
+    points = tuple(dataclasses.replace(point, label="<script>alert(1)</script>") for point in run.plan.points)
+    plan = plan_capacity(dataclasses.replace(run, plan=dataclasses.replace(run.plan, points=points)), Ask(1e5))
+    assert "<script" not in capacity.html(plan)
+    assert "&lt;script&gt;" in capacity.html(plan)
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    (["--target", "2Gbps"], "--target: '2Gbps' is in bits"),
+    (["--target", "0"], "--target: '0' is too small"),
+    (["--target", "nan"], "--target: 'nan' is not a quantity"),
+    (["--target", "1M", "--headroom", "100%"], "--headroom: 100% leaves nothing"),
+    (["--target", "1M", "--headroom", "130%"], "--headroom: '130%' is out of range"),
+    (["--target", "1M", "--p99", "100"], "--p99: '100' has no unit"),
+    (["--target", "1M", "--p99", "0"], "--p99: no latency is zero"),
+    (["--target", "1M", "--html", "/proc/none/plan.html"], "cannot be written"),
+])
+def test_what_makes_no_sense_is_refused_in_one_line(options: list[str], says: str,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["plan", str(SHIPPED), *options]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["plan", str(SHIPPED), "--target", "40k", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [stack["need"]["cores"] for stack in made["stacks"]] == [1, 1, 1, None]
+    assert made["ask"]["target"] == 40_000
+
+
+def test_reference_points_have_sources_and_match_by_role_frame_and_cores() -> None:
+    assert len(references.points()) == 274
+    found = references.matching("drop", 64, 4)
+    assert {"xdp18-linux-raw-4c", "xdp18-xdpdrop-nocqe-4c"} <= {point.id for point in found}
+    assert all((p.role, p.frame_bytes, p.cores) == ("drop", 64, 4) and p.source and p.source_ref for p in found)
+    assert references.matching("drop", 65, 4) == ()
+
+
+@pytest.mark.parametrize(("column", "value", "says"), [
+    ("mpps", "-3", "mpps is -3"), ("mpps", "nan", "mpps is nan"), ("role", "fly", "role 'fly'"),
+    ("source_ref", "", "no source_ref"), ("cores", "1.5", "cores is 1.5"), ("note", "x", "kind="),
+    ("exact_or_read_off", "guess", "'guess'")])
+def test_a_reference_that_is_wrong_is_refused_with_its_line(tmp_path: Path, column: str, value: str,
+                                                            says: str) -> None:
+    source = TOP / "harness/analysis/data/reference_points.csv"
+    with source.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))[:2]
+    rows[1][column] = value
+    file = tmp_path / "points.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(UsageError, match="line 3") as error:
+        list(references.read(file))
+    assert says in str(error.value)
