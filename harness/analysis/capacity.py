@@ -49,8 +49,8 @@ class Ask:
 
 @dataclass(frozen=True)
 class Need:
-    """Cores for the rate. ``cores`` None has its ``reason``, and ``carries`` is then the most that can be told. ``low``, ``high``: 95 %, None where nothing tells (more
-    than could be said about: ``high`` None with ``open_ended``)."""
+    """Cores for the rate. ``cores`` None has its ``reason``, and ``carries`` is then the most that can be told.
+    ``low``, ``high``: 95 %, None where nothing tells; ``open_ended``: the upper end is beyond what can be told."""
 
     cores: int | None
     carries: Prediction | None
@@ -81,7 +81,7 @@ class StackPlan:
 
 @dataclass(frozen=True)
 class CapacityPlan:
-    """The answer. ``role``'s rates; ``line_rate`` per direction of the smallest frame, 0 where there is none."""
+    """The answer. ``line_rate`` per direction of the smallest frame, 0 where there is none."""
 
     run_id: str
     role: Role

@@ -91,7 +91,7 @@ def _first(poller: StackPlan, kernel: StackPlan, low: float, high: float) -> flo
 
 def poller_cost(stack: StackPlan, load: float) -> float | None:
     """Cores of the smallest count measured that carries the load; None where none does."""
-    able = [curve.cores for curve in stack.curves if curve.rate is not None and curve.rate >= load]
+    able: list[int] = [curve.cores for curve in stack.curves if curve.rate is not None and curve.rate >= load]
     return float(min(able)) if able else None
 
 
@@ -99,4 +99,5 @@ def kernel_cost(stack: StackPlan, load: float) -> float | None:
     """Busy cores at the load, of the count measured for which they are fewest; None outside its load curves."""
     readings = [between(curve.busy, min(load, curve.busy[-1][0])) for curve in stack.curves
                 if curve.busy and curve.busy[0][0] <= load <= curve.busy[-1][0] * 1.0001]
-    return min((reading.value for reading in readings if reading.value is not None), default=None)
+    costs: list[float] = [reading.value for reading in readings if reading.value is not None]
+    return min(costs, default=None)

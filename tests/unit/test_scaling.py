@@ -22,7 +22,7 @@ def test_a_known_law_is_found_again_in_noise_and_its_interval_holds_the_truth(
     random = np.random.default_rng(3)
     counts = [CountRates(n, tuple(_law(n, serial, crosstalk) * np.exp(random.normal(0, 0.01, 5))))
               for n in (1, 2, 3, 4, 6, 8)]
-    found = fit(counts, resamples=80)
+    found = fit(counts, resamples=40)
     assert found.model is not None
     assert found.model.name == model
     at = found.at(12)

@@ -143,8 +143,10 @@ class Simulator:
         return trial
 
     def _counters(self, model: Model, received: int) -> dict[str, Any]:
-        """A queue and a worker for each core; the first gets two thirds where there are two."""
-        shares = [received * 2 // 3, received - received * 2 // 3] if len(model.cores) == 2 else [received]
+        """A queue and a worker for each core; the first gets two thirds where there are several."""
+        others = len(model.cores) - 1
+        first = received * 2 // 3 if others else received
+        shares = [first, *((received - first) // others + (n < (received - first) % others) for n in range(others))]
         return {"interfaces": {"d0": {f"rx_queue_{n}_xdp_packets": frames for n, frames in enumerate(shares)}},
                 "workers": [{"core": core, "received": frames}
                             for core, frames in zip(model.cores, shares, strict=True)]}
