@@ -77,9 +77,9 @@ def _first(poller: StackPlan, kernel: StackPlan, low: float, high: float) -> flo
         polled, worked = poller_cost(poller, load), kernel_cost(kernel, load)
         return polled is not None and worked is not None and polled <= worked
 
-    previous = low
+    previous: float = low
     for step in range(_STEPS + 1):
-        load = low * (high / low) ** (step / _STEPS)
+        load: float = low * (high / low) ** (step / _STEPS)
         if won(load):
             for _ in range(30 if step else 0):
                 middle = (previous + load) / 2
@@ -91,7 +91,7 @@ def _first(poller: StackPlan, kernel: StackPlan, low: float, high: float) -> flo
 
 def poller_cost(stack: StackPlan, load: float) -> float | None:
     """Cores of the smallest count measured that carries the load; None where none does."""
-    able: list[int] = [curve.cores for curve in stack.curves if curve.rate is not None and curve.rate >= load]
+    able = [curve.cores for curve in stack.curves if curve.rate is not None and curve.rate >= load]
     return float(min(able)) if able else None
 
 
