@@ -63,7 +63,7 @@ def _crossing(poller: StackPlan, kernel: StackPlan, target: float) -> Crossing |
     if polled is not None and worked is not None:
         cheaper = poller.label if polled <= worked else kernel.label
     elif not low <= target <= high:
-        reason = "the target is outside the kernel's load curves"
+        reason = "nothing is known: outside the load curves"
     else:
         reason = "neither carries the target" if polled is None and worked is None else "only one carries the target"
         cheaper = poller.label if polled is not None else kernel.label if worked is not None else ""
