@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.plan import GENERATOR_HOST
 from harness.records import RunInfo
 
 NONE, UNKNOWN, NOT_MEASURED = "none", "unknown", "not measured"
-#: The name under which :attr:`RunInfo.hosts` holds the generator's host, which no DUT may have.
-GENERATOR_HOST = "generator"
 _MOST_TEXT = 400
 _MOST_PORTS = 8
 _MOST_MITIGATIONS = 64

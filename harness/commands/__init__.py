@@ -8,6 +8,7 @@
 TABLE = {
     "run": "run:run",
     "report": "report:report",
+    "doctor": "doctor:doctor",
     "lab": "lab:lab",
     "stacks": "catalogue:stacks_group",
     "scenarios": "catalogue:scenarios",
