@@ -78,11 +78,15 @@ class Machines:
 
     def connect_dut(self, name: str, owned: ExitStack) -> SshDut:
         """Connect and look at the host; undone and disconnected by ``owned``."""
-        dut = self._duts[name] = owned.enter_context(self.site.open_dut(name, self._cores_used(name)))
+        self._duts[name] = owned.enter_context(self.site.open_dut(name, self._cores_used(name)))
+        self.survey_dut(name)
+        return self._duts[name]
+
+    def survey_dut(self, name: str) -> None:
+        """Look at a connected DUT, anew."""
         ends = [wire.dut for wire in self.plan.wires if wire.host == name]
-        survey = dut.survey(_request(ends, self.cores_looked_at(name), _WATCH_S))
+        survey = self.dut(name).survey(_request(ends, self.cores_looked_at(name), _WATCH_S))
         self.surveys[name] = Surveyed(survey, time.time())
-        return dut
 
     def survey_generator(self) -> Surveyed:
         """Look at the generator's host. Raises HostError."""
