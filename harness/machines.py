@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from harness.generator.tcpclient import TcpClientGenerator, check_client
 from harness.generator.trex import TrexGenerator
 from harness.generator.xdpgen import TABLE_CELLS
 from harness.host.dut import SshDut
+from harness.host.inventory import Request, Survey
 from harness.host.topology import check_cores
 from harness.host.tuning.napi import pin_napi
 from harness.lab.lab import Lab
@@ -35,6 +37,22 @@ from harness.testbed import lab_testbed
 
 #: SCHED_FIFO priority of NAPI threads that do a stack's whole work: below the pause probe's, above every program's.
 _NAPI_PRIORITY = 50
+#: How long a host's cores are watched for work of others.
+_WATCH_S = 0.25
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A host as surveyed, and this machine's wall clock when the answer came (seconds since the epoch)."""
+
+    survey: Survey
+    received_s: float
+
+    @property
+    def ahead_s(self) -> float | None:
+        """How far the host's wall clock is ahead of this machine's, to the time that the answer took to come."""
+        told = self.survey.at("clock", "realtime_ns")
+        return told / 1e9 - self.received_s if isinstance(told, int) else None
 
 
 @dataclass
@@ -46,6 +64,9 @@ class Machines:
     site: Site
     after_generator: Callable[[], None]
     generator: Generator = field(init=False)
+    #: Whether all cores that stacks may be given are looked at, and not only those that some point uses.
+    every_core: bool = False
+    surveys: dict[str, Surveyed] = field(default_factory=dict)
     _duts: dict[str, SshDut] = field(default_factory=dict)
     _server: ExitStack = field(default_factory=ExitStack)
     _process: subprocess.Popen[bytes] | None = None
@@ -56,9 +77,28 @@ class Machines:
         return [host.name for host in self.plan.hosts if host.name in used]
 
     def connect_dut(self, name: str, owned: ExitStack) -> SshDut:
-        """Connect; undone and disconnected by ``owned``."""
+        """Connect and look at the host; undone and disconnected by ``owned``."""
         self._duts[name] = owned.enter_context(self.site.open_dut(name, self._cores_used(name)))
+        self.survey_dut(name)
         return self._duts[name]
+
+    def survey_dut(self, name: str) -> None:
+        """Look at a connected DUT, anew."""
+        ends = [wire.dut for wire in self.plan.wires if wire.host == name]
+        survey = self.dut(name).survey(_request(ends, self.cores_looked_at(name), _WATCH_S))
+        self.surveys[name] = Surveyed(survey, time.time())
+
+    def survey_generator(self) -> Surveyed:
+        """Look at the generator's host. Raises HostError."""
+        watch_s = 0.0 if self.plan.lab else _WATCH_S  # the lab's cores are one machine's, and the DUT's are watched
+        survey = self.site.survey(_request(_tg_ports(self.plan), self.plan.generator.cores, watch_s))
+        return Surveyed(survey, time.time())
+
+    def cores_looked_at(self, name: str) -> list[int]:
+        """Cores of a DUT that are checked: those that some point uses, or all that stacks may be given."""
+        if not self.every_core:
+            return self._cores_used(name)
+        return sorted(next(host.cores for host in self.plan.hosts if host.name == name))
 
     def _cores_used(self, name: str) -> list[int]:
         """Cores of a DUT that some point uses."""
@@ -187,6 +227,11 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
 
 def _listed(cores: Sequence[int]) -> str:
     return ", ".join(str(core) for core in cores)
+
+
+def _request(ports: Sequence[PortPlan], cores: Sequence[int], load_s: float) -> Request:
+    return Request(tuple(port.ifname for port in ports if port.ifname), tuple(port.pci for port in ports if port.pci),
+                   tuple(cores), load_s=load_s)
 
 
 def _tg_ports(plan: Plan) -> list[PortPlan]:

@@ -19,6 +19,8 @@ FCS = 4
 #: Bytes of each header of the test traffic.
 ETHERNET, VLAN_TAG, UDP = 14, 4, 8
 IP_HEADER = {4: 20, 6: 40}
+#: What results call the generator's host, beside the DUTs by their names.
+GENERATOR_HOST = "generator"
 #: Sizes of a mix.
 MOST_SIZES = 8
 

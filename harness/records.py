@@ -342,6 +342,23 @@ class Ceiling(_Record):
         return self.mix or FrameMix.of(self.frame_bytes)
 
 
+class Check(_Record):
+    """One check of a host or wire before the run (:mod:`harness.doctor`). ``status``: ok | warn | fail (of the
+    ``policy``), ignored (not as expected, and it is not to matter), unknown (cannot be told, for ``reason``), n/a (has
+    no meaning there). ``target``: interfaces or a wire; empty: the host. ``value`` is empty where it is not known."""
+
+    name: str
+    host: str
+    target: str = ""
+    value: str
+    expected: str
+    why: str
+    remedy: str = ""
+    status: str
+    policy: str
+    reason: str = ""
+
+
 class Owner(_Record):
     """The process that makes a run: its pid and start (clock ticks since boot), which no other process of this boot and
     pid namespace shares."""
@@ -395,6 +412,8 @@ class RunInfo(_Record):
     generator: dict[str, Any] = Field(default_factory=dict)
     ceilings: list[Ceiling] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    #: Of hosts and wires, before the first trial; of the last session, where the run was gone on with.
+    checks: list[Check] = Field(default_factory=list)
     request: Request | None = None
     resumed: list[Resumption] = Field(default_factory=list)
     #: Wall time and sum of the trials' durations; of a run that was killed, since it was gone on with.

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 
 import harness
 from harness import stacks
+from harness.doctor.examination import Examination
+from harness.doctor.examine import refuse
 from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError
 from harness.figures import noisy
 from harness.flows import addressed
@@ -31,9 +33,9 @@ from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench
 from harness.options import RunOptions
-from harness.plan import FrameMix, Plan, PointPlan, Role
+from harness.plan import GENERATOR_HOST, FrameMix, Plan, PointPlan, Role
 from harness.progress import Progress
-from harness.records import CEILING, Ceiling, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
+from harness.records import CEILING, Ceiling, Check, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
 from harness.resume import Kept, open_kept
 from harness.stack import RoleInfo, RunningStack, Stack, StackContext
 from harness.store import RunWriter, Store, new_run_id, now
@@ -139,11 +141,26 @@ class _Session:
                 if remark not in self.writer.info.notes:
                     self.progress.message(remark)
                     self.writer.info.notes.append(remark)
+        examination = Examination(self.machines)
+        self.writer.info.checks = []
+        self._heed(examination.hosts())
+        if examination.generator_facts is not None:
+            self.writer.info.hosts[GENERATOR_HOST] = examination.generator_facts
         self.machines.start_generator(owned)
+        self._heed(examination.wires())
         self.writer.info.generator = dict(self.machines.generator.describe())
         if self.plan.measure.bystander is not None:
             self.bystander = self.machines.bystander(self.plan.measure.bystander, owned)
         self.writer.save()
+
+    def _heed(self, checks: list[Check]) -> None:
+        """Keep what the checks found. Raises TestbedError when one of them refuses the run."""
+        self.writer.info.checks += checks
+        odd = list(dict.fromkeys(check.name for check in checks if check.status == "warn"))
+        if odd:
+            self.progress.message(f"not as expected: {', '.join(odd)}; the report says what and why, as does `harness "
+                                  "doctor`")
+        refuse(checks)
 
     # ------------------------------------------------------------------------------------------------- trials
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from harness.errors import TestbedError
+from harness.errors import HostError, TestbedError
 from harness.generator.embedded import EmbeddedServer, on_cores
 from harness.generator.tcpclient import ClientHost
 from harness.generator.trex import Server
 from harness.host.channel import ByteChannel, PipeChannel, spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
+from harness.host.inventory import SURVEY_S, Request, Survey
 from harness.host.ssh import SshConnection, SshTarget
 from harness.host.topology import Topology
 from harness.lab.lab import Lab, enter_argv
@@ -62,6 +63,9 @@ class Site(Protocol):
     def tcp_client(self) -> ClientHost:
         """Where the client of role accept runs. Raises TestbedError where it cannot."""
 
+    def survey(self, request: Request) -> Survey:
+        """Look at the generator's host, from where its ports are. Raises HostError."""
+
     def embedded(self) -> EmbeddedServer | None:
         """The generator to start first; None when it is somebody else's server."""
 
@@ -96,6 +100,10 @@ class LabSite:
 
     def _inside_tg(self, call: Callable[[], T]) -> T:
         return in_netns(self._lab.tg_netns, call)
+
+    def survey(self, request: Request) -> Survey:
+        argv = on_cores(self._lab.tg_cores, request.argv(sys.executable))
+        return _survey_here(self._lab.exec_argv("tg", argv))
 
     def embedded(self) -> EmbeddedServer:
         return EmbeddedServer(
@@ -161,6 +169,12 @@ class HostSite:
 
     def tcp_client(self) -> ClientHost:
         raise TestbedError("role accept on a testbed needs TRex's stateful mode (ASTF), which is not driven yet")
+
+    def survey(self, request: Request) -> Survey:
+        if self._generator is not None:
+            return Survey.parse(self._generator.run(request.argv(), timeout_s=SURVEY_S).stdout)
+        argv, namespace = request.argv(sys.executable), self._testbed.generator.netns
+        return _survey_here(enter_argv(namespace, argv) if namespace else argv)
 
     def embedded(self) -> EmbeddedServer | None:
         generator = self._testbed.generator
@@ -238,6 +252,18 @@ class HostSite:
             stl = self._generator.deploy(STL.read_bytes(), CACHE_DIR, STL.name)
         return Server("stl", _LOOPBACK, generator.sync_port, generator.async_port, stl_path=stl,
                       here=self._generator is None)
+
+
+def _survey_here(argv: Sequence[str]) -> Survey:
+    """Survey this machine."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=SURVEY_S, check=False,
+                              stdin=subprocess.DEVNULL, errors="replace")
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"the survey of this machine was not done within {SURVEY_S:g} s") from error
+    if done.returncode:
+        raise HostError(f"the survey of this machine ended with status {done.returncode}: {done.stderr[-500:].strip()}")
+    return Survey.parse(done.stdout)
 
 
 def target_of(ssh: Ssh) -> SshTarget:

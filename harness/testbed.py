@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from harness import units
+from harness.doctor.items import ITEMS, Policy, Setting, read_settings
 from harness.errors import UsageError
 from harness.host.topology import LSCPU, NearPort, Topology, listed, remarks
 from harness.host.tuning.profile import PROFILES, NamedProfile, named_profile
 from harness.lab.addresses import DUT_HOST, MAX_WIRES
-from harness.plan import PortPlan, WirePlan
+from harness.plan import GENERATOR_HOST, PortPlan, WirePlan
 from harness.units import shown
 from harness.yamlfile import Document, Location, load
 
@@ -194,6 +195,14 @@ class Wire(_Section):
         return int(self.dut.rpartition("/")[2])
 
 
+_POLICY = {"enum": [str(policy) for policy in Policy]}
+_CHECKS_SCHEMA: dict[str, Any] = {
+    "type": "object", "additionalProperties": False,
+    "properties": {name: {"anyOf": [_POLICY, {"type": "object", "additionalProperties": False, "properties": {
+        "policy": _POLICY, "expect": {"type": "string", "maxLength": 200}}}]} for name in ITEMS},
+}
+
+
 class Testbed(_Section):
     """A testbed: a generator, one or more DUTs, and the wires between them. Speeds are in Gbit/s."""
 
@@ -204,6 +213,9 @@ class Testbed(_Section):
     duts: tuple[DutHost, ...] = Field(min_length=1, max_length=8, description="list the devices under test")
     wires: tuple[Wire, ...] = Field(min_length=1, max_length=MAX_WIRES, description="list the wires, like {tg: 0, "
                                                                                     "dut: sut1/0, speed: 10G}")
+    checks: Annotated[Mapping[str, Setting], BeforeValidator(read_settings), WithJsonSchema(_CHECKS_SCHEMA)] = Field(
+        default_factory=dict, description="What the checks before every run are worth here, by name: ignore, warn, "
+                                          "fail, or {policy, expect: VALUE}; `harness doctor` lists them")
 
     @property
     def lab(self) -> bool:
@@ -281,6 +293,8 @@ def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
         problems.append((("generator", "netns"), "is for xdpgen on this machine; remove it, or ssh and trex"))
     for index, dut in enumerate(testbed.duts):
         at: Location = ("duts", index)
+        if dut.name == GENERATOR_HOST:
+            problems.append(((*at, "name"), f"results call the generator's host {dut.name}; choose another name"))
         if dut.name in [other.name for other in testbed.duts[:index]]:
             problems.append(((*at, "name"), f"{dut.name} is given twice; choose another name"))
         if dut.ssh is None:

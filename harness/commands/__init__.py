@@ -9,6 +9,7 @@ TABLE = {
     "run": "run:run",
     "report": "report:report",
     "plan": "plan:plan",
+    "doctor": "doctor:doctor",
     "lab": "lab:lab",
     "stacks": "catalogue:stacks_group",
     "scenarios": "catalogue:scenarios",

@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import HostError
-from harness.host import facts as host_facts
-from harness.host.bootstrap import start_agent
+from harness.host.bootstrap import PYTHONS, start_agent
 from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling
+from harness.host.facts import facts_of
+from harness.host.inventory import SURVEY_S, Request, Survey
 from harness.host.link import LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, quiet
 from harness.host.ssh import SshConnection, Target
 
@@ -76,6 +77,7 @@ class AgentDut:
         self.name, self.virtual = name, virtual
         self._link = link
         self._facts: Mapping[str, Any] | None = None
+        self._python: str | None = None
         self._probe: str | None = None
         self.agent: Mapping[str, Any] = {}
 
@@ -210,9 +212,24 @@ class AgentDut:
         self._link.resume()
         return _sampling(answer)
 
+    def python(self) -> str:
+        """The host's Python interpreter. Raises HostError."""
+        if self._python is None:
+            self._python = next(filter(None, map(self.which, PYTHONS)), None)
+        if self._python is None:
+            raise HostError(f"{self.name}: there is no Python 3; apt-get install python3-minimal")
+        return self._python
+
+    def survey(self, request: Request | None = None) -> Survey:
+        """Look at the host anew; :meth:`facts` are then of this survey."""
+        survey = Survey.parse(self.run((request or Request()).argv(self.python()), timeout_s=SURVEY_S).stdout)
+        self._facts = facts_of(survey)
+        return survey
+
     def facts(self) -> Mapping[str, Any]:
         if self._facts is None:
-            self._facts = host_facts.collect(self)
+            self.survey()
+        assert self._facts is not None
         return self._facts
 
     # -- end

@@ -21,6 +21,7 @@ from harness.report.charts.latency import latency_chart
 from harness.report.charts.search import search_chart
 from harness.report.charts.svg import Chart
 from harness.report.charts.throughput import throughput_chart
+from harness.report.checks import ChecksSection, checks_section
 from harness.report.cputable import cpu_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
@@ -71,6 +72,7 @@ class RunView:
     losses: LossTable | None
     searches: tuple[Chart, ...]
     tuning: PlainTable | None
+    checks: ChecksSection | None
     troubles: tuple[Trouble, ...]
     trials: TrialTable
     trial_data: Markup
@@ -148,7 +150,7 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
         work=work_table(points, names), losses=loss_table(points, names), searches=tuple(filter(None, searches)),
-        tuning=tuning_table(points, names),
+        tuning=tuning_table(points, names), checks=checks_section(run),
         troubles=troubles(points, names), trials=trials,
         trial_data=embedded_json(trials.data), method=method(run, points))
 

@@ -75,6 +75,9 @@ def test_the_lab_is_a_testbed_like_any() -> None:
     (("wires", 0, "dut"), "sut2/0", "wires[0].dut: 'sut2/0' is no port of a DUT; one of sut1/0, sut1/1"),
     (("wires", 0, "speed"), 10, "wires[0].speed: 10 is not a link speed; write for example 10G"),
     (("wires", 1, "tg"), 0, "wires[1]: port 0 of generator already has a wire"),
+    (("duts", 0, "name"), "generator", "duts[0].name: results call the generator's host generator"),
+    (("checks",), {"wifi": "warn"}, "checks: 'wifi' is no check; they are link, link-speed"),
+    (("checks",), {"smt": "maybe"}, "is no policy; ignore, warn or fail"),
     (("wires",), [], "wires: nothing in it; list the wires, like {tg: 0"),
 ])
 def test_refused(write: Write, place: tuple[str | int, ...], value: object, says: str) -> None:
@@ -103,3 +106,10 @@ def test_a_dut_of_a_file_needs_ssh_and_a_wire(write: Write) -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads(json.dumps(json_schema()))["additionalProperties"] is False
+
+
+def test_checks_of_a_testbed(write: Write) -> None:
+    data = good() | {"checks": {"governor": "ignore", "firmware": {"policy": "fail", "expect": "9.20"}}}
+    checks = load_testbed(write(json.dumps(data))).checks
+    assert (checks["governor"].policy, checks["governor"].expect) == ("ignore", None)
+    assert (checks["firmware"].policy, checks["firmware"].expect) == ("fail", "9.20")

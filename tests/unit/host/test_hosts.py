@@ -13,6 +13,7 @@ from harness.errors import HostError, TestbedError
 from harness.host import facts
 from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import Completed
+from harness.host.inventory import Survey
 from harness.host.local import local_dut
 from harness.host.tuning.memory import hugepages
 from harness.host.tuning.napi import pin_napi
@@ -53,52 +54,58 @@ class FakeHost:
 
 
 def test_a_host_that_tells_nothing_has_no_facts():
-    known = facts.collect(FakeHost())
+    known = facts.facts_of(Survey({}))
     assert known["kernel"] == {"release": None, "version": None, "command_line": None}
     assert known["cpu"]["model"] is known["cpu"]["cores"] is known["cpu"]["nominal_hz"] is None
-    assert known["nics"] == {}
-    assert known["mitigations"] == {}
+    assert known["nics"] == known["mitigations"] == known["tools"] == {}
     assert known["virtualisation"] is None
-    assert set(known["tools"].values()) == {None}
 
 
 def test_facts_of_a_server():
     cpu = "/sys/devices/system/cpu"
-    host = FakeHost(
-        {
+    known = facts.facts_of(Survey({
+        "files": {
             "/proc/cpuinfo": "vendor_id\t: GenuineIntel\nmodel name\t: Xeon\nmicrocode\t: 0x5\nflags\t: fpu\n",
             f"{cpu}/online": "0-3,8\n", f"{cpu}/cpu0/cpufreq/base_frequency": "2100000\n",
             f"{cpu}/intel_pstate/no_turbo": "1\n", f"{cpu}/smt/active": "1\n",
+            f"{cpu}/cpu2/cpufreq/scaling_governor": "performance\n",
+            f"{cpu}/cpu2/cpuidle/state1/name": "C1\n", f"{cpu}/cpu2/cpuidle/state1/latency": "2\n",
+            f"{cpu}/cpu2/cpuidle/state2/name": "C6\n", f"{cpu}/cpu2/cpuidle/state2/disable": "1\n",
+            f"{cpu}/vulnerabilities/mds": "Mitigation: Clear CPU buffers\n",
             "/proc/meminfo": "MemTotal:       1024 kB\n", "/etc/os-release": 'NAME=x\nPRETTY_NAME="Debian 12"\n',
-            "/sys/class/net/eth1/speed": "25000\n", "/sys/class/net/eth1/mtu": "1500\n",
-            "/sys/class/net/eth1/device/numa_node": "-1\n",
         },
-        {
-            "ls -1 /sys/class/net": "eth1\nlo\n",
-            "ethtool -i eth1": "driver: ice\nversion: 6.1\nfirmware-version: 4.2 0x8\nbus-info: 0000:03:00.0\n",
-            "ethtool -l eth1": "Channel parameters for eth1:\nPre-set maximums:\nRX:\t\tn/a\nCombined:\t64\n"
-                               "Current hardware settings:\nRX:\t\tn/a\nCombined:\t8\n",
-            "ethtool -k eth1": "Features for eth1:\nrx-checksumming: on\nntuple-filters: off [fixed]\nzzz: on\n",
-            "systemd-detect-virt": "none\n",
-        },
-    )
-    known = facts.collect(host)
+        "commands": {"virtualisation": {"status": 1, "out": "none\n"}, "tool.cc": {"missing": True, "error": "none"}},
+        "interfaces": {"eth1": {
+            "speed": "25000\n", "mtu": "1500\n", "address": "3c:fd:fe:a0:00:01\n",
+            "driver": {"driver": "ice", "version": "6.1", "firmware": "4.2 0x8", "bus": "0000:03:00.0"},
+            "device/vendor": "0x8086\n", "device/device": "0x159b\n", "device/subsystem_vendor": "0x8086\n",
+            "device/subsystem_device": "0x0003\n",
+            "pci": {"numa_node": "-1\n", "current_link_speed": "16.0 GT/s PCIe\n", "current_link_width": "8\n"},
+            "channels": {"rx": 0, "tx": 0, "combined": 8, "combined_max": 64},
+            "pause": {"autoneg": 0, "rx": 1, "tx": 0},
+            "features": {"rx-checksum": True, "rx-ntuple-filter": False, "tx-checksum-ipv6": True, "zzz": True},
+        }},
+    }))
     assert known["os"] == "Debian 12"
     assert known["cpu"]["cores"] == 5
     assert known["cpu"]["nominal_hz"] == 2.1e9
     assert known["cpu"]["turbo"] is False
+    assert (known["cpu"]["governor"], known["cpu"]["idle_states"]) == ("performance", "C1 2 us")
+    assert known["mitigations"] == {"mds": "Mitigation: Clear CPU buffers"}
     assert known["memory"]["total_kb"] == 1024
     assert known["virtualisation"] == "none"
+    assert known["tools"] == {"cc": None}
     nic = known["nics"]["eth1"]
-    assert list(known["nics"]) == ["eth1"]
     assert (nic["driver"], nic["firmware"], nic["speed_mbps"], nic["numa_node"]) == ("ice", "4.2 0x8", 25000, -1)
+    assert (nic["device"], nic["pcie"]) == ("8086:159b (8086:0003)", "16.0 GT/s PCIe x8")
     assert nic["queues"] == {"combined": 8}
-    assert nic["offloads"] == {"rx-checksumming": True, "ntuple-filters": False}
+    assert nic["pause"] == {"autoneg": 0, "rx": 1, "tx": 0}
+    assert nic["offloads"] == {"rx-checksumming": True, "tx-checksumming": True, "ntuple-filters": False}
     assert nic["rings"] is None
 
 
 def test_nominal_frequency_from_the_name_when_nothing_else_tells():
-    host = FakeHost({"/proc/cpuinfo": "model name : Intel(R) Xeon(R) Processor @ 2.50GHz\n"})
+    host = Survey({"files": {"/proc/cpuinfo": "model name : Intel(R) Xeon(R) Processor @ 2.50GHz\n"}})
     assert facts.cpu(host)["nominal_hz"] == 2.5e9
 
 

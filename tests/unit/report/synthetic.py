@@ -32,6 +32,7 @@ from harness.plan import (
 from harness.records import (
     Bound,
     Ceiling,
+    Check,
     CoreLoad,
     Cpu,
     Direction,
@@ -270,7 +271,13 @@ def run_info(plan: Plan, run_id: str) -> RunInfo:
                    scenario={"name": "udp-echo-64b"}, plan=json.loads(json.dumps(asdict(plan))),
                    hosts={"dut": host, "generator": host}, ceilings=ceilings, wall_s=880.0, trials_s=702.0,
                    generator={"kind": "xdpgen", "version": "0.1.0", "client": "stl", "cores": [0]},
-                   notes=["simulated for tests: no frame was sent"])
+                   notes=["simulated for tests: no frame was sent"], checks=[
+                       Check(name="governor", host="dut", value="powersave", expected="performance", status="warn",
+                             why="a clock that follows the load", remedy="cpupower frequency-set", policy="warn"),
+                       Check(name="link", host="dut", target="d0, d1", value="up", expected="up", status="ok",
+                             why="without a link every frame is lost", policy="fail"),
+                       Check(name="turbo", host="dut", value="", expected="off", status="unknown", policy="warn",
+                             why="the clock depends on others", reason="the host hides it")])
 
 
 def make_run(results: Path, *, run_id: str = "20251122-200000-simulated", repeat: int = 3, seed: int = 7,

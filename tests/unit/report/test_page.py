@@ -115,6 +115,9 @@ def test_content(page: str) -> None:
                      "Invalid number of RX queues", "seed 7", "time x nominal frequency", "Simulated CPU",
                      "harness run scenarios/quickstart.yaml", "AF_XDP copy mode", "at 50 % of PDR"):
         assert expected in text, expected
+    assert "1 not as expected, 1 cannot be told, 1 as expected." in text
+    assert "<td>powersave</td><td>performance</td><td>a clock that follows the load; cpupower freq" in page
+    assert "<td>the host hides it</td><td>off</td><td>cannot be told</td>" in page
     assert "nan" not in re.findall(r"[a-z]+", text)
     assert "None" not in text
 
