@@ -190,6 +190,9 @@ def test_loss_by_place_adds_up(points: Points, names: dict[str, PointName]) -> N
 def test_troubles_list_what_has_no_number(points: Points, names: dict[str, PointName]) -> None:
     found = troubles(points, names)
     assert [(t.status, t.repeats) for t in found] == [("failed", "2 repeats")]
+    optional = [replace(p, status="skipped", plan=replace(p.plan, if_supported=True)) if p.status == "failed" else p
+                for p in points]
+    assert [t.status for t in troubles(optional, names)] == ["skipped, as the scenario allows"]
 
 
 def test_the_first_rows_are_what_the_script_will_write(run: RunData, points: Points) -> None:
