@@ -102,10 +102,20 @@ def _groups(points: Sequence[PointSummary]) -> list[list[PointSummary]]:
     return list(groups.values())
 
 
+def _all_limited(compared: Sequence[_Ranked], how: str) -> str:
+    """Where every rate is a lower bound nobody has won: the least of them is what is known of all."""
+    plan, least = compared[0].point.plan, compared[-1]
+    names = _listing([entry.name for entry in compared])
+    return (f"The generator was the limit with {names}: {least.figure}{_of_frames(plan)} {how} on "
+            f"{cores_text(len(plan.cores))} with each")
+
+
 def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
     best, plan = compared[0], compared[0].point.plan
     limits = Limits.of(run.plan)
     how = {"NDR": "without loss", "PDR": f"at {percent(limits.pdr_loss, 1)} loss", "MRR": "at full load"}[metric]
+    if len(compared) > 1 and all(entry.at_least for entry in compared):
+        return _all_limited(compared, how)
     said = (f"{best.name} {verb(plan.role)} {best.figure}{_of_frames(plan)} {how} on "
             f"{cores_text(len(plan.cores))}")
     exact = [_against(best, other, limits.width) for other in compared[1:] if not other.at_least]
@@ -225,11 +235,12 @@ def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
     if len(compared) < 2:
         return
     unbounded = [f"{other.name} ({other.figure})" for other in compared[1:] if other.at_least]
-    if unbounded:
+    nobody = all(entry.at_least for entry in compared)  # has won; the headline says so
+    if unbounded and not nobody:
         yield (f"No ratio can be given to {_listing(unbounded)}: {'it' if len(unbounded) == 1 else 'they'} may be "
                "faster than measured.")
     repeats = min(entry.spread.count for entry in compared)
-    if repeats < ENOUGH_REPEATS:
+    if repeats < ENOUGH_REPEATS and not nobody:
         times = "One repeat" if repeats == 1 else f"{_NUMBERS[repeats].capitalize()} repeats"
         exact = [other.spread.median for other in compared[1:] if not other.at_least]
         yield (f"{times}: a difference of this size may be chance."
