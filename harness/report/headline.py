@@ -103,11 +103,12 @@ def _groups(points: Sequence[PointSummary]) -> list[list[PointSummary]]:
 
 
 def _all_limited(compared: Sequence[_Ranked], how: str) -> str:
-    """Where every rate is a lower bound nobody has won: the least of them is what is known of all."""
+    """Where the best rates are all lower bounds nobody has won: the least of them is what is known of all."""
     plan, least = compared[0].point.plan, compared[-1]
-    names = _listing([entry.name for entry in compared])
-    return (f"The generator was the limit with {names}: {least.figure}{_of_frames(plan)} {how} on "
-            f"{cores_text(len(plan.cores))} with each")
+    others = [f"{_NUMBERS[len(compared) - 2]} more"] if len(compared) > 2 else []
+    names = _listing([*(entry.name for entry in compared[:2]), *others])
+    return (f"The generator was the limit: {least.figure}{_of_frames(plan)} {how} on {cores_text(len(plan.cores))} with "
+            f"each of {names}")
 
 
 def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
