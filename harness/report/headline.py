@@ -107,8 +107,8 @@ def _all_limited(compared: Sequence[_Ranked], how: str) -> str:
     plan, least = compared[0].point.plan, compared[-1]
     others = [f"{_NUMBERS[len(compared) - 2]} more"] if len(compared) > 2 else []
     names = _listing([*(entry.name for entry in compared[:2]), *others])
-    return (f"The generator was the limit: {least.figure}{_of_frames(plan)} {how} on {cores_text(len(plan.cores))} with "
-            f"each of {names}")
+    return (f"The generator was the limit: {least.figure}{_of_frames(plan)} {how} on {cores_text(len(plan.cores))} "
+            f"with each of {names}")
 
 
 def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
