@@ -56,8 +56,9 @@ test-vm: setup setup-vm
 	$(SUDO) $(BIN)/python -m pytest -m vm
 
 # Stacks deployed and undeployed in random order, a third of them interrupted: the full count (make test: 15 rounds).
+# Seed, commit and figures of the last time that it passed are in tests/data/soak.
 soak: setup
-	$(SUDO) NSH_ROUNDS=100 NSH_SOAK_JSON=results/soak-rounds.json $(BIN)/python -m pytest tests/lab/test_rounds.py -s --timeout 3600
+	$(SUDO) NSH_ROUNDS=100 NSH_SOAK_DIR=tests/data/soak $(BIN)/python -m pytest tests/lab/test_rounds.py -s --timeout 3600
 
 setup-vm:
 	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV) vm

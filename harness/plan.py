@@ -222,6 +222,8 @@ class PointPlan:
     mix: FrameMix | None = None
     #: Why no latency frames are sent although latency is asked for; empty where they are.
     no_latency: str = ""
+    #: Whether a host may lack what the stack needs: the point is skipped then, and the run is complete without it.
+    if_supported: bool = False
 
     def __post_init__(self) -> None:
         if self.mix is not None and self.mix.smallest != self.frame_bytes:

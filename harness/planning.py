@@ -82,6 +82,7 @@ class _Choice:
     given: Mapping[str, Any]
     params: Mapping[str, Any]
     tuning: NamedProfile | None
+    if_supported: bool
 
 
 def _marks(testbed: Testbed) -> bool:
@@ -144,7 +145,7 @@ def _choose(scenario: ScenarioFile, index: int) -> _Choice:
                                           f"stacks with that role: {', '.join(able) or 'none'}")
     params = _params(scenario, index, stack)
     _check_features(scenario, at, stacks.create(entry.name, params))
-    return _Choice(index, stack, entry.params, params, entry.tuning or spec.tuning)
+    return _Choice(index, stack, entry.params, params, entry.tuning or spec.tuning, entry.if_supported)
 
 
 def _refuse_twins(scenario: ScenarioFile, chosen: Sequence[_Choice]) -> None:
@@ -243,7 +244,7 @@ def _point(spec: Scenario, choice: _Choice, testbed: Testbed, dut: DutHost, wire
         line_rate_pps=min(line_rate_pps(wire.speed_gbps, frames.mean) for wire in wires) if sizes else 0.0,
         profile=tuning.name, tuning=tuning.profile.model_dump(mode="json", exclude_defaults=True),
         polling=stack.polls(), management=dut.management, mix=None if frames.single else frames,
-        no_latency=_no_latency(spec, stack, testbed),
+        no_latency=_no_latency(spec, stack, testbed), if_supported=choice.if_supported,
     )
 
 

@@ -74,7 +74,11 @@ def _direction(direction: DirectionPlan) -> Iterator[str]:
 
 def _point(point: PointPlan) -> str:
     size = f"{point.traffic_label}, line rate {format_rate(point.line_rate_pps)}, " if point.frame_bytes else ""
-    return f"{point.id}  {point.label}: {size}{point.host} {_cores(point.cores)}, {_tuning(point)}"
+    return f"{point.id}  {point.label}: {size}{point.host} {_cores(point.cores)}, {_tuning(point)}{_optional(point)}"
+
+
+def _optional(point: PointPlan) -> str:
+    return ", if the host supports it" if point.if_supported else ""
 
 
 def _tuning(point: PointPlan) -> str:

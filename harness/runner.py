@@ -284,7 +284,8 @@ class _Session:
     def _judge(self, outcome: PointOutcome) -> None:
         """Whether the run is complete with this outcome, and ``noisy``: the point's NDR (or PDR) differs between
         repeats by more than 5 %."""
-        if outcome.status != "ok" or Verdict.CUT_SHORT in outcome.verdicts:
+        excused = outcome.status == "skipped" and self.plan.point(outcome.point).if_supported
+        if (outcome.status != "ok" and not excused) or Verdict.CUT_SHORT in outcome.verdicts:
             self.incomplete = True
         bound = outcome.ndr or outcome.pdr
         if bound is None or bound.load_pps is None:

@@ -128,6 +128,7 @@ def _frames(value: object) -> tuple[int | Literal["min"] | Imix, ...]:
 
 
 IF_AVAILABLE = "if_available"
+IF_SUPPORTED = "if_supported"
 
 
 def _cores(value: object) -> object:
@@ -322,22 +323,32 @@ Tuning = Annotated[NamedProfile, BeforeValidator(named_profile), WithJsonSchema(
 
 
 class StackEntry(_Section):
-    """One stack to compare, with its parameters as the file gives them, and its own tuning if it has any."""
+    """One stack to compare, with its parameters as the file gives them, and its own tuning if it has any.
+    ``if_supported``: a host that lacks what it needs skips it, and the run counts as complete without it."""
 
     name: str
     params: Mapping[str, Any] = Field(default_factory=dict)
     tuning: NamedProfile | None = None
+    if_supported: bool = False
+
+
+#: Keys of an entry beside the stack's name.
+_ENTRY_KEYS = {"tuning", IF_SUPPORTED}
 
 
 def _entry(value: object) -> dict[str, Any]:
     example = "write `- xdp` or `- linux-udp: {reuseport: true}`, with `tuning: tuned` below it if you like"
     if isinstance(value, str):
         return {"name": value, "params": {}}
-    if isinstance(value, dict) and len(set(value) - {"tuning"}) == 1:
-        (name, params), = ((key, item) for key, item in value.items() if key != "tuning")
+    if isinstance(value, dict) and len(set(value) - _ENTRY_KEYS) == 1:
+        (name, params), = ((key, item) for key, item in value.items() if key not in _ENTRY_KEYS)
         tuning = named_profile(value["tuning"]) if "tuning" in value else None
+        optional = value.get(IF_SUPPORTED, False)
+        if not isinstance(optional, bool):
+            raise ValueError(f"if_supported of {name} is {shown(optional)}; write true to go on without it, and call "
+                             "the run complete, where a host lacks what it needs, or leave it out")
         if params is None or isinstance(params, dict):
-            return {"name": name, "params": params or {}, "tuning": tuning}
+            return {"name": name, "params": params or {}, "tuning": tuning, IF_SUPPORTED: optional}
         raise ValueError(f"parameters of {name} are {shown(params)}; {example}")
     raise ValueError(f"{shown(value)} is not a stack; {example}")
 

@@ -20,6 +20,9 @@ _QUEUE = tuple(re.compile(pattern) for pattern in (
 _WORKER = ("received", "rx_packets", "rx", "packets")
 #: What tells a worker apart: kept with its counters although it never rises.
 IDENTITY = ("core", "port", "queue")
+#: Share of an even one below which a member is not live: neighbours' and a bystander's frames go elsewhere than the
+#: test's flows, and are few.
+LIVE = 0.01
 #: Members kept of one table: a run directory may come from anybody.
 _MOST = 4096
 
@@ -37,8 +40,8 @@ class Balance:
 
     @property
     def live(self) -> int:
-        """Members with any frame."""
-        return sum(frames > 0 for _, frames in self.members)
+        """Members with more than a stray share of the frames."""
+        return sum(frames > LIVE * self.total / len(self.members) for _, frames in self.members)
 
     @property
     def shares(self) -> tuple[tuple[str, float], ...]:

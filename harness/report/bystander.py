@@ -68,6 +68,13 @@ def bystander_section(plan: Plan, points: Sequence[PointSummary],
     return BystanderSection(title, lead, "", _table(rows, names))
 
 
+def answered_under_load(points: Sequence[PointSummary]) -> list[tuple[PointSummary, int, int]]:
+    """(point, connections tried while load ran, of these answered) of every point with a bystander's record."""
+    found = [(point, [row for row in _rows(point) if row.load_pps is not None]) for point in points]
+    return [(point, tried, tried - sum(row.lost for row in rows)) for point, rows in found
+            if (tried := sum(row.attempts for row in rows))]
+
+
 def _rows(point: PointSummary) -> Iterable[_Row]:
     idle = [outcome.bystander_idle for outcome in point.outcomes if outcome.bystander_idle is not None]
     if idle:

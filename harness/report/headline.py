@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from harness.plan import FrameMix, PointPlan, Role
 from harness.records import Verdict
+from harness.report.bystander import answered_under_load
 from harness.report.identity import Look, one_line, stack_key
 from harness.report.numbers import Spread, count, percent, plural, rate, seconds, set_rate, significant
 from harness.report.summarise import (
@@ -73,8 +74,10 @@ def answer(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look])
     if compared:
         said = _rates(run, compared, metric)
     else:
-        said = _loads(run, points, looks) or _nothing(run, points)
-    return Answer(said, (*_deck(run, points), *_worth(run, compared), *_stood_still(points)))
+        said = _bystander(run, points, looks) or _loads(run, points, looks) or _nothing(run, points)
+    worth = _worth(run, compared) if compared else _marked(
+        (_name(p, looks), _point_marks(p)) for p in points if p.loads)
+    return Answer(said, (*_deck(run, points), *worth, *_stood_still(points)))
 
 
 def _ranked(points: Sequence[PointSummary], looks: dict[str, Look]) -> tuple[list[_Ranked], str]:
@@ -99,10 +102,21 @@ def _groups(points: Sequence[PointSummary]) -> list[list[PointSummary]]:
     return list(groups.values())
 
 
+def _all_limited(compared: Sequence[_Ranked], how: str) -> str:
+    """Where the best rates are all lower bounds nobody has won: the least of them is what is known of all."""
+    plan, least = compared[0].point.plan, compared[-1]
+    others = [f"{_NUMBERS[len(compared) - 2]} more"] if len(compared) > 2 else []
+    names = _listing([*(entry.name for entry in compared[:2]), *others])
+    return (f"The generator was the limit: {least.figure}{_of_frames(plan)} {how} on {cores_text(len(plan.cores))} "
+            f"with each of {names}")
+
+
 def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
     best, plan = compared[0], compared[0].point.plan
     limits = Limits.of(run.plan)
     how = {"NDR": "without loss", "PDR": f"at {percent(limits.pdr_loss, 1)} loss", "MRR": "at full load"}[metric]
+    if len(compared) > 1 and all(entry.at_least for entry in compared):
+        return _all_limited(compared, how)
     said = (f"{best.name} {verb(plan.role)} {best.figure}{_of_frames(plan)} {how} on "
             f"{cores_text(len(plan.cores))}")
     exact = [_against(best, other, limits.width) for other in compared[1:] if not other.at_least]
@@ -125,6 +139,22 @@ def _against(best: _Ranked, other: _Ranked, width: float) -> str:
     if ratio < 1.995:
         return f"{least}{significant((ratio - 1) * 100, 2)} % more than {other.name}"
     return f"{least}{significant(ratio, 2)} times {other.name}"
+
+
+def _bystander(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look]) -> str:
+    """For a run without rates that watched a bystander: who was answered while the load ran; "" for other runs."""
+    found = answered_under_load(points)
+    if run.plan.measure.bystander is None or not found:
+        return ""
+    alike: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for point, tried, there in sorted(found, key=lambda entry: -entry[2] / entry[1]):
+        alike[there, tried].append(_name(point, looks))
+    parts = [f"{count(there) if there else 'none'} of {count(tried)} with {_listing(names[: _OTHERS + 1])}"
+             + (f" and {count(len(names) - _OTHERS - 1)} more" if len(names) > _OTHERS + 1 else "")
+             for (there, tried), names in alike.items()]
+    shown = parts if len(parts) <= _OTHERS + 1 else [*parts[:_OTHERS], parts[-1]]
+    service = one_line(run.plan.measure.bystander.service, 20).upper()
+    return f"{service} connections over the port under load that were answered: {'; '.join(shown)}"
 
 
 def _loads(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look]) -> str:
@@ -206,25 +236,34 @@ def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
     if len(compared) < 2:
         return
     unbounded = [f"{other.name} ({other.figure})" for other in compared[1:] if other.at_least]
-    if unbounded:
+    nobody = all(entry.at_least for entry in compared)  # has won; the headline says so
+    if unbounded and not nobody:
         yield (f"No ratio can be given to {_listing(unbounded)}: {'it' if len(unbounded) == 1 else 'they'} may be "
                "faster than measured.")
     repeats = min(entry.spread.count for entry in compared)
-    if repeats < ENOUGH_REPEATS:
+    if repeats < ENOUGH_REPEATS and not nobody:
         times = "One repeat" if repeats == 1 else f"{_NUMBERS[repeats].capitalize()} repeats"
         exact = [other.spread.median for other in compared[1:] if not other.at_least]
         yield (f"{times}: a difference of this size may be chance."
                if any(compared[0].spread.median < 2 * median for median in exact) else
                f"{times}: which is the fastest may be chance." if not exact else
                f"{times}: how much the ratios vary is not known.")
-    marked = [f"{entry.name}: {', '.join(verdicts)}" for entry in compared if (verdicts := _marks(entry))]
+    yield from _marked((entry.name, _marks(entry)) for entry in compared)
+
+
+def _marked(marks: Iterable[tuple[str, Sequence[str]]]) -> Iterable[str]:
+    marked = [f"{name}: {', '.join(verdicts)}" for name, verdicts in marks if verdicts]
     if marked:
         yield f"Marks on the numbers compared: {'; '.join(marked)}."
 
 
 def _marks(entry: _Ranked) -> list[str]:
     rate_marks = [verdict.value for verdict in RATE_VERDICTS if verdict in entry.summary.verdicts]
-    return rate_marks + [verdict.value for verdict in _POINT_VERDICTS if verdict in entry.point.verdicts]
+    return rate_marks + _point_marks(entry.point)
+
+
+def _point_marks(point: PointSummary) -> list[str]:
+    return [verdict.value for verdict in _POINT_VERDICTS if verdict in point.verdicts]
 
 
 def _stood_still(points: Sequence[PointSummary]) -> Iterable[str]:

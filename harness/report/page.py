@@ -132,6 +132,7 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
     names = name_points(points, colours, f"{prefix}point-")
     frames = _by_frame(points)
     trials = trial_table(run, points)
+    asked = run.plan.measure.search.goals if run.plan.measure.search is not None else ()
     rates = [throughput_chart(f"{prefix}rate-{mix.slug}", group, names, run.info.ceilings) for mix, group in frames]
     latencies = [latency_chart(f"{prefix}latency-{mix.slug}", group, colours) for mix, group in frames]
     cpus = [cpu_chart(f"{prefix}cpu-{mix.slug}", group, names, run.plan) for mix, group in frames]
@@ -141,7 +142,7 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
         caveats=caveats(run, points), summary=summary_table(points, names, pdr_loss),
         rate_notes=tuple((name, words.of_role(run.plan.role, text.format(loss=percent(pdr_loss))))
-                         for name, text in words.RATE_TEXT.items()),
+                         for name, text in words.RATE_TEXT.items() if name.lower() in asked),
         counted=run.plan.role.counted, per_direction=run.plan.role is not Role.ACCEPT,
         throughput=tuple(filter(None, rates)), directions=direction_table(points, names),
         balance=balance_table(points, names),

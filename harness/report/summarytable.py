@@ -31,6 +31,7 @@ from harness.report.summarise import (
     repeated_trials,
 )
 from harness.report.tables import Badge, Cell, Heading, PointName, badges, has_cycles, time_cell, unit_counted
+from harness.report.words import done
 
 SUMMARY_FRACTION = 0.5
 #: Verdicts that can concern one rate of a point and not another.
@@ -38,7 +39,9 @@ RATE_VERDICTS = (Verdict.GENERATOR_LIMITED, Verdict.PAUSED, Verdict.UNEXPLAINED_
                  Verdict.INCONCLUSIVE, Verdict.CUT_SHORT)
 _NO_CURVE = "the scenario has no load curve"
 _NO_LATENCY = "latency was not measured at this load"
-_UNASKED = (NOT_ASKED, _NO_CURVE, _NO_LATENCY)
+_NOT_DEFINED = "not defined for frames that are discarded"
+#: Reasons for which a column without any figure is left out; the latency section says the last one.
+_UNASKED = (NOT_ASKED, _NO_CURVE, _NO_LATENCY, _NOT_DEFINED)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def summary_table(points: Sequence[PointSummary], names: dict[str, PointName], p
     headings = (
         Heading("NDR", rates.name, "highest load without loss"),
         Heading("PDR", rates.name, f"highest load at ≤ {percent(pdr_loss)} loss"),
-        Heading("MRR", rates.name, "completed at full load" if role is Role.ACCEPT else "forwarded at full load"),
+        Heading("MRR", rates.name, f"{done(role)} at full load"),
         Heading("Latency p50", times.name, f"at {fraction_name(SUMMARY_FRACTION)} of {of}"),
         Heading("Latency p99", times.name, f"at {fraction_name(SUMMARY_FRACTION)} of {of}"),
         Heading("Busiest core", "core-%", at),
@@ -185,7 +188,7 @@ def rate_marks(summary: RateSummary) -> tuple[Badge, ...]:
 
 def _latency_cell(entry: LatencySummary | None, name: str, unit: Unit, point: PointSummary) -> Cell:
     if entry is None:
-        why = "not defined for frames that are discarded" if point.plan.role is Role.DROP else (
+        why = _NOT_DEFINED if point.plan.role is Role.DROP else (
             point.reason or _NO_LATENCY)
         return Cell(MISSING, (), why)
     return time_cell(entry.at[name], unit, entry, name)

@@ -225,7 +225,9 @@ def troubles(points: Sequence[PointSummary], names: dict[str, PointName]) -> tup
         status = "some repeats failed" if point.status == "partial" and bad else (
             "not all repeats made" if point.status == "partial" else
             "not reached" if point.status == "missing" else
-            "not finished" if point.status == "interrupted" else point.status)
+            "not finished" if point.status == "interrupted" else
+            "skipped, as the scenario allows" if point.status == "skipped" and point.plan.if_supported else
+            point.status)
         repeats = plural(bad, "repeat") if bad else ""
         log_tail = clean(point.log_tail[-4000:], 4000)
         found.append(Trouble(names[point.plan.id], status, clean(point.reason, 600), log_tail, repeats))

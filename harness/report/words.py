@@ -110,6 +110,11 @@ def verb(role: Role) -> str:
     return _DOES[role][0]
 
 
+def done(role: Role) -> str:
+    """What has become of a frame, or connection, that a rate in this role counts."""
+    return {Role.DROP: "discarded", Role.ACCEPT: "completed"}.get(role, "forwarded")
+
+
 def role_text(role: Role) -> str:
     """The role explained in a few words."""
     return _DOES[role][1]

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from socket import AF_INET, AF_INET6, inet_ntop
 
 from harness.host.contract import Dut
 from harness.plan import PointPlan
@@ -28,13 +29,18 @@ def unused_addresses(point: PointPlan) -> Iterator[str]:
              for prefix in (wire.flow_prefix, wire.dut.ip, wire.tg.ip)]
     taken += [ipaddress.ip_interface(f"{wire.dut.ip}/{wire.dut.prefix_len}").network for wire in point.wires]
     ranges = [(int(net.network_address), int(net.broadcast_address)) for net in taken]
+    family, size = (AF_INET6, 16) if point.ip_version == 6 else (AF_INET, 4)
     for net in map(ipaddress.ip_network, UNUSED[point.ip_version]):
-        address, last = int(net.network_address), int(net.broadcast_address)
-        while address <= last:
-            over = max((high for low, high in ranges if low <= address <= high), default=None)
-            if over is None:
-                yield str(ipaddress.ip_address(address))
-            address = (address if over is None else over) + 1
+        for address in _gaps(int(net.network_address), int(net.broadcast_address), ranges):
+            yield inet_ntop(family, address.to_bytes(size, "big"))  # ipaddress takes five times as long
+
+
+def _gaps(first: int, last: int, taken: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """The numbers from first to last that are in none of the ranges, ascending."""
+    for low, high in sorted(taken):
+        yield from range(first, min(low, last + 1))
+        first = max(first, high + 1)
+    yield from range(first, last + 1)
 
 
 def add_routes(dut: Dut, point: PointPlan, count: int) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stacks deployed and undeployed in random order with random parameters, a third of them interrupted: nothing differs.
 
-``NSH_ROUNDS`` rounds (15), in an order by ``NSH_SEED`` (printed). ``make soak`` runs the full count.
+``NSH_ROUNDS`` rounds (15), in an order by ``NSH_SEED`` (printed). ``make soak`` runs the full count and keeps what
+came out in ``tests/data/soak/rounds.json``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -27,6 +27,7 @@ from harness.host.dut import SshDut
 from harness.lab.lab import Lab
 from harness.plan import PointPlan, Role, line_rate_pps
 from harness.stack import Stack, StackContext
+from tests import soak
 from tests.lab.snapshot import snapshot
 
 pytestmark = pytest.mark.lab
@@ -34,8 +35,10 @@ pytestmark = pytest.mark.lab
 ROUNDS = int(os.environ.get("NSH_ROUNDS", "15"))
 SEED = int(os.environ.get("NSH_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 _SETTLE_S = 3.0
-#: Most stacks are up and gone in 0.1 to 0.3 s: of the half that are to be interrupted, two in three are in the middle.
+#: Most stacks are up and gone in 0.1 to 0.3 s, so some that are to be interrupted are gone before.
 _LATEST_INTERRUPT_S = 0.25
+#: The share of rounds to be interrupted: as soon as there are fewer, the next one is.
+_INTERRUPTED = 1 / 3
 
 
 class Interrupted(Exception):
@@ -47,7 +50,8 @@ class Round:
     stack: str
     role: Role
     params: dict[str, Any]
-    interrupt_s: float | None
+    #: When to interrupt it, if it is to be.
+    moment_s: float
 
 
 def random_params(kind: type[Stack], chance: random.Random) -> dict[str, Any]:
@@ -66,8 +70,7 @@ def random_params(kind: type[Stack], chance: random.Random) -> dict[str, Any]:
 def draw(chance: random.Random) -> Round:
     name, kind = chance.choice([(n, k) for n, k in stacks.available().items() if not _needs_more(k)])
     role = chance.choice(list(kind.roles))
-    interrupt = chance.uniform(0.0, _LATEST_INTERRUPT_S) if chance.random() < 0.5 else None
-    return Round(name, role, random_params(kind, chance), interrupt)
+    return Round(name, role, random_params(kind, chance), chance.uniform(0.0, _LATEST_INTERRUPT_S))
 
 
 def _needs_more(kind: type[Stack]) -> bool:
@@ -102,24 +105,33 @@ def interrupted_after(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def play(lab: Lab, one: Round) -> str:
-    """Deploy, look at the counters, undeploy; returns what came of it."""
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a round. ``seconds``: of deploying and undeploying, where neither was interrupted."""
+
+    what: str
+    seconds: float | None = None
+
+
+def play(lab: Lab, one: Round, *, interrupt: bool) -> Outcome:
+    """Deploy, look at the counters, undeploy."""
     point = point_of(lab, one)
     with SshDut.connect("dut", lab.ssh, home_cores=lab.tg_cores, virtual=True, state_dir=str(lab.dut_state_dir)) as dut:
         stack = stacks.create(one.stack, one.params)
         if missing := stack.requirements(dut, point):
-            return f"skipped: {missing[0].what}"
+            return Outcome(f"skipped: {missing[0].what}")
         try:
-            with interrupted_after(one.interrupt_s):
+            with interrupted_after(one.moment_s if interrupt else None):
                 started = time.monotonic()
                 with stack.deploy(StackContext(dut, point, stacks.source(one.stack))) as running:
                     running.check_alive()
                     running.counters()
-                return f"ok in {time.monotonic() - started:.2f} s"
+                seconds = time.monotonic() - started
+                return Outcome(f"ok in {seconds:.2f} s", seconds)
         except Interrupted:
-            return "interrupted"
+            return Outcome("interrupted")
         except (MeasurementError, UsageError) as error:
-            return f"failed: {error}"
+            return Outcome(f"failed: {error}")
 
 
 def settled(lab: Lab, before: dict[str, str]) -> dict[str, str]:
@@ -131,28 +143,39 @@ def settled(lab: Lab, before: dict[str, str]) -> dict[str, str]:
     return after
 
 
+def report(played: list[tuple[Round, Outcome]]) -> dict[str, Any]:
+    """The figures to keep; ``slowest_s``: deploying and undeploying, by stack."""
+    slowest: dict[str, float] = {}
+    for one, outcome in played:
+        if outcome.seconds is not None:
+            slowest[one.stack] = round(max(outcome.seconds, slowest.get(one.stack, 0.0)), 2)
+    return {"seed": SEED, "rounds": ROUNDS, "interrupted": sum(o.what == "interrupted" for _, o in played),
+            "drawn_but_skipped": sum(o.what.startswith("skipped") for _, o in played), "differences": 0,
+            "slowest_s": dict(sorted(slowest.items()))}
+
+
 def test_nothing_is_left_of_any_stack(capsys: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(SEED)
-    came_of_it: list[tuple[Round, str, list[str]]] = []
+    played: list[tuple[Round, Outcome]] = []
     with Lab.up(wires=2, pause_s=0.1) as lab:
-        before = snapshot(lab)
-        while sum(not what.startswith("skipped") for _, what, _ in came_of_it) < ROUNDS:
+        before, rounds, interrupted = snapshot(lab), 0, 0
+        while rounds < ROUNDS:
             one = draw(chance)
-            what = play(lab, one)
+            outcome = play(lab, one, interrupt=interrupted < (rounds + 1) * _INTERRUPTED)
             after = settled(lab, before)
             differs = [name for name in before if after[name] != before[name]]
-            came_of_it.append((one, what, differs))
+            played.append((one, outcome))
+            rounds += not outcome.what.startswith("skipped")
+            interrupted += outcome.what == "interrupted"
             with capsys.disabled():
                 left = f"; LEFT: {differs}" if differs else ""
-                print(f"\n  {one.stack} {one.role} {one.params}: {what}{left}", end="")
+                print(f"\n  {one.stack} {one.role} {one.params}: {outcome.what}{left}", end="")
             for name in differs:
-                assert after[name] == before[name], (SEED, one, what, name)
-    report = {"seed": SEED, "rounds": ROUNDS, "interrupted": sum(w == "interrupted" for _, w, _ in came_of_it),
-              "skipped": sum(w.startswith("skipped") for _, w, _ in came_of_it), "differences": 0}
+                assert after[name] == before[name], (SEED, one, outcome, name)
+    figures = report(played)
     with capsys.disabled():
-        print(f"\n  {json.dumps(report)}")
-    if target := os.environ.get("NSH_SOAK_JSON"):
-        Path(target).write_text(json.dumps(report) + "\n")
-    failed = [(one, what) for one, what, _ in came_of_it if what.startswith("failed")]
+        print(f"\n  {json.dumps(figures)}")
+    failed = [(one, outcome) for one, outcome in played if outcome.what.startswith("failed")]
     assert not failed, (SEED, failed)
-    assert any(what.startswith("ok") for _, what, _ in came_of_it)
+    assert figures["slowest_s"], (SEED, "no round was finished")
+    soak.keep("rounds", figures)

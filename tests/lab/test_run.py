@@ -215,6 +215,17 @@ def test_a_stack_that_dies_fails_its_point_alone(tmp_path: Path) -> None:
     assert machine() == before
 
 
+def test_a_stack_that_may_be_lacking_is_skipped_and_the_run_is_complete(tmp_path: Path) -> None:
+    lacking = "command: {start: [no-such-program-of-anybodys, '{ip0}'], ready: {udp: '{udp_port}'}}"
+    codes = {}
+    for word in ("", "\n    if_supported: true"):
+        scenario, watching = write_scenario(tmp_path, lacking + word, "xdp", given=True), Watching()
+        codes[word] = run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "r"), watching)
+        assert [o.status for o in watching.outcomes] == ["skipped", "ok"]
+        assert "no-such-program-of-anybodys" in watching.outcomes[0].reason
+    assert list(codes.values()) == [4, 0]
+
+
 def write_accept(folder: Path, *stacks: str, measure: str = "load_curve: {rates: [500], trial: 2s}") -> Path:
     path = folder / "accept.yaml"
     lines = "\n".join(f"  - {stack}" for stack in stacks)

@@ -155,6 +155,15 @@ def test_points_are_stacks_times_frames_times_cores(write: Write) -> None:
     assert made.points[1].label == "sockets reuseport=true, 64 B, 1 core"
 
 
+def test_a_stack_that_a_host_may_lack_is_marked_in_plan_and_print(write: Write) -> None:
+    made = plan(write, stacks="[{bypass: {}, if_supported: true}, sockets]", role="drop")
+    assert [point.if_supported for point in made.points] == [True, False]
+    marked = [line for line in render_plan(made).splitlines() if "if the host supports it" in line]
+    assert [line.split()[0] for line in marked] == ["bypass-64B-1c"]
+    said = refusal(write, stacks="[{sockets: {}, if_supported: true}, sockets]")
+    assert "sockets with these parameters is entry 1 already" in said
+
+
 def test_a_mix_is_one_point_with_the_line_rate_of_its_mean(write: Write) -> None:
     single, mixed = plan(write, stacks="[sockets]", traffic="frame: [64, imix]").points
     assert (single.mix, single.frames) == (None, FrameMix.of(64))

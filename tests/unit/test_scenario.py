@@ -133,6 +133,7 @@ def test_min_selects_the_smallest_frame(write: Write) -> None:
     ({"stacks": ["xdp", "xdp"]}, "stacks: xdp is given twice"),
     ({"stacks": [{"a": {}, "b": {}}]}, "is not a stack; write `- xdp`"),
     ({"stacks": [{"xdp": 5}]}, "parameters of xdp are 5"),
+    ({"stacks": [{"xdp": None, "if_supported": "yes"}]}, "if_supported of xdp is 'yes'; write true to go on without"),
     ({"traffic": 64}, "traffic: a number (64) where keys and values are expected (frame, flows"),
     ({"traffic__frame": 63}, "traffic.frame: 63 is too small for IPv4 + UDP + latency header; at least 64, or min"),
     ({"traffic": {"frame": 80, "l3": "ipv6", "vlan": 5}},

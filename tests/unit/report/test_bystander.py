@@ -10,8 +10,9 @@ import pytest
 
 from harness.measure.bystander import record
 from harness.plan import BystanderSettings
-from harness.records import Bystander, Phase
+from harness.records import Bystander, Phase, Verdict
 from harness.report.bystander import BystanderSection, bystander_section
+from harness.report.headline import answer
 from harness.report.identity import looks
 from harness.report.summarise import summarise
 from harness.report.tables import name_points
@@ -26,14 +27,19 @@ def answered(count: int, ms: int, lost: int = 0) -> Bystander:
                   + [(n, None, None, "no connection in time") for n in range(lost)])
 
 
-def section(run: RunData, series: Callable[[bool], Bystander]) -> BystanderSection | None:
-    """The section of the run as if every load trial (True) and every point without load (False) had this series."""
+def watched(run: RunData, series: Callable[[bool], Bystander]) -> RunData:
+    """The run as if every load trial (True) and every point without load (False) had this series."""
     trials = [t.model_copy(update={"bystander": series(True)}) if t.phase is Phase.LOAD else t for t in run.trials]
     outcomes = [o.model_copy(update={"bystander_idle": series(False)}) for o in run.outcomes]
     plan = replace(run.plan, measure=replace(run.plan.measure, bystander=SETTINGS))
-    run = replace(run, plan=plan, trials=tuple(trials), outcomes=tuple(outcomes))
+    return replace(run, plan=plan, trials=tuple(trials), outcomes=tuple(outcomes))
+
+
+def section(run: RunData, series: Callable[[bool], Bystander]) -> BystanderSection | None:
+    """The section of such a run."""
+    run = watched(run, series)
     points = summarise(run)
-    return bystander_section(plan, points, name_points(points, looks(p.plan for p in points), "p-"))
+    return bystander_section(run.plan, points, name_points(points, looks(p.plan for p in points), "p-"))
 
 
 def test_repeats_are_put_together_by_load(run: RunData) -> None:
@@ -51,6 +57,26 @@ def test_repeats_are_put_together_by_load(run: RunData) -> None:
     assert [float(rows[n][4].main) for n in (0, 1)] == [5.0, 7.0]
     assert rows[0][6].main == "n/a"
     assert "greetings are too few" in rows[0][6].why
+
+
+def test_a_run_without_rates_is_headed_by_who_was_answered_and_marked_as_its_points_are(run: RunData) -> None:
+    found = watched(run, lambda loaded: answered(30, 7))
+    lost = answered(0, 0, lost=20)
+    outcomes = [o.model_copy(update={"ndr": None, "pdr": None, "mrr": None, "verdicts": [Verdict.OTHER_LOAD]
+                                     if o.point.startswith("xdp") else []}) for o in found.outcomes]
+    trials = [t.model_copy(update={"bystander": lost}) if t.phase is Phase.LOAD and t.point.startswith("dpdk") else t
+              for t in found.trials]
+    found = replace(found, trials=tuple(trials), outcomes=tuple(outcomes))
+    points = summarise(found)
+    said = answer(found, points, looks(p.plan for p in points))
+    assert said.headline.startswith("SSH connections over the port under load that were answered: ")
+    all_of, none_of = said.headline.split(": ")[1].split("; ")
+    tried = 30 * run.plan.measure.repeat * len(run.plan.measure.load_rates_pps)
+    assert all_of.startswith(f"{tried} of {tried} with ")
+    assert "xdp" in all_of
+    assert none_of == f"none of {tried * 20 // 30} with dpdk"
+    marks = next(sentence for sentence in said.deck if sentence.startswith("Marks on the numbers compared"))
+    assert "xdp: other-load" in marks
 
 
 def test_a_port_that_answers_nobody_is_all_lost_not_a_zero(run: RunData) -> None:
