@@ -113,6 +113,7 @@ def test_a_silent_client_is_given_up_and_holds_a_blocking_worker_for_a_second_at
         assert exchange(server, REQUEST) == REPLY
         assert read_all(silent) == b""
         assert server.reaches("failed", 1)
+        assert server.reaches("completed", 1)
         assert (server.total("completed"), server.total("failed")) == (1, 1)
 
 
