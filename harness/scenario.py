@@ -403,7 +403,10 @@ class Scenario(_Section):
         ] = _optional(1, "DUT cores given to the stack; a list makes a point of each count, {if_available: [1, 2, 4]} "
                          "of each count that the host has")
     stacks: Annotated[tuple[StackEntry, ...], BeforeValidator(_stacks), WithJsonSchema(
-        {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}),
+        {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {
+            "type": "object", "description": f"The stack's name with its parameters; beside it tuning, and "
+            f"{IF_SUPPORTED}: true where a host that lacks what the stack needs may skip it and call the run complete",
+            "properties": {IF_SUPPORTED: {"type": "boolean", "default": False}}}]}}),
         ] = Field(description="list the stacks to compare; see `harness stacks list`")
     tuning: Tuning | None = _optional(
         None, "Tuning of the DUT: stock (nothing is touched), tuned, or a mapping of items; a stack may have its own")
