@@ -8,6 +8,7 @@
 TABLE = {
     "run": "run:run",
     "report": "report:report",
+    "charts": "charts:charts",
     "plan": "plan:plan",
     "doctor": "doctor:doctor",
     "lab": "lab:lab",

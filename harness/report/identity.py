@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.plan import PointPlan
+from harness.report.palette import HUES, SHADES, hue_of
 
-#: Colours in the style sheet (``--s1`` ...). Beyond them colours repeat with another marker and line.
-COLOURS = 8
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":")
 _HIDDEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -20,7 +21,8 @@ _HIDDEN = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 @dataclass(frozen=True)
 class Look:
-    """How one stack (with its parameters) is drawn. ``colour``: 1..COLOURS, the style sheet's ``--s<colour>``."""
+    """How one stack (with its parameters) is drawn. ``colour``: 1..COLOURS, the style sheet's ``--s<colour>``. The hue
+    is the stack's in every page and chart; marker, shade and line tell its variants apart."""
 
     name: str
     colour: int
@@ -50,15 +52,33 @@ def stack_key(point: PointPlan) -> str:
 
 
 def looks(points: Iterable[PointPlan]) -> dict[str, Look]:
-    """A look for every stack, by :func:`stack_key`, in the order of the points."""
+    """A look for every stack, by :func:`stack_key`: its hue by its name; of those with one hue (variants of a stack,
+    or more stacks than hues) each its own shade and marker, in the order of the points."""
+    points = list(points)
+    hues = _hues(dict.fromkeys(point.stack for point in points))
     found: dict[str, Look] = {}
+    variants: Counter[int] = Counter()
     for point in points:
         key = stack_key(point)
         if key in found:
             continue
-        index = len(found)
-        found[key] = Look(stack_name(point), index % COLOURS + 1,
-                          _MARKERS[index % len(_MARKERS)], _LINES[index // COLOURS % len(_LINES)])
+        hue = hues[point.stack]
+        variant = variants[hue]
+        variants[hue] += 1
+        found[key] = Look(stack_name(point), hue + HUES * (variant % SHADES),
+                          _MARKERS[(hue - 1 + variant) % len(_MARKERS)], _LINES[variant // SHADES % len(_LINES)])
+    return found
+
+
+def _hues(stacks: Iterable[str]) -> dict[str, int]:
+    """A hue for each stack: the one kept for its name; for others one by their name, moved on where it is taken."""
+    names = sorted(stacks)
+    found = {name: hue for name in names if (hue := hue_of(name)) is not None}
+    for name in names:
+        if name not in found:
+            first = zlib.crc32(name.encode()) % HUES
+            taken = Counter(found.values())
+            found[name] = min(((first + step) % HUES + 1 for step in range(HUES)), key=lambda hue: taken[hue])
     return found
 
 

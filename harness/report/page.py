@@ -6,41 +6,51 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
-from harness.plan import FrameMix, Role
+from harness.plan import Role
 from harness.report import words
 from harness.report.bystander import BystanderSection, bystander_section
-from harness.report.charts.cpu import cpu_chart
-from harness.report.charts.latency import latency_chart
-from harness.report.charts.search import search_chart
-from harness.report.charts.svg import Chart
-from harness.report.charts.throughput import throughput_chart
+from harness.report.charts.catalogue import KINDS, draw_all
+from harness.report.charts.material import Material, Published
+from harness.report.charts.svg import Chart, inline
 from harness.report.checks import ChecksSection, checks_section
 from harness.report.cputable import cpu_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
 from harness.report.headline import Answer, answer
-from harness.report.identity import Look, clean, looks, one_line
+from harness.report.identity import clean, looks, one_line
 from harness.report.method import Method, method
 from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
+from harness.report.palette import css
 from harness.report.shares import balance_table, direction_table
+from harness.report.sidebyside import facets, side_by_side
 from harness.report.summarise import Limits, PointSummary, summarise
 from harness.report.summarytable import SummaryTable, summary_table
-from harness.report.tables import LossTable, PlainTable, Trouble, latency_table, loss_table, name_points, troubles
+from harness.report.tables import (
+    LossTable,
+    PlainTable,
+    PointName,
+    Trouble,
+    latency_table,
+    loss_table,
+    name_points,
+    troubles,
+)
 from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
 from harness.report.work import work_table
 from harness.resources import resource
 from harness.rundata import RunData
 
-MAX_FRAMES = 8
+#: Charts of one kind in the page; `harness charts` draws more.
+MAX_CHARTS = 8
 
 
 @dataclass(frozen=True)
@@ -58,19 +68,17 @@ class RunView:
     rate_notes: tuple[tuple[str, str], ...]
     counted: str
     per_direction: bool
-    throughput: tuple[Chart, ...]
+    charts: Mapping[str, tuple[Chart, ...]]
+    more_charts: int
     directions: PlainTable | None
-    latency: tuple[Chart, ...]
     latency_numbers: PlainTable | None
     latency_floor: PlainTable | None
     latency_missing: str
-    cpu: tuple[Chart, ...]
     cpu_numbers: PlainTable | None
     bystander: BystanderSection | None
     work: PlainTable | None
     balance: PlainTable | None
     losses: LossTable | None
-    searches: tuple[Chart, ...]
     tuning: PlainTable | None
     checks: ChecksSection | None
     troubles: tuple[Trouble, ...]
@@ -79,24 +87,29 @@ class RunView:
     method: Method
 
 
-def render(runs: Sequence[RunData]) -> str:
-    """The page about these runs, as text that encodes to UTF-8."""
+def render(runs: Sequence[RunData], published: Sequence[Published] = ()) -> str:
+    """The page about these runs, as text that encodes to UTF-8. ``published``: to draw beside what was measured."""
     summaries = [summarise(run) for run in runs]
     colours = looks(point.plan for points in summaries for point in points)
-    views = [_view(run, points, colours, f"r{index}-" if len(runs) > 1 else "")
-             for index, (run, points) in enumerate(zip(runs, summaries, strict=True), 1)]
+    prefixes = [f"r{index}-" if len(runs) > 1 else "" for index in range(1, len(runs) + 1)]
+    names = [name_points(points, colours, f"{prefix}point-")
+             for points, prefix in zip(summaries, prefixes, strict=True)]
+    views = [_view(Material(run, points, colours, tuple(published)), named, prefix)
+             for run, points, named, prefix in zip(runs, summaries, names, prefixes, strict=True)]
     script = _asset("report.js")
     html = _environment().get_template("report.html.j2").render(
-        runs=views, title=_title(views), style=Markup(_asset("report.css")), script=Markup(script),
-        policy=_policy(script), glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT,
-        lab_bypass=words.LAB_BYPASS, phases=[(phase.value, text) for phase, text in words.PHASES.items()],
+        runs=views, facets=embedded_json(facets(summaries, names)), title=_title(views),
+        side_by_side=side_by_side(runs, summaries, names, colours, prefixes) if len(runs) > 1 else None,
+        style=Markup(css() + _asset("report.css")), script=Markup(script), policy=_policy(script),
+        glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT, lab_bypass=words.LAB_BYPASS,
+        phases=[(phase.value, text) for phase, text in words.PHASES.items()],
         version=one_line(runs[0].info.harness_version, 40), paper_rows=FIRST_ROWS)
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def render_page(template: str, **content: object) -> str:
     """A page of its own, without script, in the report's style; as text that encodes to UTF-8."""
-    html = _environment().get_template(template).render(style=Markup(_asset("report.css")), version=__version__,
+    html = _environment().get_template(template).render(style=Markup(css() + _asset("report.css")), version=__version__,
                                                         **content)
     return html.encode("utf-8", "replace").decode("utf-8")
 
@@ -127,16 +140,14 @@ def _finalize(value: object) -> object:
     return clean(value, 1_000_000) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look], prefix: str) -> RunView:
+def _view(material: Material, names: dict[str, PointName], prefix: str) -> RunView:
+    run, points, colours = material.run, material.points, material.looks
     pdr_loss = Limits.of(run.plan).pdr_loss
-    names = name_points(points, colours, f"{prefix}point-")
-    frames = _by_frame(points)
     trials = trial_table(run, points)
     asked = run.plan.measure.search.goals if run.plan.measure.search is not None else ()
-    rates = [throughput_chart(f"{prefix}rate-{mix.slug}", group, names, run.info.ceilings) for mix, group in frames]
-    latencies = [latency_chart(f"{prefix}latency-{mix.slug}", group, colours) for mix, group in frames]
-    cpus = [cpu_chart(f"{prefix}cpu-{mix.slug}", group, names, run.plan) for mix, group in frames]
-    searches = [search_chart(f"{prefix}search-{mix.slug}", group, names, pdr_loss) for mix, group in frames]
+    drawn = draw_all(material)
+    charts = {kind: tuple(inline(picture, prefix) for picture in drawn.pictures.get(kind, ())[:MAX_CHARTS])
+              for kind in KINDS}
     return RunView(
         prefix=prefix, run_id=one_line(run.info.run_id, 120), scenario=one_line(run.plan.scenario, 80),
         answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
@@ -144,24 +155,16 @@ def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look]
         rate_notes=tuple((name, words.of_role(run.plan.role, text.format(loss=percent(pdr_loss))))
                          for name, text in words.RATE_TEXT.items() if name.lower() in asked),
         counted=run.plan.role.counted, per_direction=run.plan.role is not Role.ACCEPT,
-        throughput=tuple(filter(None, rates)), directions=direction_table(points, names),
-        balance=balance_table(points, names),
-        latency=tuple(filter(None, latencies)), latency_numbers=latency_table(points, names),
-        latency_floor=floor_table(points, names, run.info.ceilings),
-        latency_missing=_latency_missing(run, points), cpu=tuple(filter(None, cpus)),
+        charts=charts, more_charts=len(drawn.all()) - sum(map(len, charts.values())),
+        directions=direction_table(points, names), balance=balance_table(points, names),
+        latency_numbers=latency_table(points, names), latency_floor=floor_table(points, names, run.info.ceilings),
+        latency_missing=_latency_missing(run, points),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
-        work=work_table(points, names), losses=loss_table(points, names), searches=tuple(filter(None, searches)),
-        tuning=tuning_table(points, names), checks=checks_section(run),
+        work=work_table(points, names), losses=loss_table(points, names), tuning=tuning_table(points, names),
+        checks=checks_section(run),
         troubles=troubles(points, names), trials=trials,
-        trial_data=embedded_json(trials.data), method=method(run, points))
-
-
-def _by_frame(points: Sequence[PointSummary]) -> list[tuple[FrameMix, list[PointSummary]]]:
-    """Points by frame size, in the order of the plan; charts are drawn for the first MAX_FRAMES sizes."""
-    groups: dict[FrameMix, list[PointSummary]] = {}
-    for point in points:
-        groups.setdefault(point.plan.frames, []).append(point)
-    return list(groups.items())[:MAX_FRAMES]
+        trial_data=embedded_json({**trials.data, "anchors": [names[p.plan.id].anchor for p in points]}),
+        method=method(run, points))
 
 
 def _head(run: RunData) -> Iterable[tuple[str, str]]:

@@ -45,14 +45,14 @@ def balance_table(points: Sequence[PointSummary], names: dict[str, PointName]) -
     for point, trial in chosen:
         count = max((d.flows.count for d in point.plan.directions), default=0)
         flows = "–" if role is Role.ACCEPT else f"{count:,}"  # of connections nobody chose a number
-        for what, balance, why in _balances(point, trial):
+        for what, balance, why in balances(point, trial):
             cells = (Cell(rates.text(trial.offered_pps)), Cell(flows), Cell(f"{balance.live} of "
                      f"{len(balance.members)}", (what,)), *_balance_cells(balance, why))
             rows.append((names[point.plan.id], cells))
     return PlainTable(headings, tuple(rows), _BALANCE_NOTES) if rows else None
 
 
-def _balances(point: PointSummary, trial: Trial) -> Iterator[tuple[str, Balance, str]]:
+def balances(point: PointSummary, trial: Trial) -> Iterator[tuple[str, Balance, str]]:
     """(what shared, how, why nothing is said about it)."""
     sending = {d.tx_port for d in point.plan.directions}
     found = False

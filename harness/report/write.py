@@ -13,8 +13,8 @@ from harness.store import write_atomically
 MAX_RUNS = 20
 
 
-def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
-    """Write one HTML file about these runs and return its path.
+def write_report(run_dirs: Sequence[Path], output: Path | None = None, *, references: bool = False) -> Path:
+    """Write one HTML file about these runs and return its path. ``references``: published figures are drawn too.
 
     Without ``output`` it is ``reports/<run-id>.html`` under the current directory (a complete run's own directory is
     never written to). Raises UsageError for a directory that is no run, was written by another version, or is damaged,
@@ -25,6 +25,7 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     if len(run_dirs) > MAX_RUNS:
         raise UsageError(f"{len(run_dirs)} runs; a report holds at most {MAX_RUNS}")
     # matplotlib and Jinja2 are heavy and needed only here.
+    from harness.report.charts.published import published_points
     from harness.report.page import render
     from harness.rundata import load_run
 
@@ -32,7 +33,7 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     target = output if output is not None else default_output(run_dirs)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, render(runs))
+        write_atomically(target, render(runs, published_points() if references else ()))
     except OSError as error:
         why = error.strerror or str(error)
         raise UsageError(f"{target}: cannot be written: {why}; name another file with -o") from error

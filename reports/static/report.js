@@ -19,6 +19,7 @@ class TrialTable {
     this.body = section.querySelector("tbody");
     this.state = { column: 0, descending: false, page: 0 };
     this.order = [];
+    this.wanted = null;
     this.texts = new Map();
     this.upgradeHeadings();
     this.upgradeControls();
@@ -108,11 +109,18 @@ class TrialTable {
     return text;
   }
 
+  // Only trials of these points (a set of anchors; null: of all).
+  limitTo(anchors) {
+    this.wanted = anchors && new Set(this.data.anchors.flatMap((anchor, index) => anchors.has(anchor) ? [index] : []));
+    this.turnTo(0, true);
+  }
+
   refresh() {
     const words = this.controls.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const { point, phase, mark } = this.controls;
     const last = this.data.columns.length - 1;
     const found = this.data.rows.filter((row) =>
+      (!this.wanted || this.wanted.has(row[1])) &&
       (point.value === "" || row[1] === Number(point.value)) &&
       (phase.value === "" || row[3] === Number(phase.value)) &&
       (mark.value === "" || row[last].split("; ").some((text) => text.split(":")[0] === mark.value)) &&
@@ -175,6 +183,64 @@ class TrialTable {
 }
 
 const tables = Array.from(document.querySelectorAll("section.trials"), (section) => new TrialTable(section));
+
+// Points by stack, role, cores and frame, in every table of the page. Charts show all points.
+class PointFilter {
+  constructor(form, facets) {
+    this.form = form;
+    this.facets = facets;
+    this.status = document.getElementById("filtered");
+    this.selects = new Map();
+    const points = Object.values(facets);
+    for (const name of points.length ? Object.keys(points[0]) : []) {
+      const values = Array.from(new Set(points.map((point) => point[name])));
+      if (values.length < 2) continue;
+      this.add(name, typeof values[0] === "number" ? values.sort((a, b) => a - b) : values);
+    }
+    form.hidden = this.selects.size === 0;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    window.addEventListener("hashchange", () => this.show());
+    this.show();
+  }
+
+  add(name, values) {
+    const label = document.createElement("label");
+    const select = document.createElement("select");
+    select.append(new Option("all", ""));
+    for (const value of values) select.append(new Option(String(value), String(value)));
+    select.addEventListener("input", () => this.apply());
+    label.append(`${name} `, select);
+    this.form.append(label);
+    this.selects.set(name, select);
+  }
+
+  // A link to a point that is filtered out shows it again.
+  show() {
+    const anchor = decodeURIComponent(location.hash.slice(1));
+    if (!(anchor in this.facets) || this.matches(this.facets[anchor])) return;
+    for (const select of this.selects.values()) select.value = "";
+    this.apply();
+    document.getElementById(anchor).scrollIntoView();
+  }
+
+  matches(point) {
+    return Array.from(this.selects).every(([name, select]) => select.value === "" || String(point[name]) === select.value);
+  }
+
+  apply() {
+    const shown = new Set(Object.keys(this.facets).filter((anchor) => this.matches(this.facets[anchor])));
+    const total = Object.keys(this.facets).length;
+    for (const name of document.querySelectorAll("[data-point]")) {
+      name.closest("tr, .trouble").hidden = !shown.has(name.dataset.point);
+    }
+    const all = shown.size === total;
+    for (const table of tables) table.limitTo(all ? null : shown);
+    this.status.textContent = all ? "" : shown.size
+      ? `Tables show ${shown.size} of ${total} points; charts show all.` : `No point matches; there are ${total}.`;
+  }
+}
+
+new PointFilter(document.getElementById("filter"), JSON.parse(document.getElementById("facets").textContent));
 
 // Closed details hide what a printed page should hold.
 window.addEventListener("beforeprint", () => {

@@ -62,6 +62,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One report of two simulated runs that have some points in common."""
+    results = tmp_path_factory.mktemp("two")
+    folders = [make_run(results, run_id="20251122-200000-simulated", repeat=2, models=MODELS[:5]),
+               make_run(results, run_id="20251123-200000-simulated", repeat=1, seed=8, models=MODELS[2:4])]
+    return write_report(folders, tmp_path_factory.mktemp("page") / "two.html")
+
+
+@pytest.fixture(scope="session")
 def large_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of 10,000 trials."""
     folder = make_run(tmp_path_factory.mktemp("large"), repeat=1, models=MODELS[3:5], pad_trials=10_000)

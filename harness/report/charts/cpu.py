@@ -1,144 +1,268 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU against offered load: one panel a point, one line a core, useful against empty polls where they were counted."""
+"""CPU by core over offered load: one panel a point, a row a core, the darker the busier; a polling core says so."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import FigureBase
+from matplotlib.patches import Rectangle
 
-from harness.plan import Plan
-from harness.report.charts.svg import (
-    MUTED,
-    NARROW,
-    WIDE,
-    Chart,
-    grid_lines,
-    make_chart,
-    new_figure,
-    series,
-)
-from harness.report.identity import one_line
-from harness.report.numbers import Unit, percent, plural, rate, rate_unit
+from harness.records import Verdict
+from harness.report.charts.canvas import Canvas, Grid, Picture, fitted, label_axes, text_width
+from harness.report.charts.material import OF_POINT, Group, Material, groups, identified, letter_key, letters
+from harness.report.numbers import Unit, percent, rate, rate_unit
+from harness.report.palette import HEAT
 from harness.report.summarise import LoadSummary, PointSummary
-from harness.report.tables import PointName
-from harness.report.words import traffic_text
 
-MAX_PANELS = 18
-#: With more other cores than this only the busiest of them is drawn.
-MAX_OTHERS = 4
-_LINES = ("-", "--", "-.", ":")
-
-
-def cpu_chart(key: str, points: Sequence[PointSummary], names: dict[str, PointName], plan: Plan) -> Chart | None:
-    """The chart of one frame size; None without a load curve."""
-    measured = [point for point in points if any(load.cores for load in point.loads)]
-    shown = measured[:MAX_PANELS]
-    if not shown:
-        return None
-    generator = frozenset(plan.generator.cores) if plan.lab else frozenset()
-    title = f"CPU by core against offered load, {traffic_text(shown[0].plan.role, shown[0].plan.traffic_label)}"
-    caption = ("Coloured: cores given to the stack. Grey, dashed: other cores of the DUT"
-               + ("; dotted: the generator’s, which share the machine." if generator else ".")
-               + (" A core that polls is busy at any load; the filled area is the share of its polls that found "
-                  "frames." if any(p.polls for p in shown) else "")
-               + (f" The first {MAX_PANELS} of {len(measured)} points." if len(measured) > len(shown) else ""))
-    unit = rate_unit((load.load_pps for point in shown for load in point.loads), shown[0].plan.role.rate_unit)
-    return make_chart(key, title, caption, _describe(title, shown, names),
-                      lambda narrow: _draw(shown, names, unit, generator, narrow))
+#: Other cores than the given ones have a row of their own when they were ever this busy; the rest share one.
+IDLE = 0.05
+#: Such rows of a panel; of more the busiest.
+_MOST_OTHERS = 6
+#: Loads of a panel; of more, these many spread over all.
+_MOST_LOADS = 16
+#: Room for the names of rows, left of every panel.
+_GAP = 98
 
 
-def _describe(title: str, points: Sequence[PointSummary], names: dict[str, PointName]) -> str:
-    parts = []
-    for point in points:
-        last = point.loads[-1]
+@dataclass(frozen=True)
+class Row:
+    """A row of a panel: ``shares`` by load (0..1, None where it was not seen); ``given``: the stack's own core."""
+
+    name: str
+    shares: tuple[float | None, ...]
+    given: bool
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One point. ``useful``: share of polls that found frames by load, where the stack polls and they were counted."""
+
+    point: PointSummary
+    loads: tuple[LoadSummary, ...]
+    rows: tuple[Row, ...]
+    useful: tuple[float | None, ...]
+
+    @property
+    def counted(self) -> bool:
+        """Whether polls were counted at any load."""
+        return any(share is not None for share in self.useful)
+
+
+@dataclass(frozen=True)
+class _Heat:
+    material: Material
+    group: Group
+    panels: tuple[_Panel, ...]
+    unit: Unit
+
+    @property
+    def rows(self) -> float:
+        """Height of the highest panel, in rows of a given core."""
+        return max(_edges(panel)[-1] for panel in self.panels)
+
+
+def cpu_pictures(material: Material) -> Iterator[Picture]:
+    """One a frame size (and number of cores, where there are many points); none without a load curve."""
+    for group in groups(material.points):
+        panels = [_panel(material, point) for point in group.points if any(load.cores for load in point.loads)]
+        if panels:
+            loads = [load.load_pps for panel in panels for load in panel.loads]
+            yield _picture(_Heat(material, group, tuple(panels), rate_unit(loads, group.role.rate_unit)))
+
+
+def _panel(material: Material, point: PointSummary) -> _Panel:
+    every = [load for load in point.loads if load.cores]
+    step = max(1, -(-len(every) // _MOST_LOADS))
+    loads = tuple(every[::step])
+    generator = frozenset(material.run.plan.generator.cores) if material.run.plan.lab else frozenset()
+    return _Panel(point, loads, tuple(_rows(point, loads, generator)),
+                  tuple(load.useful if point.polls else None for load in loads))
+
+
+def _rows(point: PointSummary, loads: Sequence[LoadSummary], generator: frozenset[int]) -> Iterator[Row]:
+    def shares(core: int) -> tuple[float | None, ...]:
+        return tuple(spread.median if (spread := load.cores.get(core)) else None for load in loads)
+
+    cores = sorted({core for load in loads for core in load.cores})
+    given = [core for core in point.plan.cores if core in cores]
+    yield from (Row(f"core {core}", shares(core), True) for core in given)
+    others = {core: shares(core) for core in cores if core not in given}
+    highest = {core: max((share for share in found if share is not None), default=0.0)
+               for core, found in others.items()}
+    busy = sorted((core for core in others if highest[core] > IDLE), key=lambda core: -highest[core])[:_MOST_OTHERS]
+    yield from (Row(f"{core} (generator)" if core in generator else f"{core} (other)", others[core], False)
+                for core in sorted(busy))
+    rest = [core for core in others if core not in busy]
+    if rest:
+        columns = zip(*(others[core] for core in rest), strict=True)
+        most = tuple(max((share for share in column if share is not None), default=None) for column in columns)
+        yield Row(f"{len(rest)} other{'s' * (len(rest) > 1)}", most, False)
+
+
+def _picture(heat: _Heat) -> Picture:
+    group = heat.group
+    polls = any(panel.point.polls for panel in heat.panels)
+    title = f"CPU by core in core-% over offered load, {group.traffic}"
+    caption = ("Bold: cores given to the stack; the rest are other cores of the DUT"
+               + (" (the generator’s share the machine)" if heat.material.run.plan.lab else "")
+               + ", the idle ones together by their busiest. The stronger the colour, the busier."
+               + (" A polling core is busy at any load; the row below it is the share of its polls that found frames."
+                  if polls else "") + letter_key(letters(_of_point(panel.point)) for panel in heat.panels))
+    return Picture("cpu", group.part, title, caption, _describe(heat, title), tuple(_data(heat)),
+                   lambda canvas: _grid(heat, canvas).height(canvas),
+                   lambda figure, canvas, height: _draw(heat, figure, canvas, height))
+
+
+def _of_point(point: PointSummary) -> list[Verdict]:
+    return [verdict for verdict in OF_POINT if verdict in point.verdicts]
+
+
+def _data(heat: _Heat) -> Iterator[dict[str, object]]:
+    for panel in heat.panels:
+        for load in panel.point.loads:
+            for core, spread in load.cores.items():
+                yield identified(heat.material, panel.point) | {
+                    "load_pps": load.load_pps, "core": core, "given": core in panel.point.plan.cores,
+                    "busy_core_percent": round(spread.median * 100, 3), "polls": panel.point.polls,
+                    "useful_polls_ratio": load.useful if core in panel.point.plan.cores else None,
+                    "indicative": load.indicative}
+
+
+def _describe(heat: _Heat, title: str) -> str:
+    parts, unit = [f"{title}."], heat.group.role.rate_unit
+    for panel in heat.panels:
+        point, last = panel.point, panel.loads[-1]
         if point.polls:
             useful = "not counted" if last.useful is None else f"{percent(last.useful, 0)} useful"
-            said = f"polls, {useful} at {rate(last.load_pps, point.plan.role.rate_unit)}"
+            said = f"polls, {useful} at {rate(last.load_pps, unit)}"
         else:
-            unit = point.plan.role.rate_unit
-            said = ", ".join(f"{percent(_busiest(point, at), 0)} at {rate(at.load_pps, unit)}" for at in point.loads)
-        name = names[point.plan.id]
-        parts.append(f"{name.label}, {name.cores}, busiest given core: {said}.")
-    return f"{title}. " + " ".join(parts)
+            said = ", ".join(f"{percent(_busiest(panel, index), 0)} at {rate(load.load_pps, unit)}"
+                             for index, load in enumerate(panel.loads))
+        parts.append(f"{heat.group.name(heat.material, point)}, busiest given core: {said}.")
+    return " ".join(parts)
 
 
-def _busiest(point: PointSummary, at: LoadSummary) -> float | None:
-    return max((spread.median for core, spread in at.cores.items() if core in point.plan.cores), default=None)
+def _busiest(panel: _Panel, index: int) -> float | None:
+    return max((row.shares[index] or 0.0 for row in panel.rows if row.given), default=None)
 
 
-def _draw(points: Sequence[PointSummary], names: dict[str, PointName], unit: Unit, generator: frozenset[int],
-          narrow: bool) -> Figure:
-    columns = 1 if narrow else min(3, len(points))
-    rows = math.ceil(len(points) / columns)
-    width, panel = NARROW if narrow else WIDE, 150 if narrow else 175
-    height = rows * (panel + 52) + 40
-    figure = new_figure(width, height)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    figure.subplots_adjust(left=58 / width, right=1 - 14 / width, top=1 - 42 / height, bottom=48 / height, wspace=0.1,
-                           hspace=52 / panel)
-    flat = [axis for row in axes for axis in row]
-    most = max(load.load_pps for point in points for load in point.loads)
-    for axis, point in zip(flat, points, strict=False):
-        _panel(axis, point, names[point.plan.id], generator)
-        axis.set_xlim(0, most * 1.04)
-        axis.set_ylim(0, 120)
-        axis.set_yticks([0, 25, 50, 75, 100])
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value / unit.divisor:,.4g}")
-        axis.locator_params(axis="x", nbins=5)
-        grid_lines(axis, "y")
-    for axis in flat[len(points):]:
-        axis.set_visible(False)
-    for index, axis in enumerate(flat[: len(points)]):
-        axis.tick_params(labelbottom=index + columns >= len(points))
-    each = " per direction" if points[0].plan.frame_bytes else ""
-    figure.supxlabel(f"offered load{each}, {unit.name}", fontsize=12, y=8 / height, va="bottom")
-    figure.supylabel("busy, core-%", fontsize=12, x=4 / width, ha="left")
-    return figure
+def _grid(heat: _Heat, canvas: Canvas) -> Grid:
+    panel = max(36.0, min(20.0 * heat.rows, 220.0))
+    return Grid(len(heat.panels), panel, left=_GAP, right=6, top=26, bottom=48, gap=(_GAP, 46))
 
 
-def _panel(axis: Axes, point: PointSummary, name: PointName, generator: frozenset[int]) -> None:
-    """One point: other cores in grey below, the given cores in the stack's colour above."""
-    given = [core for core in point.plan.cores if any(core in load.cores for load in point.loads)]
-    others = sorted({core for load in point.loads for core in load.cores} - set(given))
-    busiest = {core: max(s.median for load in point.loads if (s := load.cores.get(core))) for core in others}
-    for core in sorted(others, key=lambda core: -busiest[core])[: MAX_OTHERS if len(others) <= MAX_OTHERS else 1]:
-        _other(axis, point, core, core in generator)
-    for index, core in enumerate(given):
-        _given(axis, point, core, series(name.colour), _LINES[index % len(_LINES)])
-    if point.polls:
-        _poll_note(axis, point)
-    axis.set_title(one_line(name.label, 34), fontweight="bold", pad=21, fontsize=12)
-    cores = plural(len(point.plan.cores), "core") + f": {', '.join(map(str, point.plan.cores[:8]))}"
-    axis.text(0, 1.04, cores, transform=axis.transAxes, fontsize=11, color=MUTED)
+def _draw(heat: _Heat, figure: FigureBase, canvas: Canvas, height: float) -> None:
+    grid = _grid(heat, canvas)
+    _, columns = grid.shape(canvas)
+    width = grid.panel_width(canvas)
+    for index, (axes, panel) in enumerate(zip(grid.axes(figure, canvas, height), heat.panels, strict=True)):
+        lowest = index + columns >= len(heat.panels)
+        _heat_panel(heat, axes, canvas, panel, (width, _inner(grid, canvas, height)), lowest)
+    label_axes(figure, canvas, height, _offered(heat), "")
 
 
-def _values(point: PointSummary, core: int) -> tuple[list[float], list[float]]:
-    pairs = [(load.load_pps, spread.median * 100) for load in point.loads if (spread := load.cores.get(core))]
-    return [x for x, _ in pairs], [y for _, y in pairs]
+def _inner(grid: Grid, canvas: Canvas, height: float) -> float:
+    rows, _ = grid.shape(canvas)
+    return (height - canvas.scale * (grid.top + grid.bottom + (rows - 1) * grid.gap[1])) / rows
 
 
-def _other(axis: Axes, point: PointSummary, core: int, generator: bool) -> None:
-    loads, busy = _values(point, core)
-    axis.plot(loads, busy, color=MUTED, linewidth=1, linestyle=":" if generator else "--")
-    if not generator and max(busy) > 5:
-        axis.annotate(f"core {core}", (loads[-1], busy[-1]), xytext=(0, -4),
-                      textcoords="offset points", ha="right", va="top", fontsize=10.5, color=MUTED)
+def _offered(heat: _Heat) -> str:
+    each = " per direction" if heat.group.points[0].plan.frame_bytes else ""
+    return f"offered load{each}, {heat.unit.name}; cells: busy, core-%"
 
 
-def _given(axis: Axes, point: PointSummary, core: int, colour: str, line: str) -> None:
-    loads, busy = _values(point, core)
-    axis.plot(loads, busy, color=colour, linestyle=line, marker="o", markersize=4)
-    split = [(load.load_pps, load.useful * spread.median * 100) for load in point.loads
-             if load.useful is not None and (spread := load.cores.get(core))]
-    if split:
-        axis.fill_between([x for x, _ in split], 0, [y for _, y in split], color=colour, alpha=0.3, linewidth=0)
-        axis.plot([x for x, _ in split], [y for _, y in split], color=colour, linewidth=1)
+def _heat_panel(heat: _Heat, axes: Axes, canvas: Canvas, panel: _Panel, size: tuple[float, float],
+                lowest: bool) -> None:
+    """Rows from the top; all panels of a chart have room for the same number of rows."""
+    count, paint = len(panel.loads), canvas.paint
+    axes.set_xlim(0, 1)
+    axes.set_ylim(heat.rows, 0)
+    wide, pixels = size[0] / count, size[1] / heat.rows
+    shares = [row.shares for row in panel.rows] + ([panel.useful] if panel.point.polls else [])
+    edges = _edges(panel)
+    _cells(axes, canvas, shares, edges, pixels)
+    for (top, bottom), line in zip(pairwise(edges), shares, strict=True):
+        if (bottom - top) * pixels > 13 * canvas.scale and wide > 26 * canvas.scale:
+            for column, share in enumerate(line):
+                _number(axes, canvas, ((column + 0.5) / count, (top + bottom) / 2), share)
+    given = sum(row.given for row in panel.rows)
+    axes.add_patch(Rectangle((0, 0), 1, given, fill=False, linewidth=1.6 * canvas.scale, clip_on=False,
+                             edgecolor=paint.series(heat.material.look(panel.point).colour)))
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    _row_labels(axes, canvas, panel, edges, pixels)
+    _load_labels(heat, axes, canvas, panel, wide, lowest)
+    marks = letters(_of_point(panel.point))
+    left = (_GAP - 10) * canvas.scale
+    name = heat.group.heading(heat.material, panel.point, size[0] + left, canvas.font(12), marks)
+    axes.annotate(name, (0, 1), xycoords="axes fraction", xytext=(-left, 6 * canvas.scale),
+                  textcoords="offset points", fontweight="bold", fontsize=canvas.font(12))
 
 
-def _poll_note(axis: Axes, point: PointSummary) -> None:
-    counted = [load.useful for load in point.loads if load.useful is not None]
-    text = "polls; area: useful polls" if counted else "polls; useful share not counted"
-    axis.text(0.985, 0.985, text, transform=axis.transAxes, ha="right", va="top", fontsize=10.5)
+def _edges(panel: _Panel) -> list[float]:
+    """Where the rows begin, and the last ends. Among very many cores the rows of others and of polls are higher, so
+    that they can be read."""
+    given = sum(row.given for row in panel.rows)
+    other = max(1.0, given / 14)
+    heights = [1.0 if row.given else other for row in panel.rows] + [other] * panel.point.polls
+    return [0.0, *accumulate(heights)]
+
+
+def _step(share: float) -> int:
+    return min(HEAT - 1, max(0, round(share * (HEAT - 1))))
+
+
+def _cells(axes: Axes, canvas: Canvas, shares: Sequence[Sequence[float | None]], edges: Sequence[float],
+           pixels: float) -> None:
+    """The colours, as one mesh; a cell without a share stays empty."""
+    steps = np.array([[math.nan if share is None else _step(share) for share in line] for line in shares])
+    count = steps.shape[1]
+    axes.pcolormesh([column / count for column in range(count + 1)], edges, np.ma.masked_invalid(steps),
+                    cmap=ListedColormap(list(canvas.paint.heat)), vmin=0, vmax=HEAT - 1,
+                    edgecolors=canvas.paint.surface, linewidth=0.8 * canvas.scale if pixels > 5 else 0)
+
+
+def _number(axes: Axes, canvas: Canvas, place: tuple[float, float], share: float | None) -> None:
+    """A cell's share, %, in the text colour that is readable on it."""
+    colour = canvas.paint.muted if share is None else (
+        canvas.paint.surface if _step(share) >= HEAT // 2 else canvas.paint.text)
+    axes.text(*place, "–" if share is None else f"{share * 100:.0f}", ha="center", va="center_baseline",
+              fontsize=canvas.font(9.5), color=colour)
+
+
+def _row_labels(axes: Axes, canvas: Canvas, panel: _Panel, edges: Sequence[float], pixels: float) -> None:
+    """A name a row; where rows are too low for that, every so many of the given cores'."""
+    polls = ["useful polls" if panel.counted else "polls, n/a"] if panel.point.polls else []
+    names = [(row.name, row.given) for row in panel.rows] + [(name, False) for name in polls]
+    size = canvas.font(10)
+    middles = [(top + bottom) / 2 for top, bottom in pairwise(edges)]
+    axes.tick_params(labelleft=False, length=0)
+    lowest = math.inf
+    # From below: the rows that are not the stack's come last and matter most.
+    for (name, given), middle in sorted(zip(names, middles, strict=True), key=lambda entry: -entry[1]):
+        if (lowest - middle) * pixels < 1.3 * size:
+            continue
+        lowest = middle
+        axes.annotate(fitted(name, (_GAP - 8) * canvas.scale, size, given), (0, middle),
+                      xytext=(-5 * canvas.scale, 0), ha="right", textcoords="offset points", va="center",
+                      fontsize=size, annotation_clip=False, fontweight="bold" if given else "normal",
+                      color=canvas.paint.text if given else canvas.paint.muted)
+
+
+def _load_labels(heat: _Heat, axes: Axes, canvas: Canvas, panel: _Panel, wide: float, lowest: bool) -> None:
+    """The loads below the lowest panels of each column, every so many where columns are narrow."""
+    texts = [f"{load.load_pps / heat.unit.divisor:,.4g}" for load in panel.loads]
+    longest = max(text_width(text, canvas.font(10.5)) for text in texts) + 6 * canvas.scale
+    step = max(1, -int(-longest // wide))
+    shown = range(0, len(texts), step)
+    axes.set_xticks([(index + 0.5) / len(texts) for index in shown], [texts[index] for index in shown])
+    axes.tick_params(axis="x", labelbottom=lowest, labelsize=canvas.font(10.5))
+
+

@@ -3,124 +3,127 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.figure import FigureBase
+from matplotlib.ticker import MaxNLocator
 
 from harness.records import Phase, PointOutcome, Trial
-from harness.report.charts.svg import MUTED, NARROW, TEXT, WIDE, Chart, grid_lines, make_chart, new_figure, series
-from harness.report.identity import one_line, stack_name
+from harness.report.charts.canvas import Canvas, Grid, Picture, grid_lines, label_axes
+from harness.report.charts.material import Group, Material, groups, identified
+from harness.report.charts.scaling import log_ticks
+from harness.report.identity import Look
 from harness.report.numbers import Unit, finite, plural, rate, rate_unit
-from harness.report.summarise import PointSummary
-from harness.report.tables import PointName
-from harness.report.words import traffic_text
+from harness.report.summarise import Limits, PointSummary
 
-MAX_PANELS = 12
+_MOST_TRIALS = 400
 
 
-def search_chart(key: str, points: Sequence[PointSummary], names: dict[str, PointName],
-                 pdr_loss: float) -> Chart | None:
-    """The chart of one frame size; None when nothing was searched."""
-    traces = [(point, outcome, trials) for point in points
-              if (outcome := _first(point)) is not None and (trials := _trials(point, outcome.repeat))]
-    shown = traces[:MAX_PANELS]
-    if not shown:
-        return None
-    plan = shown[0][0].plan
-    title = f"How the search closed in, {traffic_text(plan.role, plan.traffic_label)}"
+@dataclass(frozen=True)
+class _Trace:
+    point: PointSummary
+    outcome: PointOutcome
+    trials: tuple[Trial, ...]
+
+
+def search_pictures(material: Material) -> Iterator[Picture]:
+    """One a frame size (and number of cores, where there are many points); none where nothing was searched."""
+    for group in groups(material.points):
+        traces = [_Trace(point, outcome, trials) for point in group.points
+                  if (outcome := _first(point)) is not None and (trials := _trials(point, outcome.repeat))]
+        if traces:
+            yield _picture(material, group, traces)
+
+
+def _picture(material: Material, group: Group, traces: Sequence[_Trace]) -> Picture:
+    unit = rate_unit((pps for trace in traces for t in trace.trials if (pps := finite(t.asked_pps))),
+                     group.role.rate_unit)
+    loss = Limits.of(material.run.plan).pdr_loss
+    title = f"How the search closed in, asked load in {unit.name}, {group.traffic}{group.direction}"
     caption = ("The first finished repeat of each point, trial after trial. Filled: no loss. Ring: loss within "
-               "PDR’s limit. Cross: more. Triangle: repeated, for a pause or because it was sent short."
-               + (f" The first {MAX_PANELS} of {len(traces)} points." if len(traces) > len(shown) else ""))
-    unit = rate_unit((pps for _, _, trials in shown for t in trials if (pps := finite(t.asked_pps))),
-                     plan.role.rate_unit)
-    return make_chart(key, title, caption, _describe(title, shown),
-                      lambda narrow: _draw(shown, names, unit, pdr_loss, narrow))
+               "PDR’s limit. Cross: more. Triangle: repeated, for a pause or because it was sent short. Solid line: "
+               "NDR, dashed: PDR.")
+    return Picture("search", group.part, title, caption, _describe(material, group, title, traces),
+                   tuple(_data(material, traces, loss)), lambda canvas: _grid(len(traces)).height(canvas),
+                   lambda figure, canvas, height: _draw(material, group, traces, unit, loss, (figure, canvas, height)))
 
 
 def _first(point: PointSummary) -> PointOutcome | None:
     return next((outcome for outcome in point.outcomes if outcome.status == "ok"), None)
 
 
-def _trials(point: PointSummary, repeat: int) -> list[Trial]:
-    return [trial for trial in point.trials if trial.phase is Phase.SEARCH and trial.repeat == repeat
-            and (finite(trial.asked_pps) or 0) > 0][:400]
+def _trials(point: PointSummary, repeat: int) -> tuple[Trial, ...]:
+    return tuple([trial for trial in point.trials if trial.phase is Phase.SEARCH and trial.repeat == repeat
+                  and (finite(trial.asked_pps) or 0) > 0][:_MOST_TRIALS])
 
 
-def _describe(title: str, traces: Sequence[tuple[PointSummary, PointOutcome, list[Trial]]]) -> str:
-    parts = []
-    for point, outcome, trials in traces:
-        found = ", ".join(f"{name} at a load of {rate(bound.load_pps, point.plan.role.rate_unit)}"
-                          for name, bound in (("NDR", outcome.ndr), ("PDR", outcome.pdr)) if bound is not None)
-        name = f"{stack_name(point.plan)}, {plural(len(point.plan.cores), 'core')}"
-        parts.append(f"{name}: {plural(len(trials), 'trial')}, {found or 'no bound found'}.")
-    return f"{title}. " + " ".join(parts)
+def _data(material: Material, traces: Sequence[_Trace], loss: float) -> Iterator[dict[str, object]]:
+    for trace in traces:
+        for number, trial in enumerate(trace.trials, 1):
+            yield identified(material, trace.point) | {
+                "repeat": trial.repeat, "search_trial": number, "trial": trial.number, "asked_pps": trial.asked_pps,
+                "offered_pps": trial.offered_pps, "loss_ratio": trial.loss_ratio, "seconds": trial.duration_s,
+                "mark": _group(trial, loss), "verdicts": " ".join(trial.verdicts)}
 
 
-def _draw(traces: Sequence[tuple[PointSummary, PointOutcome, list[Trial]]], names: dict[str, PointName], unit: Unit,
-          pdr_loss: float, narrow: bool) -> Figure:
-    columns = 1 if narrow else min(3, len(traces))
-    rows = math.ceil(len(traces) / columns)
-    width, panel = NARROW if narrow else WIDE, 140 if narrow else 160
-    height = rows * (panel + 40) + 44
-    figure = new_figure(width, height)
-    axes = figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False)
-    figure.subplots_adjust(left=66 / width, right=1 - 36 / width, top=1 - 30 / height, bottom=48 / height,
-                           wspace=0.17, hspace=40 / panel)
-    flat = [axis for row in axes for axis in row]
-    for axis, (point, outcome, trials) in zip(flat, traces, strict=False):
-        _panel(axis, point, outcome, trials, names[point.plan.id], pdr_loss)
-    for axis in flat[len(traces):]:
-        axis.set_visible(False)
-    for index, axis in enumerate(flat[: len(traces)]):
-        axis.tick_params(labelbottom=index + columns >= len(traces))
-        _scale(axis, unit)
-        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    figure.supxlabel("search trial", fontsize=12, y=8 / height, va="bottom")
-    figure.supylabel(f"asked load, {unit.name}", fontsize=12, x=4 / width, ha="left")
-    return figure
+def _describe(material: Material, group: Group, title: str, traces: Sequence[_Trace]) -> str:
+    parts, unit = [f"{title}."], group.role.rate_unit
+    for trace in traces:
+        found = ", ".join(f"{name} at a load of {rate(bound.load_pps, unit)}"
+                          for name, bound in (("NDR", trace.outcome.ndr), ("PDR", trace.outcome.pdr))
+                          if bound is not None)
+        parts.append(f"{group.name(material, trace.point)}: {plural(len(trace.trials), 'trial')}, "
+                     f"{found or 'no bound found'}.")
+    return " ".join(parts)
 
 
-def _scale(axis: Axes, unit: Unit) -> None:
-    axis.set_yscale("log")
-    low, high = axis.get_ylim()
-    steps = (1, 2, 5) if high / low < 100 else (1,)
-    axis.yaxis.set_major_locator(FixedLocator([m * 10.0 ** e for e in range(0, 10) for m in steps
-                                               if low <= m * 10.0 ** e <= high]))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_minor_formatter(NullFormatter())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit.divisor:,.6g}"))
-    grid_lines(axis, "y")
+def _grid(count: int) -> Grid:
+    return Grid(count, 160, left=66, right=36, top=36, gap=(36, 46))
 
 
-def _panel(axis: Axes, point: PointSummary, outcome: PointOutcome, trials: Sequence[Trial], name: PointName,
-           pdr_loss: float) -> None:
-    colour = series(name.colour)
-    groups: dict[str, list[tuple[int, float]]] = {"clean": [], "some": [], "more": [], "paused": []}
-    for number, trial in enumerate(trials, 1):
-        groups[_group(trial, pdr_loss)].append((number, float(trial.asked_pps)))
-    axis.plot(range(1, len(trials) + 1), [float(trial.asked_pps) for trial in trials], color=MUTED, linewidth=0.6,
-              alpha=0.7)
-    for kind, marker, fill in (("clean", "o", colour), ("some", "o", "none"), ("more", "x", colour),
-                               ("paused", "^", MUTED)):
-        axis.plot([x for x, _ in groups[kind]], [y for _, y in groups[kind]], linestyle="none", marker=marker,
-                  markersize=4.5, color=MUTED if kind == "paused" else colour, markerfacecolor=fill)
-    for word, bound, place in (("NDR", outcome.ndr, "top"), ("PDR", outcome.pdr, "bottom")):
+def _draw(material: Material, group: Group, traces: Sequence[_Trace], unit: Unit, loss: float,
+          place: tuple[FigureBase, Canvas, float]) -> None:
+    figure, canvas, height = place
+    grid = _grid(len(traces))
+    panels = grid.axes(figure, canvas, height)
+    room = grid.panel_width(canvas) + 20 * canvas.scale
+    for axes, trace in zip(panels, traces, strict=True):
+        _panel(axes, canvas, trace, material.look(trace.point), loss)
+        axes.set_title(group.heading(material, trace.point, room, canvas.font(11.5)), fontweight="bold",
+                       fontsize=canvas.font(11.5), pad=13 * canvas.scale)
+    for axes in panels:
+        axes.set_yscale("log")
+        log_ticks(axes, unit.divisor)
+        grid_lines(axes, "y")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    label_axes(figure, canvas, height, "search trial", f"asked load, {unit.name}")
+
+
+def _panel(axes: Axes, canvas: Canvas, trace: _Trace, look: Look, loss: float) -> None:
+    colour, paint, scale = canvas.paint.series(look.colour), canvas.paint, canvas.scale
+    groups_of: dict[str, list[tuple[int, float]]] = {"no loss": [], "within PDR": [], "more": [], "repeated": []}
+    for number, trial in enumerate(trace.trials, 1):
+        groups_of[_group(trial, loss)].append((number, float(trial.asked_pps)))
+    axes.plot(range(1, len(trace.trials) + 1), [float(trial.asked_pps) for trial in trace.trials], color=paint.muted,
+              linewidth=0.6 * scale, alpha=0.7)
+    for kind, marker, fill in (("no loss", "o", colour), ("within PDR", "o", "none"), ("more", "x", colour),
+                               ("repeated", "^", paint.muted)):
+        axes.plot([x for x, _ in groups_of[kind]], [y for _, y in groups_of[kind]], linestyle="none", marker=marker,
+                  markersize=4.5 * scale, color=paint.muted if kind == "repeated" else colour, markerfacecolor=fill)
+    for word, bound, side in (("NDR", trace.outcome.ndr, "top"), ("PDR", trace.outcome.pdr, "bottom")):
         load = finite(bound.load_pps) if bound is not None else None
         if load is not None and load > 0:
-            axis.axhline(load, color=TEXT, linewidth=0.9, linestyle="-" if word == "NDR" else "--")
-            axis.annotate(word, (1, load), xycoords=("axes fraction", "data"), xytext=(3, 0),
-                          textcoords="offset points", va=place, fontsize=10)
-    axis.set_title(one_line(f"{name.label}, {plural(len(point.plan.cores), 'core')}", 38), fontweight="bold",
-                   fontsize=11.5)
+            axes.axhline(load, color=paint.text, linewidth=0.9 * scale, linestyle="-" if word == "NDR" else "--")
+            axes.annotate(word, (1, load), xycoords=("axes fraction", "data"), xytext=(3 * scale, 0),
+                          textcoords="offset points", va=side, fontsize=canvas.font(10))
 
 
 def _group(trial: Trial, pdr_loss: float) -> str:
     if trial.superseded:
-        return "paused"
+        return "repeated"
     ratio = finite(trial.loss_ratio)
     if ratio is None or trial.status != "ok":
         return "more"
-    return "clean" if trial.lost == 0 else "some" if ratio <= pdr_loss else "more"
+    return "no loss" if trial.lost == 0 else "within PDR" if ratio <= pdr_loss else "more"

@@ -8,41 +8,23 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.identity import COLOURS, clean
+from harness.report.charts.canvas import PHONE, WIDE, Canvas, Picture, drawing, drawn
+from harness.report.identity import clean
+from harness.report.palette import variables
 
-_SVG = "{http://www.w3.org/2000/svg}"
+SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}"
-WIDE, NARROW = 1040, 340
-
-TEXT, MUTED, GRID, SURFACE = "#010203", "#010204", "#010205", "#010206"
-_TOKENS = {TEXT: "var(--text)", MUTED: "var(--muted)", GRID: "var(--grid)", SURFACE: "var(--surface)"}
-_TOKENS |= {f"#0a0b{index:02x}": f"var(--s{index})" for index in range(1, COLOURS + 1)}
+_TOKENS = variables()
 _TOKEN = re.compile("|".join(_TOKENS))
 _FONT = re.compile(r"font(?:-family)?:\s*[^;\"]*;?\s*")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)px")
-
-_RC: dict[Any, Any] = {
-    "svg.fonttype": "none", "text.parse_math": False, "font.family": "DejaVu Sans", "font.size": 12,
-    "axes.edgecolor": MUTED, "axes.labelcolor": TEXT, "axes.labelsize": 12, "axes.titlesize": 12.5,
-    "axes.linewidth": 0.8, "axes.titley": 1.0,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.titlelocation": "left",
-    "axes.unicode_minus": True, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": TEXT,
-    "ytick.labelcolor": TEXT, "xtick.labelsize": 11, "ytick.labelsize": 11, "grid.color": GRID, "grid.linewidth": 0.8,
-    "text.color": TEXT, "legend.frameon": False, "legend.fontsize": 11.5, "lines.linewidth": 1.8,
-    "lines.markersize": 5, "hatch.linewidth": 0.6, "hatch.color": MUTED, "path.simplify": True,
-}
 
 
 @dataclass(frozen=True)
@@ -57,40 +39,16 @@ class Chart:
     narrow: Markup
 
 
-def series(colour: int) -> str:
-    """The place-holder of a stack's colour (1..COLOURS)."""
-    return f"#0a0b{colour:02x}"
+def inline(picture: Picture, prefix: str = "") -> Chart:
+    """Draw both widths and make them part of the page; ``prefix`` makes the names of several runs' charts unique."""
+    key = f"{prefix}{picture.name}"
+    wide, narrow = (_inline(picture, canvas, f"{key}-{canvas.name[0]}") for canvas in (WIDE, PHONE))
+    return Chart(picture.title, picture.caption, picture.description, wide, narrow)
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """The settings under which figures of the report are made and saved."""
-    with matplotlib.rc_context(_RC), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
-        yield
-
-
-def make_chart(key: str, title: str, caption: str, description: str,
-               draw: Callable[[bool], Figure]) -> Chart:
-    """Draw both widths (``draw`` is told whether it is for a phone) and make them part of the page.
-
-    ``key`` is unique in the page; ids in the drawings begin with it.
-    """
-    with drawing():
-        pictures = [to_inline(draw(narrow), f"{key}-{'n' if narrow else 'w'}", title, description)
-                    for narrow in (False, True)]
-    return Chart(title, caption, description, pictures[0], pictures[1])
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many CSS pixels."""
-    return Figure(figsize=(width / 72, height / 72), dpi=72)
-
-
-def grid_lines(axes: Axes, axis: str) -> None:
-    """Light lines across one axis ("x" or "y"), and no tick marks."""
-    axes.grid(visible=True, axis="x" if axis == "x" else "y")
-    axes.tick_params(length=0)
+def _inline(picture: Picture, canvas: Canvas, key: str) -> Markup:
+    with drawing(canvas), matplotlib.rc_context({"svg.fonttype": "none"}):
+        return to_inline(drawn(picture, canvas), key, picture.title, picture.description)
 
 
 def to_inline(figure: Figure, key: str, title: str, description: str) -> Markup:
@@ -109,13 +67,13 @@ def _plain_names(root: ElementTree.Element) -> None:
     """HTML knows SVG elements without name spaces; metadata and global styles have no place in a page."""
     for parent in root.iter():
         for child in list(parent):
-            if not child.tag.startswith(_SVG) or child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
+            if not child.tag.startswith(SVG) or child.tag in (f"{SVG}metadata", f"{SVG}style"):
                 parent.remove(child)
     for element in root.iter():
         element.tail = None
         if element.text is not None and not element.text.strip():
             element.text = None
-        element.tag = element.tag.removeprefix(_SVG)
+        element.tag = element.tag.removeprefix(SVG)
         href = element.attrib.pop(f"{_XLINK}href", None)
         if href is not None:
             element.set("href", href)

@@ -115,6 +115,9 @@ def make_plan(models: tuple[Model, ...], repeat: int, seed: int) -> Plan:
 class Simulator:
     """Makes trials one after another, numbered as a run numbers them."""
 
+    cores = 4
+    latency_samples = 10_000
+
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.numpy = np.random.default_rng(seed)
@@ -167,7 +170,7 @@ class Simulator:
 
     def _cpu(self, model: Model, busy: float, seconds: float, load: float) -> Cpu:
         cores = []
-        for core in range(4):
+        for core in range(self.cores):
             given = core in model.cores
             share = (1.0 if model.polling else busy) if given else (0.97 if core == 0 else 0.01)
             share = min(1.0, max(0.0, share * (1 + self.random.uniform(-0.02, 0))))
@@ -184,7 +187,7 @@ class Simulator:
 
     def _latency(self, model: Model, busy: float) -> Percentiles:
         median = model.p50_us * (1 + busy * 0.6) * 1000
-        samples = 10_000
+        samples = self.latency_samples
         slow = 1 + (self.numpy.random(samples) < 0.004) * 25
         values = np.sort(median * np.exp(self.numpy.normal(0, 0.22, samples)) * slow)
         buckets, frames = np.unique((2 ** (np.floor(np.log2(values) * 8) / 8)).astype(int), return_counts=True)

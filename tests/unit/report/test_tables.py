@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 
 import pytest
 
 from harness.records import Ceiling, Floor, Percentiles, Phase, Verdict
-from harness.report.charts.latency import by_rows, curve, latency_chart
-from harness.report.charts.search import search_chart
-from harness.report.charts.throughput import throughput_chart
 from harness.report.floor import floor_table
 from harness.report.headline import answer
 from harness.report.identity import looks
@@ -326,7 +322,6 @@ def test_a_load_curve_alone_has_a_headline_and_only_its_columns(curve_only: RunD
     names = name_points(points, styles, "")
     table = summary_table(points, names, 0.005)
     assert [heading.text for heading in table.headings] == ["Busiest core", "All given cores", "Cost"]
-    assert throughput_chart("k", points, names, ()) is None
 
 
 def test_other_programs_are_named_beside_the_point(run: RunData) -> None:
@@ -383,14 +378,6 @@ def test_the_order_is_what_the_plan_did(run: RunData, points: Points) -> None:
     assert order(replace(run, plan=replace(run.plan, sequence=given))).startswith("points as listed")
 
 
-def test_the_percentile_curve_ends_at_the_largest_latency(points: Points) -> None:
-    entry = points[3].latency[0]
-    largest = entry.at["max"]
-    assert largest is not None
-    assert curve(entry)[-1] == (1 - 1 / entry.samples, largest.high)
-    assert largest.high > entry.curve[-1][0]
-
-
 def test_nothing_measured_is_said(run: RunData, points: Points) -> None:
     said = answer(run, points[-1:], looks(p.plan for p in points))
     assert said.headline.startswith("Nothing was measured")
@@ -413,42 +400,6 @@ def test_embedded_json_cannot_end_its_element() -> None:
     assert "<" not in text
     assert "&" not in text
     assert json.loads(text) == {"a": "</script><!--&\u2028"}
-
-
-def test_a_panel_without_a_stack_says_why(points: Points) -> None:
-    styles = looks(p.plan for p in points)
-    few = replace(points[0].latency[0], curve=(), at=dict.fromkeys(points[0].latency[0].at),
-                  reason="the load leaves no room for a latency stream")
-    shown = (replace(points[0], latency=(few, *points[0].latency[1:])), *points[1:])
-    chart = latency_chart("k", shown, styles)
-    assert chart is not None
-    assert ("No latency at 10 % of PDR: linux-udp reuseport=false, 1 core (the load leaves no room for a latency "
-            "stream); dpdk, 2 cores (testpmd did not start") in chart.caption
-    legend = [text for text in re.findall(r"<text[^>]*>([^<]*)</text>", str(chart.narrow)) if ", 1 core" in text]
-    assert legend == ["linux-udp reuseport=false, 1 core", "linux-udp reuseport=true, 1 core", "xdp, 1 core",
-                      "dpdk, 1 core"]
-
-
-def test_a_legend_reads_row_after_row() -> None:
-    assert by_rows(list("abcd"), 3) == ["a", "d", "b", "c"]  # filled by columns: a b c over d
-    assert by_rows(list("abcde"), 3) == ["a", "d", "b", "e", "c"]
-
-
-def test_the_curve_has_no_step_where_its_samples_end(points: Points) -> None:
-    entry = points[3].latency[0]
-    total = sum(frames for _, frames in entry.curve)
-    known = curve(entry)[:-1]
-    assert known[-1][0] <= 1 - 10 / total
-    assert len({share for share, _ in known}) == len(known)
-
-
-def test_search_trials_are_counted_in_whole_numbers(points: Points, names: dict[str, PointName]) -> None:
-    short = [replace(p, trials=tuple(t for t in p.trials if t.phase is Phase.SEARCH)[:7]) for p in points[3:4]]
-    chart = search_chart("k", short, names, 0.005)
-    assert chart is not None
-    ticks = re.findall(r"<text[^>]*>([\d.]+)</text>", str(chart.wide))
-    assert ticks
-    assert not any("." in tick for tick in ticks)
 
 
 def test_a_note_is_said_once(run: RunData, points: Points) -> None:
