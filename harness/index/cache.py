@@ -9,6 +9,7 @@ the index is made in a temporary directory and lasts for one command.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.index.schema import FILES, VERSION, create_statements
 from harness.records import SCHEMA_VERSION
-from harness.store import POINTS, RUN, TRIALS, Store
+from harness.store import POINTS, RUN, TRIALS, Store, write_atomically
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FOLDER = ".index"
 #: What DuckDB may use while runs are read.
 MEMORY = "1GB"
+#: Stretches of histories whose change points are kept.
+MOST_MEMOS = 20_000
 Say = Callable[[str], None]
 
 
@@ -130,3 +133,20 @@ def _replace_runs(connection: duckdb.DuckDBPyConnection, store: Store, known: di
             say(f"indexing {len(fresh):,} runs: {done:,} read")
         add_run(connection, store.root / run)
         connection.execute(f"INSERT INTO files ({', '.join(FILES)}) VALUES (?, ?)", [run, now[run]])
+
+
+@contextmanager
+def memo(index: Path) -> Iterator[dict[str, list[int]]]:
+    """What was found about stretches of histories, kept beside the index; a file that cannot be read is begun anew."""
+    file = index.with_name("jumps.json")
+    try:
+        found: dict[str, list[int]] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            found = {}
+    except (OSError, ValueError):
+        found = {}
+    before = len(found)
+    yield found
+    if len(found) != before:
+        newest = dict(list(found.items())[-MOST_MEMOS:])
+        write_atomically(file, json.dumps(newest))
