@@ -17,6 +17,7 @@ MAX_P = 0.001
 #: Values farther from the median of their neighbours than this many robust standard deviations are outliers.
 OUTLIER = 3.5
 NEIGHBOURS = 5
+MOST_OUTLIERS = 0.125
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _starts(length: int) -> range:
 
 
 def outliers(values: Sequence[float]) -> list[bool]:
-    """Which values stand alone, away from those before and those after."""
+    """Which values stand alone, away from those before and those after; none where many do."""
     size = len(values)
     found = []
     for index in range(size):
@@ -80,7 +81,7 @@ def outliers(values: Sequence[float]) -> list[bool]:
         around = [values[i] for i in range(low, min(size, low + 2 * NEIGHBOURS + 1)) if i != index]
         found.append(all(_far(values[index], side, around) for side in (before, after) if len(side) > 1)
                      and len(around) >= NEIGHBOURS)
-    return found
+    return found if sum(found) <= MOST_OUTLIERS * size else [False] * size
 
 
 def _far(value: float, side: Sequence[float], around: Sequence[float]) -> bool:
@@ -95,7 +96,7 @@ def _confirmed(values: Sequence[float], cuts: Sequence[int]) -> list[Change]:
     cuts = [cut for cut in cuts if 0 < cut < len(values)]
     while cuts:
         edges = [0, *cuts, len(values)]
-        found = [_change(values[a:b], values[b:c], b) for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)]
+        found = [change(values[a:b], values[b:c], b) for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)]
         weakest = max(found, key=lambda change: change.p)
         if weakest.p <= MAX_P:
             return found
@@ -103,7 +104,8 @@ def _confirmed(values: Sequence[float], cuts: Sequence[int]) -> list[Change]:
     return []
 
 
-def _change(left: Sequence[float], right: Sequence[float], index: int) -> Change:
+def change(left: Sequence[float], right: Sequence[float], index: int) -> Change:
+    """Two levels side by side, by Welch's test; p is 1 where neither side has two values."""
     from scipy.special import stdtr
 
     before, after = statistics.fmean(left), statistics.fmean(right)

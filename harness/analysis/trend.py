@@ -10,13 +10,11 @@ runs in one series. A run without the metric (the point failed, was skipped, was
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.analysis.changepoints import Memo, change_points
+from harness.analysis.changepoints import Memo, change, change_points
 from harness.analysis.metrics import Metric
 
 if TYPE_CHECKING:
@@ -97,9 +95,29 @@ def trend(index: duckdb.DuckDBPyConnection, scenario: str, metrics: Sequence[Met
         row = tuple(by_run.get(run.run) for run in runs)
         metric = Metric.parse(name)
         found.append(Series(point, label, stack, metric, unit, row, tuple(_steps(row, runs, metric, across, memo))))
+    found = _told_apart(found)
     order = {metric.name: place for place, metric in enumerate(metrics)}
     found.sort(key=lambda series: (order[series.metric.name], series.point))
     return Trend(scenario, runs, tuple(found), _left_out(index, scenario), across)
+
+
+def _told_apart(found: Sequence[Series]) -> list[Series]:
+    """Points that share a label (a parameter came to be after the label was chosen) get what differs added to it."""
+    labels: dict[str, set[tuple[str, ...]]] = {}
+    for series in found:
+        labels.setdefault(series.label, set()).add(series.point)
+    return [replace(series, label=f"{series.label} ({_distinct(series.point, labels[series.label])})")
+            if len(labels[series.label]) > 1 else series for series in found]
+
+
+def _distinct(point: tuple[str, ...], alike: set[tuple[str, ...]]) -> str:
+    """What of a point's parameters, tuning, frames, cores and host the others of its label do not have."""
+    fields: list[set[str]] = []
+    for one in (point, *sorted(alike - {point})):
+        shown = {f"{name}={value}" for text in one[1:3] for name, value in json.loads(text).items()}
+        fields.append(shown | {one[4], f"{one[5]} cores", f"on {one[6]}"})
+    own = sorted(one for one in fields[0] if not all(one in other for other in fields))
+    return ", ".join(own)[:120] or "without what others of this label have"
 
 
 def _runs(index: duckdb.DuckDBPyConnection, scenario: str) -> tuple[RunRow, ...]:
@@ -152,9 +170,9 @@ def _steps(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metri
     steps = []
     for number in sorted(set(sets)):
         places = [i for i, value in enumerate(values) if value is not None and sets[i] == number]
-        for change in change_points([float(values[i] or 0.0) for i in places], memo):
-            last, first = places[change.index - 1], places[change.index]
-            steps.append((first, _step(runs[last], runs[first], change.before, change.after, change.p, metric,
+        for found in change_points([float(values[i] or 0.0) for i in places], memo):
+            last, first = places[found.index - 1], places[found.index]
+            steps.append((first, _step(runs[last], runs[first], found.before, found.after, found.p, metric,
                                        transition=False)))
     steps += [] if across else _transitions(values, runs, metric)
     return [step for _, step in sorted(steps, key=lambda found: found[0])]
@@ -173,8 +191,9 @@ def _transitions(values: Sequence[float | None], runs: Sequence[RunRow], metric:
     found = []
     for left, right in zip(stretches, stretches[1:], strict=False):
         sides = [[float(values[i] or 0.0) for i in side] for side in (left, right)]
-        before, after = (statistics.fmean(side) for side in sides)
-        found.append((right[0], _step(runs[left[-1]], runs[right[0]], before, after, _welch(*sides), metric,
+        level = change(sides[0], sides[1], right[0])
+        p = level.p if min(map(len, sides)) > 1 else None
+        found.append((right[0], _step(runs[left[-1]], runs[right[0]], level.before, level.after, p, metric,
                                       transition=True)))
     return found
 
@@ -183,14 +202,3 @@ def _step(last: RunRow, first: RunRow, before: float, after: float, p: float | N
           transition: bool) -> Step:
     better = (after > before) == metric.higher_is_better
     return Step(last.run, first.run, before, after, p, better, transition, item_differences(last.items, first.items))
-
-
-def _welch(a: Sequence[float], b: Sequence[float]) -> float | None:
-    from scipy.stats import ttest_ind
-
-    if min(len(a), len(b)) < 2:
-        return None
-    if len(set(a)) == len(set(b)) == 1:
-        return 0.0 if a[0] != b[0] else 1.0
-    p = float(ttest_ind(a, b, equal_var=False).pvalue)
-    return None if math.isnan(p) else p

@@ -98,7 +98,8 @@ def results_sql(query: str, results: Path, as_csv: bool, as_json: bool) -> int:
 
     The first call indexes the runs (into .index beside them). Nothing but these tables can be read, nothing written.
     """
-    from harness.index import cache, query as queries
+    from harness.index import cache
+    from harness.index import query as queries
     from harness.index.show import csv_answer, json_answer, text_answer
     from harness.store import Store
 

@@ -27,7 +27,8 @@ def trend(scenario: str | None, results: Path, names: tuple[str, ...], across: b
     one ends and another begins, what differs is named. SCENARIO may be left out when all runs are of one.
     """
     from harness.analysis.metrics import Metric
-    from harness.analysis.trend import scenarios, trend as history
+    from harness.analysis.trend import scenarios
+    from harness.analysis.trend import trend as history
     from harness.index import cache
     from harness.index.query import connected
     from harness.report.trendtext import trend_data, trend_text

@@ -69,8 +69,7 @@ def _updated(store: Store, folder: Path, say: Say) -> Path:
 
 
 def _stamp(path: Path) -> str:
-    """Name, size and modification time of each of a run's files; of those that may yet change without a write (the
-    state of a run under way is decided by its process), when they were looked at."""
+    """Name, size, modification time and inode of each of a run's files."""
     parts = []
     for name in (RUN, TRIALS, POINTS):
         try:
@@ -141,7 +140,8 @@ def memo(index: Path) -> Iterator[dict[str, list[int]]]:
     file = index.with_name("jumps.json")
     try:
         found: dict[str, list[int]] = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or not all(isinstance(at, list) and all(type(i) is int for i in at)
+                                                  for at in found.values()):
             found = {}
     except (OSError, ValueError):
         found = {}

@@ -9,14 +9,13 @@ import math
 from typing import Any
 
 from harness.index.query import Answer
+from harness.texttable import columns
 
 MAX_CELL = 80
 
 
 def text_answer(answer: Answer) -> str:
     """A table for a person; NULL is "n/a", long cells are cut."""
-    from harness.listing import columns
-
     def cell(value: Any) -> str:
         if value is None:
             return "n/a"

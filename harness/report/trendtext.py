@@ -9,8 +9,8 @@ from typing import Any
 from harness.analysis.changepoints import MAX_P
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.trend import Series, Step, Trend
-from harness.listing import columns
 from harness.report.numbers import MISSING, nanoseconds, percent, plural, rate, significant
+from harness.texttable import columns
 
 MAX_ITEMS = 6
 
@@ -83,8 +83,9 @@ def trend_text(trend: Trend) -> str:
             continue
         lines += ["", title + ("" if found else ": none found")]
         for series, step in found:
-            lines += [columns([(f"  {kind_of(step)}: {series.metric.name}, {series.label}: {step_text(step, series)}",)]),
-                      columns([(f"    after {step.last}, first in {step.first}; {items_text(step)}",)])]
+            what = f"  {kind_of(step)}: {series.metric.name}, {series.label}: {step_text(step, series)}"
+            where = f"    after {step.last}, first in {step.first}; {items_text(step)}"
+            lines.append(columns([(what,), (where,)]))
     if len(trend.runs) == 1:
         lines += ["", "One run is no history: changes can be found when there are more."]
     return "\n".join(lines)

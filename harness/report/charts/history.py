@@ -24,7 +24,7 @@ def history_chart(key: str, metric: Metric, rows: Sequence[Series], trend: Trend
     shown = rows[:MAX_SERIES]
     unit = _unit(metric, shown)
     title = f"{metric.name} by run, {one_line(trend.scenario)}"
-    caption = ("Each mark is the median of a run's repeats, in the order of the runs; a gap is a run without this value. "
+    caption = ("Each mark is the median of a run's repeats, oldest run first; a gap is a run without a value. "
                "▲ progression, ▼ regression, found by statistics between comparable runs."
                + (" Dotted lines: the circumstances changed." if _borders(trend) else "")
                + (f" The first {MAX_SERIES} of {len(rows)} points." if len(rows) > MAX_SERIES else ""))
