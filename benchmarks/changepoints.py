@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.analysis.changepoints import change_points, jumps
+from harness.analysis.changepoints import change_points, jumps, outliers
 
 NEAR = 2
 LENGTHS, NOISES, STEPS = (20, 60, 200), (0.01, 0.02, 0.05), (0.0, 0.02, 0.05, 0.10)
@@ -59,12 +59,24 @@ def otava(window: int) -> Finder | None:
                            compute_change_points(np.asarray(values), window_len=window, max_pvalue=0.001)[0]]
 
 
+def steady(finder: Finder | None) -> Finder | None:
+    """A method that is not shown the outliers."""
+    if finder is None:
+        return None
+
+    def find(values: Sequence[float]) -> list[int]:
+        kept = [index for index, odd in enumerate(outliers(values)) if not odd]
+        return [kept[index] for index in finder([values[index] for index in kept])]
+
+    return find
+
+
 def finders() -> dict[str, Finder]:
     """What is compared, by name."""
     found: dict[str, Finder | None] = {
         "jumpavg": lambda values: jumps(values), "jumpavg, jumps confirmed": lambda values: [
             change.index for change in change_points(values)],
-        "otava, window 50": otava(50), "otava, one window": otava(1000)}
+        "otava, window 50": otava(50), "otava, one window": otava(1000), "otava, outliers out": steady(otava(1000))}
     return {name: finder for name, finder in found.items() if finder is not None}
 
 
@@ -97,17 +109,17 @@ def compare(count: int, seed: int) -> list[dict[str, Any]]:
     for length in LENGTHS:
         for noise in NOISES:
             for step in STEPS:
-                for outliers in (False, True):
-                    histories = [simulate(random, length, noise, step, outliers) for _ in range(count)]
-                    rows += [{"method": name, "length": length, "noise": noise, "step": step, "outliers": outliers,
+                for odd in (False, True):
+                    histories = [simulate(random, length, noise, step, odd) for _ in range(count)]
+                    rows += [{"method": name, "length": length, "noise": noise, "step": step, "outliers": odd,
                               **score(finder, histories)} for name, finder in finders().items()]
     return rows
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Aligned text, a line a method and case."""
-    lines = [f"{'method':26} {'runs':>5} {'noise':>6} {'step':>5} {'outliers':>8} {'found':>6} {'false':>6} {'error':>6} "
-             f"{'crash':>6} {'ms':>7}"]
+    lines = [f"{'method':26} {'runs':>5} {'noise':>6} {'step':>5} {'outliers':>8} {'found':>6} {'false':>6} "
+             f"{'error':>6} {'crash':>6} {'ms':>7}"]
     for row in rows:
         found = "n/a" if row["found"] is None else f"{row['found']:.0%}"
         error = "n/a" if row["error"] is None else f"{row['error']:.2f}"

@@ -10,8 +10,9 @@ runs in one series. A run without the metric (the point failed, was skipped, was
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.analysis.changepoints import Memo, change, change_points
@@ -174,12 +175,14 @@ def _steps(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metri
             last, first = places[found.index - 1], places[found.index]
             steps.append((first, _step(runs[last], runs[first], found.before, found.after, found.p, metric,
                                        transition=False)))
-    steps += [] if across else _transitions(values, runs, metric)
+    steps += [] if across else _transitions(values, runs, metric, {first for first, _ in steps})
     return [step for _, step in sorted(steps, key=lambda found: found[0])]
 
 
-def _transitions(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metric) -> list[tuple[int, Step]]:
-    """Where runs of another environment begin: the level of the stretch before against that of the stretch after."""
+def _transitions(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metric,
+                 changed: Set[int]) -> list[tuple[int, Step]]:
+    """Where runs of another environment begin: the last level before against the first after. ``changed``: places of
+    the first runs after a change, which end a level."""
     stretches: list[list[int]] = []
     for place, value in enumerate(values):
         if value is None:
@@ -189,8 +192,11 @@ def _transitions(values: Sequence[float | None], runs: Sequence[RunRow], metric:
         else:
             stretches.append([place])
     found = []
-    for left, right in zip(stretches, stretches[1:], strict=False):
-        sides = [[float(values[i] or 0.0) for i in side] for side in (left, right)]
+    for left, right in pairwise(stretches):
+        begin = max((i for i in left if i in changed), default=left[0])
+        end = min((i for i in right[1:] if i in changed), default=right[-1] + 1)
+        level_of = [i for i in left if i >= begin], [i for i in right if i < end]
+        sides = [[float(values[i] or 0.0) for i in side] for side in level_of]
         level = change(sides[0], sides[1], right[0])
         p = level.p if min(map(len, sides)) > 1 else None
         found.append((right[0], _step(runs[left[-1]], runs[right[0]], level.before, level.after, p, metric,

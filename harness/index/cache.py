@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import __version__
 from harness.errors import UsageError
 from harness.index.schema import FILES, VERSION, create_statements
 from harness.records import SCHEMA_VERSION
@@ -58,13 +59,16 @@ def opened(store: Store, say: Say) -> Iterator[Path]:
 def _updated(store: Store, folder: Path, say: Say) -> Path:
     import duckdb
 
-    file = folder / f"v{VERSION}-schema{SCHEMA_VERSION}-duckdb{duckdb.__version__}.duckdb"
+    file = folder / f"v{VERSION}-harness{__version__}-schema{SCHEMA_VERSION}-duckdb{duckdb.__version__}.duckdb"
     with (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         now = {path.name: _stamp(path) for path in store.runs()}
         known = _known(file)
         if known is None or known != now:
-            _rebuild(store, file, known or {}, now, say)
+            try:
+                _rebuild(store, file, known or {}, now, say)
+            except duckdb.Error as error:
+                raise UsageError(f"{file}: the index cannot be made: {str(error)[:500]}") from error
     return file
 
 

@@ -108,3 +108,4 @@ def _axes(axes: Axes, runs: Sequence[RunRow], unit: Unit, narrow: bool) -> None:
     axes.set_xlim(-0.6, len(runs) - 0.4)
     axes.set_xlabel("runs, oldest first, by the day they began")
     grid_lines(axes, "y")
+    axes.tick_params(axis="x", pad=7)
