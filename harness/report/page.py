@@ -85,10 +85,10 @@ def render(runs: Sequence[RunData]) -> str:
     colours = looks(point.plan for points in summaries for point in points)
     views = [_view(run, points, colours, f"r{index}-" if len(runs) > 1 else "")
              for index, (run, points) in enumerate(zip(runs, summaries, strict=True), 1)]
-    script = asset("report.js")
-    html = environment().get_template("report.html.j2").render(
-        runs=views, title=_title(views), style=Markup(asset("report.css")), script=Markup(script),
-        policy=policy(script), glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT,
+    script = _asset("report.js")
+    html = _environment().get_template("report.html.j2").render(
+        runs=views, title=_title(views), style=Markup(_asset("report.css")), script=Markup(script),
+        policy=_policy(script), glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT,
         lab_bypass=words.LAB_BYPASS, phases=[(phase.value, text) for phase, text in words.PHASES.items()],
         version=one_line(runs[0].info.harness_version, 40), paper_rows=FIRST_ROWS)
     return html.encode("utf-8", "replace").decode("utf-8")
@@ -105,19 +105,18 @@ def _title(views: Sequence[RunView]) -> str:
     return f"{views[0].scenario}: {views[0].run_id}" if len(views) == 1 else f"{len(views)} runs"
 
 
-def asset(name: str) -> str:
-    """Text of a file that goes into the page."""
+def _asset(name: str) -> str:
     return (resource("reports/static") / name).read_text(encoding="utf-8")
 
 
-def policy(script: str) -> str:
+def _policy(script: str) -> str:
     """Content security policy: nothing from anywhere; the one script by its hash; styles only inline."""
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
             "form-action 'none'")
 
 
-def environment() -> Environment:
+def _environment() -> Environment:
     """Templates escape everything that is not Markup; a name they do not know is an error."""
     return Environment(loader=FileSystemLoader(resource("reports/templates")), autoescape=True,
                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize)

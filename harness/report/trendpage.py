@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from markupsafe import Markup
-
-from harness import __version__
 from harness.analysis.trend import Series, Trend
 from harness.errors import UsageError
+from harness.plan import PointPlan, Role
 from harness.report.charts.history import history_chart
-from harness.report.identity import COLOURS, Look, one_line
-from harness.report.page import asset, environment, policy
+from harness.report.identity import Look, looks, one_line, stack_key
+from harness.report.page import render_page
 from harness.report.trendtext import headline, items_text, kind_of, step_text
 from harness.store import write_atomically
 
@@ -35,22 +35,33 @@ def write_trend(trend: Trend, output: Path) -> Path:
 
 def render_trend(trend: Trend) -> str:
     """The page as text that encodes to UTF-8."""
-    looks = _looks(trend.series)
+    colours = _looks(trend.series)
     metrics = list(dict.fromkeys(series.metric for series in trend.series))
-    charts = [history_chart(f"t{number}", metric, [s for s in trend.series if s.metric == metric], trend, looks)
+    charts = [history_chart(f"t{number}", metric, [s for s in trend.series if s.metric == metric], trend, colours)
               for number, metric in enumerate(metrics[:MAX_CHARTS])]
-    html = environment().get_template("trend.html.j2").render(
-        title=f"{one_line(trend.scenario)}: history", headline=headline(trend), style=Markup(asset("report.css")),
-        policy=policy(""), charts=charts, changes=_changes(trend, False), transitions=_changes(trend, True),
-        runs=trend.runs, left_out=trend.left_out, version=__version__)
-    return html.encode("utf-8", "replace").decode("utf-8")
+    return render_page("trend.html.j2", title=f"{one_line(trend.scenario)}: history", headline=headline(trend),
+                       charts=charts, changes=_changes(trend, False), transitions=_changes(trend, True),
+                       runs=trend.runs, left_out=trend.left_out)
 
 
 def _looks(rows: Sequence[Series]) -> dict[str, Look]:
-    """One colour a point, in the order of the points, the same in every chart."""
-    labels = list(dict.fromkeys(row.label for row in rows))
-    return {label: Look(label, place % COLOURS + 1, _MARKERS[place % len(_MARKERS)],
-                        _LINES[place // COLOURS % len(_LINES)]) for place, label in enumerate(labels)}
+    """By label: the colour that the stack has in every page; points of one stack differ in marker and line."""
+    plans = {row.label: _plan(row) for row in rows}
+    colours = looks(plans.values())
+    found: dict[str, Look] = {}
+    for label, plan in plans.items():
+        look = colours[stack_key(plan)]
+        alike = sum(other.colour == look.colour for other in found.values())
+        marker = (_MARKERS.index(look.marker) + alike) % len(_MARKERS)
+        found[label] = replace(look, marker=_MARKERS[marker], line=_LINES[alike % len(_LINES)])
+    return found
+
+
+def _plan(row: Series) -> PointPlan:
+    """What a series knows of its point, as far as colours go by it."""
+    stack, params, _, role, _, cores, host = row.point
+    return PointPlan(row.label, row.label, stack, json.loads(params), Role(role), host, 0, tuple(range(int(cores))), (),
+                     (), 0.0)
 
 
 def _changes(trend: Trend, transition: bool) -> list[tuple[str, str, str, str, str, str, str]]:
