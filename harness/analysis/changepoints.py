@@ -1,5 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the level of a history changes."""
+"""Where the level of a history changes: jumpavg's groups, looked for without lone outliers, each jump confirmed.
+
+FD.io's jumpavg and Apache Otava were tried on simulated histories with known changes (``make bench-changepoints``, the
+figures are in tests/data/changepoints.json). Alone, jumpavg takes every outlier for two changes: with one run in twenty
+30 % off it reports something in most unchanged histories. With outliers set aside and every jump confirmed by Welch's
+test at 0.001 it reports nothing in about 99 % of unchanged histories, with and without outliers, and finds a step of
+5 % at 2 % noise in nearly all histories of 60 runs and more; in 20 runs it finds fewer than Otava does. Otava 0.8.0 in
+its default windows of 50 raises ValueError for many longer histories (a change found in two windows is counted twice);
+in one window it misses more with outliers and reports more where there is nothing. Its package also pins numpy and needs
+clients of BigQuery, Slack and PostgreSQL, so that it cannot be installed beside this one.
+"""
 
 from __future__ import annotations
 
