@@ -50,9 +50,11 @@ def add_run(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         row = dict.fromkeys(TABLES["runs"]) | {"run": path.name, "state": "unreadable", "problem": str(error)[:1000]}
         insert(connection, "runs", [row])
         return
+    connection.begin()  # one commit a run: each waits for the disk
     for table, found in rows.items():
         insert(connection, table, found)
     connection.execute("INSERT INTO trials SELECT * FROM staged ORDER BY number")
+    connection.commit()
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[dict[str, Any]]]:
