@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search bench-report wheel clean
+.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search bench-report bench-history bench-changepoints wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
@@ -21,6 +21,8 @@ help:
 	@echo "make bench-reflector  50 kpps for a minute: does every lost frame coincide with a recorded pause?"
 	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
 	@echo "make bench-report     a report of 10,000 simulated trials: rendering, size, Chromium"
+	@echo "make bench-history    1,000 synthetic runs with 1,000,000 trials: indexing, trend, SQL"
+	@echo "make bench-changepoints  jumpavg and Otava on simulated histories with known changes"
 	@echo "make wheel            build dist/*.whl through the sdist"
 
 setup: $(VENV)/.stamp-test
@@ -89,6 +91,12 @@ bench-search: setup
 
 bench-report: setup
 	$(BIN)/python -m benchmarks.report --json results/bench-report.json
+
+bench-history: setup
+	$(BIN)/python -m benchmarks.history --json results/bench-history.json
+
+bench-changepoints: setup
+	$(BIN)/python -m benchmarks.changepoints --json tests/data/changepoints.json
 
 wheel: setup
 	$(BIN)/python -m build --outdir dist

@@ -7,7 +7,6 @@ Every ``..._data`` returns JSON-ready data; every ``..._text`` turns it into lin
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -24,21 +23,8 @@ from harness.resources import resource
 from harness.scenario import load_scenario
 from harness.stack import Stack
 from harness.store import RunReader, Store
+from harness.texttable import columns
 from harness.units import format_duration, format_ratio
-
-Rows = Sequence[Sequence[str]]
-
-
-def columns(rows: Rows) -> str:
-    """Rows as aligned text; the last column is not padded. Control characters (files are untrusted) are shown as ?."""
-    rows = [[re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", cell) for cell in row] for row in rows]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)] if rows else []
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return "\n".join(lines)
-
 
 # ---------------------------------------------------------------------------------------------------------- stacks
 

@@ -46,7 +46,7 @@ class RunData:
 def load_run(path: Path) -> RunData:
     """Read a run directory. Raises UsageError with the file, what is wrong with it and what to do."""
     for name in (RUN, TRIALS, POINTS):
-        _refuse_special(path / name)
+        refuse_special(path / name)
     reader = RunReader(path)
     plan = _plan(path / RUN, reader.info)
     outcomes = tuple(_bounded(reader.outcomes(), MAX_OUTCOMES, path / POINTS))
@@ -78,7 +78,7 @@ def _bounded(records: Iterator[_Record], limit: int, file: Path) -> Iterator[_Re
         raise UsageError(f"{file}: more than {limit:,} lines; split the scenario into several runs")
 
 
-def _refuse_special(file: Path) -> None:
+def refuse_special(file: Path) -> None:
     """A pipe or device in place of a file would make reading wait for ever."""
     if file.exists() and not file.is_file():
         raise UsageError(f"{file}: not a regular file; a run directory holds plain files")

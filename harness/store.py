@@ -28,7 +28,7 @@ from harness.records import PointOutcome, Resumption, RunInfo, Trial
 
 RUN, TRIALS, POINTS, LOGS = "run.json", "trials.jsonl", "points.jsonl", "logs"
 _MAX_RUN_BYTES = 64 * 1024 * 1024
-_MAX_LINE_BYTES = 4 * 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 1_000_000
 #: Disk space kept back while a run is made, so that on a full disk it can still be marked as failed.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1024 * 1024
@@ -150,7 +150,7 @@ class RunWriter:
 def _whole_lines(stream: IO[bytes]) -> int:
     """Length of a file up to the end of its last whole line, bytes."""
     end = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, end - _MAX_LINE_BYTES))
+    stream.seek(max(0, end - MAX_LINE_BYTES))
     tail = stream.read()
     return end - len(tail) + tail.rfind(b"\n") + 1
 
@@ -220,7 +220,7 @@ class RunReader:
             file = self.path / name
             if not file.exists():
                 yield f"There is no {name}: nothing was written to it."
-            elif _cut(file):
+            elif cut(file):
                 yield f"The last line of {name} is cut short and was left out."
         again = sum(len(resumption.abandoned) for resumption in self.info.resumed)
         if again:
@@ -232,18 +232,18 @@ class RunReader:
             return
         with file.open("rb") as stream:
             for number in range(1, _MAX_LINES + 1):
-                line = stream.readline(_MAX_LINE_BYTES)
+                line = stream.readline(MAX_LINE_BYTES)
                 if not line:
                     return
                 if not line.endswith(b"\n"):
-                    if len(line) >= _MAX_LINE_BYTES:
-                        raise UsageError(f"{file}:{number}: a line longer than {_MAX_LINE_BYTES} bytes")
+                    if len(line) >= MAX_LINE_BYTES:
+                        raise UsageError(f"{file}:{number}: a line longer than {MAX_LINE_BYTES} bytes")
                     return  # the run was killed while it wrote this line
                 yield _parse(model, line, f"{file}:{number}")
         raise UsageError(f"{file}: more than {_MAX_LINES} lines")
 
 
-def _cut(file: Path) -> bool:
+def cut(file: Path) -> bool:
     """Whether the file ends in the middle of a line."""
     with file.open("rb") as stream:
         if stream.seek(0, os.SEEK_END) == 0:

@@ -32,7 +32,7 @@ def trials_table(readers: Sequence[RunReader]) -> pd.DataFrame:
     rows = []
     for reader in readers:
         points = {str(point.get("id")): _point(point) for point in reader.info.plan.get("points", [])}
-        rows += [{"run": reader.info.run_id, **points.get(trial.point, {}), **_row(trial)}
+        rows += [{"run": reader.info.run_id, **points.get(trial.point, {}), **trial_row(trial)}
                  for trial in reader.trials()]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_WHOLE)
 
@@ -45,7 +45,8 @@ def _point(point: dict[str, Any]) -> dict[str, object]:
             "cores": " ".join(map(str, point.get("cores", [])))}
 
 
-def _row(trial: Trial) -> dict[str, object]:
+def trial_row(trial: Trial) -> dict[str, object]:
+    """The columns of ``COLUMNS`` that a trial itself holds."""
     row: dict[str, object] = {name: getattr(trial, name) for name in COLUMNS if hasattr(trial, name)}
     row |= {name: getattr(trial.latency, name) if trial.latency else None for name in _LATENCY}
     row |= {name: getattr(trial.cpu, name) if trial.cpu else None for name in _CPU}

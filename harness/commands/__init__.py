@@ -15,5 +15,6 @@ TABLE = {
     "stacks": "catalogue:stacks_group",
     "scenarios": "catalogue:scenarios",
     "results": "results:results_group",
+    "trend": "trend:trend",
     "xdpgen": "xdpgen:xdpgen",
 }

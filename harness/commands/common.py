@@ -17,6 +17,12 @@ results_option = click.option("--results", type=FILE, default=Path("results"), s
                               help="Directory of the runs.")
 
 
+def one_line(text: object, limit: int = 400) -> str:
+    """Text of a file on one line for a terminal: control characters are shown as ?."""
+    shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
+    return shown if len(shown) <= limit else shown[:limit - 1] + "…"
+
+
 def print_json(data: Any) -> None:
     """JSON on standard output."""
     click.echo(json.dumps(data, indent=1))

@@ -177,7 +177,7 @@ def remarks(plan: CapacityPlan) -> Iterator[str]:
 
 def text(plan: CapacityPlan) -> str:
     """The plan for a terminal."""
-    from harness.listing import columns
+    from harness.texttable import columns
 
     parts = [f"{plan.run_id}: {headline(plan)}", columns([HEADINGS, *rows(plan)])]
     if scaling := scaling_rows(plan):

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One metric of a scenario over its runs: a line a point, broken where a run has no value or is not comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.analysis.changepoints import MAX_P
+from harness.analysis.metrics import Kind, Metric
+from harness.analysis.trend import RunRow, Series, Trend
+from harness.report.charts.svg import MUTED, NARROW, TEXT, WIDE, Chart, grid_lines, make_chart, new_figure, series
+from harness.report.identity import Look, one_line
+from harness.report.numbers import Unit, rate_unit, time_unit
+from harness.report.trendtext import coverage, kind_of, step_text, value_text
+
+MAX_SERIES = 16
+
+
+def history_chart(key: str, metric: Metric, rows: Sequence[Series], trend: Trend, looks: Mapping[str, Look]) -> Chart:
+    """The chart of all points that have this metric (the first MAX_SERIES of them)."""
+    shown = rows[:MAX_SERIES]
+    unit = _unit(metric, shown)
+    title = f"{metric.name} by run, {one_line(trend.scenario)}"
+    caption = ("Each mark is the median of a run's repeats, oldest run first; a gap is a run without a value. "
+               "▲ progression, ▼ regression, found by statistics between comparable runs."
+               + (" Dotted lines: the circumstances changed." if _borders(trend) else "")
+               + (f" The first {MAX_SERIES} of {len(rows)} points." if len(rows) > MAX_SERIES else ""))
+    return make_chart(key, title, caption, _describe(title, shown),
+                      lambda narrow: _draw(shown, trend, unit, looks, narrow))
+
+
+def _unit(metric: Metric, rows: Sequence[Series]) -> Unit:
+    known = [value for row in rows for value in row.values if value is not None]
+    if metric.kind is Kind.LATENCY:
+        return time_unit(known)
+    if metric.kind is Kind.LOSS:
+        return Unit("% lost", 0.01, 2)
+    if metric.kind in (Kind.CORES, Kind.CYCLES):
+        return Unit(metric.unit, 1, 2 if metric.kind is Kind.CORES else 0)
+    return rate_unit(known, rows[0].unit if rows else "pps")
+
+
+def _describe(title: str, rows: Sequence[Series]) -> str:
+    parts = []
+    for row in rows:
+        count, oldest, newest = coverage(row)
+        said = [f"{kind_of(step)} {step_text(step, row)}" for step in row.steps if not step.transition]
+        parts.append(f"{one_line(row.label)}: {count} runs, {value_text(oldest, row.metric, row.unit)} to "
+                     f"{value_text(newest, row.metric, row.unit)}{''.join(f', {text}' for text in said[:5])}.")
+    return f"{title}. " + " ".join(parts)
+
+
+def _borders(trend: Trend) -> list[int]:
+    """Places of the runs whose circumstances are not those of the run before."""
+    sets = [run.environment for run in trend.runs]
+    return [place for place in range(1, len(sets)) if sets[place] != sets[place - 1]]
+
+
+def _draw(rows: Sequence[Series], trend: Trend, unit: Unit, looks: Mapping[str, Look], narrow: bool) -> Figure:
+    legend = 20.0 * (len(rows) if narrow else (len(rows) + 1) // 2)
+    width, height = (NARROW, 240 + legend) if narrow else (WIDE, 300 + legend)
+    figure = new_figure(width, height)
+    left = 62 if narrow else 74
+    axes = figure.add_axes((left / width, 56 / height, (width - left - 14) / width, (height - 72 - legend) / height))
+    for row in rows:
+        _line(axes, row, trend, unit, looks[row.label])
+    for place in _borders(trend):
+        axes.axvline(place - 0.5, color=MUTED, linewidth=1, linestyle=":")
+    _axes(axes, trend.runs, unit, narrow)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=1 if narrow else 2, borderaxespad=0.2,
+                handlelength=1.6, labelspacing=0.3)
+    return figure
+
+
+def _line(axes: Axes, row: Series, trend: Trend, unit: Unit, look: Look) -> None:
+    """None becomes NaN, at which matplotlib breaks a line; so does the border between runs that are not comparable."""
+    xs, ys = [], []
+    borders = set() if trend.across else set(_borders(trend))
+    for place, value in enumerate(row.values):
+        if place in borders:
+            xs.append(place - 0.5)
+            ys.append(float("nan"))
+        xs.append(float(place))
+        ys.append(float("nan") if value is None else value / unit.divisor)
+    colour = series(look.colour)
+    axes.plot(xs, ys, color=colour, linestyle=look.line, marker=look.marker, label=one_line(row.label, 44),
+              markersize=4.5 if len(row.values) < 60 else 2.5, linewidth=1.4)
+    places = {run.run: place for place, run in enumerate(trend.runs)}
+    for step in row.steps:
+        at = row.values[places[step.first]]
+        if at is None or (step.transition and (step.p is None or step.p > MAX_P)):
+            continue
+        axes.annotate("▲" if step.better else "▼", (places[step.first], at / unit.divisor), xytext=(0, 8),
+                      textcoords="offset points", ha="center", fontsize=11, color=TEXT)
+
+
+def _axes(axes: Axes, runs: Sequence[RunRow], unit: Unit, narrow: bool) -> None:
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
+    axes.set_ylabel(unit.name)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
+    most = 3 if narrow else 9
+    stride = max(1, -(-(len(runs) - 1) // max(1, most - 1)))
+    ticks = list(range(0, len(runs), stride))
+    axes.set_xticks(ticks, [runs[tick].started_at[:10] for tick in ticks])
+    axes.set_xlim(-0.6, len(runs) - 0.4)
+    axes.set_xlabel("runs, oldest first, by the day they began")
+    grid_lines(axes, "y")
+    axes.tick_params(axis="x", pad=7)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page about a history: a chart a metric, and every change with the runs around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.analysis.trend import Series, Trend
+from harness.errors import UsageError
+from harness.plan import PointPlan, Role
+from harness.report.charts.history import history_chart
+from harness.report.identity import Look, looks, one_line, stack_key
+from harness.report.page import render_page
+from harness.report.trendtext import headline, items_text, kind_of, step_text
+from harness.store import write_atomically
+
+MAX_CHARTS = 24
+MAX_STEPS = 500
+_MARKERS = "osD^vPX*"
+_LINES = ("-", "--", "-.", ":")
+
+
+def write_trend(trend: Trend, output: Path) -> Path:
+    """Write the page and return its path. Raises UsageError."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, render_trend(trend))
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written: {error.strerror or error}; name another file") from error
+    return output
+
+
+def render_trend(trend: Trend) -> str:
+    """The page as text that encodes to UTF-8."""
+    colours = _looks(trend.series)
+    metrics = list(dict.fromkeys(series.metric for series in trend.series))
+    charts = [history_chart(f"t{number}", metric, [s for s in trend.series if s.metric == metric], trend, colours)
+              for number, metric in enumerate(metrics[:MAX_CHARTS])]
+    return render_page("trend.html.j2", title=f"{one_line(trend.scenario)}: history", headline=headline(trend),
+                       charts=charts, changes=_changes(trend, False), transitions=_changes(trend, True),
+                       runs=trend.runs, left_out=trend.left_out)
+
+
+def _looks(rows: Sequence[Series]) -> dict[str, Look]:
+    """By label: the colour that the stack has in every page; points of one stack differ in marker and line."""
+    plans = {row.label: _plan(row) for row in rows}
+    colours = looks(plans.values())
+    found: dict[str, Look] = {}
+    for label, plan in plans.items():
+        look = colours[stack_key(plan)]
+        alike = sum(other.colour == look.colour for other in found.values())
+        marker = (_MARKERS.index(look.marker) + alike) % len(_MARKERS)
+        found[label] = replace(look, marker=_MARKERS[marker], line=_LINES[alike % len(_LINES)])
+    return found
+
+
+def _plan(row: Series) -> PointPlan:
+    """What a series knows of its point, as far as colours go by it."""
+    stack, params, _, role, _, cores, host = row.point
+    return PointPlan(row.label, row.label, stack, json.loads(params), Role(role), host, 0, tuple(range(int(cores))), (),
+                     (), 0.0)
+
+
+def _changes(trend: Trend, transition: bool) -> list[tuple[str, str, str, str, str, str, str]]:
+    """(kind, metric, point, change, last run before, first after, what differs); newest first."""
+    found = [(series, step) for series in trend.series for step in series.steps if step.transition is transition]
+    places = {run.run: place for place, run in enumerate(trend.runs)}
+    found.sort(key=lambda pair: -places[pair[1].first])
+    return [(kind_of(step), series.metric.name, series.label, step_text(step, series), step.last, step.first,
+             items_text(step)) for series, step in found[:MAX_STEPS]]
