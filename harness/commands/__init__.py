@@ -10,6 +10,8 @@ TABLE = {
     "report": "report:report",
     "plan": "plan:plan",
     "doctor": "doctor:doctor",
+    "compare": "compare:compare",
+    "gate": "gate:gate",
     "lab": "lab:lab",
     "stacks": "catalogue:stacks_group",
     "scenarios": "catalogue:scenarios",

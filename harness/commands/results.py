@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import FILE, json_option, print_json, results_option
-from harness.errors import UsageError
+from harness.commands.common import FILE, json_option, print_json, results_option, write_file
 
 
 @click.group("results")
@@ -55,7 +54,7 @@ def results_show(name: str, results: Path, as_json: bool) -> int:
 def results_export(names: tuple[str, ...], output: Path | None, results: Path) -> int:
     """Write every trial of RUNs as CSV, rates in frames per second per direction."""
     from harness.analysis.table import trials_table
-    from harness.store import Store, write_atomically
+    from harness.store import Store
 
     store = Store(results)
     readers = [store.open(name) for name in names]
@@ -66,8 +65,5 @@ def results_export(names: tuple[str, ...], output: Path | None, results: Path) -
     if output is None:
         click.echo(text, nl=False)
         return 0
-    try:
-        write_atomically(output, text)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror}") from None
+    write_file(output, text)
     return 0

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
@@ -26,7 +23,8 @@ from harness.report.cputable import cpu_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
 from harness.report.headline import Answer, answer
-from harness.report.identity import Look, clean, looks, one_line
+from harness.report.identity import Look, looks, one_line
+from harness.report.layout import asset, environment, policy
 from harness.report.method import Method, method
 from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
@@ -37,7 +35,6 @@ from harness.report.tables import LossTable, PlainTable, Trouble, latency_table,
 from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
 from harness.report.work import work_table
-from harness.resources import resource
 from harness.rundata import RunData
 
 MAX_FRAMES = 8
@@ -85,10 +82,10 @@ def render(runs: Sequence[RunData]) -> str:
     colours = looks(point.plan for points in summaries for point in points)
     views = [_view(run, points, colours, f"r{index}-" if len(runs) > 1 else "")
              for index, (run, points) in enumerate(zip(runs, summaries, strict=True), 1)]
-    script = _asset("report.js")
-    html = _environment().get_template("report.html.j2").render(
-        runs=views, title=_title(views), style=Markup(_asset("report.css")), script=Markup(script),
-        policy=_policy(script), glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT,
+    script = asset("report.js")
+    html = environment().get_template("report.html.j2").render(
+        runs=views, title=_title(views), style=Markup(asset("report.css")), script=Markup(script),
+        policy=policy(script), glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT,
         lab_bypass=words.LAB_BYPASS, phases=[(phase.value, text) for phase, text in words.PHASES.items()],
         version=one_line(runs[0].info.harness_version, 40), paper_rows=FIRST_ROWS)
     return html.encode("utf-8", "replace").decode("utf-8")
@@ -103,28 +100,6 @@ def render_page(template: str, **content: object) -> str:
 
 def _title(views: Sequence[RunView]) -> str:
     return f"{views[0].scenario}: {views[0].run_id}" if len(views) == 1 else f"{len(views)} runs"
-
-
-def _asset(name: str) -> str:
-    return (resource("reports/static") / name).read_text(encoding="utf-8")
-
-
-def _policy(script: str) -> str:
-    """Content security policy: nothing from anywhere; the one script by its hash; styles only inline."""
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
-            "form-action 'none'")
-
-
-def _environment() -> Environment:
-    """Templates escape everything that is not Markup; a name they do not know is an error."""
-    return Environment(loader=FileSystemLoader(resource("reports/templates")), autoescape=True,
-                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize)
-
-
-def _finalize(value: object) -> object:
-    """Foreign text loses control characters and direction overrides; markup made here stays as it is."""
-    return clean(value, 1_000_000) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _view(run: RunData, points: Sequence[PointSummary], colours: dict[str, Look], prefix: str) -> RunView:
