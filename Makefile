@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search wheel clean
+.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search bench-statistics wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-generator  xdpgen beside trafgen and testpmd on one veth pair"
 	@echo "make bench-reflector  50 kpps for a minute: does every lost frame coincide with a recorded pause?"
 	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
+	@echo "make bench-statistics  how often intervals hold the truth and gates are wrong (simulated repeats, minutes)"
 	@echo "make wheel            build dist/*.whl through the sdist"
 
 setup: $(VENV)/.stamp-test
@@ -85,6 +86,9 @@ bench-reflector: setup
 
 bench-search: setup
 	$(SUDO) $(BIN)/python -m benchmarks.search --json results/bench-search.json
+
+bench-statistics: setup
+	$(BIN)/python -m benchmarks.coverage --json results/bench-statistics.json
 
 wheel: setup
 	$(BIN)/python -m build --outdir dist
