@@ -20,7 +20,7 @@ help:
 	@echo "make bench-generator  xdpgen beside trafgen and testpmd on one veth pair"
 	@echo "make bench-reflector  50 kpps for a minute: does every lost frame coincide with a recorded pause?"
 	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
-	@echo "make bench-statistics  how often intervals hold the truth and gates are wrong (simulated repeats, minutes)"
+	@echo "make bench-statistics how often intervals hold the truth and gates are wrong (simulated repeats, minutes)"
 	@echo "make wheel            build dist/*.whl through the sdist"
 
 setup: $(VENV)/.stamp-test
