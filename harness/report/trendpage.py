@@ -11,9 +11,10 @@ from pathlib import Path
 from harness.analysis.trend import Series, Trend
 from harness.errors import UsageError
 from harness.plan import PointPlan, Role
-from harness.report.charts.history import history_chart
+from harness.report.charts.history import history_picture
+from harness.report.charts.svg import inline
 from harness.report.identity import Look, looks, one_line, stack_key
-from harness.report.page import render_page
+from harness.report.layout import render_page
 from harness.report.trendtext import headline, items_text, kind_of, step_text
 from harness.store import write_atomically
 
@@ -37,8 +38,9 @@ def render_trend(trend: Trend) -> str:
     """The page as text that encodes to UTF-8."""
     colours = _looks(trend.series)
     metrics = list(dict.fromkeys(series.metric for series in trend.series))
-    charts = [history_chart(f"t{number}", metric, [s for s in trend.series if s.metric == metric], trend, colours)
-              for number, metric in enumerate(metrics[:MAX_CHARTS])]
+    pictures = [history_picture(metric, [s for s in trend.series if s.metric == metric], trend, colours)
+                for metric in metrics[:MAX_CHARTS]]
+    charts = [inline(picture, f"m{number}-") for number, picture in enumerate(pictures)]
     return render_page("trend.html.j2", title=f"{one_line(trend.scenario)}: history", headline=headline(trend),
                        charts=charts, changes=_changes(trend, False), transitions=_changes(trend, True),
                        runs=trend.runs, left_out=trend.left_out)

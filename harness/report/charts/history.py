@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
+from matplotlib.lines import Line2D
 
 from harness.analysis.changepoints import MAX_P
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.trend import RunRow, Series, Trend
-from harness.report.charts.svg import MUTED, NARROW, TEXT, WIDE, Chart, grid_lines, make_chart, new_figure, series
+from harness.report.charts.canvas import Canvas, Grid, Picture, grid_lines, label_axes, legend, legend_height
 from harness.report.identity import Look, one_line
 from harness.report.numbers import Unit, rate_unit, time_unit
 from harness.report.trendtext import coverage, kind_of, step_text, value_text
@@ -19,7 +20,7 @@ from harness.report.trendtext import coverage, kind_of, step_text, value_text
 MAX_SERIES = 16
 
 
-def history_chart(key: str, metric: Metric, rows: Sequence[Series], trend: Trend, looks: Mapping[str, Look]) -> Chart:
+def history_picture(metric: Metric, rows: Sequence[Series], trend: Trend, looks: Mapping[str, Look]) -> Picture:
     """The chart of all points that have this metric (the first MAX_SERIES of them)."""
     shown = rows[:MAX_SERIES]
     unit = _unit(metric, shown)
@@ -28,8 +29,16 @@ def history_chart(key: str, metric: Metric, rows: Sequence[Series], trend: Trend
                "▲ progression, ▼ regression, found by statistics between comparable runs."
                + (" Dotted lines: the circumstances changed." if _borders(trend) else "")
                + (f" The first {MAX_SERIES} of {len(rows)} points." if len(rows) > MAX_SERIES else ""))
-    return make_chart(key, title, caption, _describe(title, shown),
-                      lambda narrow: _draw(shown, trend, unit, looks, narrow))
+    return Picture("trend", "", title, caption, _describe(title, shown), tuple(_data(shown, trend)),
+                   lambda canvas: _grid(canvas, shown).height(canvas),
+                   lambda figure, canvas, height: _draw(shown, trend, unit, looks, (figure, canvas, height)))
+
+
+def _data(rows: Sequence[Series], trend: Trend) -> Iterator[dict[str, object]]:
+    for row in rows:
+        for run, value in zip(trend.runs, row.values, strict=True):
+            yield {"point": row.label, "metric": row.metric.name, "unit": row.unit, "run": run.run,
+                   "started_at": run.started_at, "value": value}
 
 
 def _unit(metric: Metric, rows: Sequence[Series]) -> Unit:
@@ -59,23 +68,28 @@ def _borders(trend: Trend) -> list[int]:
     return [place for place in range(1, len(sets)) if sets[place] != sets[place - 1]]
 
 
-def _draw(rows: Sequence[Series], trend: Trend, unit: Unit, looks: Mapping[str, Look], narrow: bool) -> Figure:
-    legend = 20.0 * (len(rows) if narrow else (len(rows) + 1) // 2)
-    width, height = (NARROW, 240 + legend) if narrow else (WIDE, 300 + legend)
-    figure = new_figure(width, height)
-    left = 62 if narrow else 74
-    axes = figure.add_axes((left / width, 56 / height, (width - left - 14) / width, (height - 72 - legend) / height))
-    for row in rows:
-        _line(axes, row, trend, unit, looks[row.label])
-    for place in _borders(trend):
-        axes.axvline(place - 0.5, color=MUTED, linewidth=1, linestyle=":")
-    _axes(axes, trend.runs, unit, narrow)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=1 if narrow else 2, borderaxespad=0.2,
-                handlelength=1.6, labelspacing=0.3)
-    return figure
+def _grid(canvas: Canvas, rows: Sequence[Series]) -> Grid:
+    return Grid(1, 220 if canvas.narrow else 300, left=74, top=legend_height(canvas, _names(rows)) + 8, bottom=56)
 
 
-def _line(axes: Axes, row: Series, trend: Trend, unit: Unit, look: Look) -> None:
+def _names(rows: Sequence[Series]) -> list[str]:
+    return [one_line(row.label, 44) for row in rows]
+
+
+def _draw(rows: Sequence[Series], trend: Trend, unit: Unit, looks: Mapping[str, Look],
+          place: tuple[FigureBase, Canvas, float]) -> None:
+    figure, canvas, height = place
+    (axes,) = _grid(canvas, rows).axes(figure, canvas, height)
+    handles = {name: _line(axes, canvas, row, trend, unit, looks[row.label])
+               for name, row in zip(_names(rows), rows, strict=True)}
+    for border in _borders(trend):
+        axes.axvline(border - 0.5, color=canvas.paint.muted, linewidth=canvas.scale, linestyle=":")
+    _axes(axes, trend.runs, canvas.narrow)
+    label_axes(figure, canvas, height, "runs, oldest first, by the day they began", unit.name)
+    legend(figure, canvas, handles)
+
+
+def _line(axes: Axes, canvas: Canvas, row: Series, trend: Trend, unit: Unit, look: Look) -> Line2D:
     """None becomes NaN, at which matplotlib breaks a line; so does the border between runs that are not comparable."""
     xs, ys = [], []
     borders = set() if trend.across else set(_borders(trend))
@@ -85,27 +99,25 @@ def _line(axes: Axes, row: Series, trend: Trend, unit: Unit, look: Look) -> None
             ys.append(float("nan"))
         xs.append(float(place))
         ys.append(float("nan") if value is None else value / unit.divisor)
-    colour = series(look.colour)
-    axes.plot(xs, ys, color=colour, linestyle=look.line, marker=look.marker, label=one_line(row.label, 44),
-              markersize=4.5 if len(row.values) < 60 else 2.5, linewidth=1.4)
+    (line,) = axes.plot(xs, ys, color=canvas.paint.series(look.colour), linestyle=look.line, marker=look.marker,
+                        markersize=(4.5 if len(row.values) < 60 else 2.5) * canvas.scale, linewidth=1.4 * canvas.scale)
     places = {run.run: place for place, run in enumerate(trend.runs)}
     for step in row.steps:
         at = row.values[places[step.first]]
         if at is None or (step.transition and (step.p is None or step.p > MAX_P)):
             continue
         axes.annotate("▲" if step.better else "▼", (places[step.first], at / unit.divisor), xytext=(0, 8),
-                      textcoords="offset points", ha="center", fontsize=11, color=TEXT)
+                      textcoords="offset points", ha="center", fontsize=canvas.font(11), color=canvas.paint.text)
+    return line
 
 
-def _axes(axes: Axes, runs: Sequence[RunRow], unit: Unit, narrow: bool) -> None:
+def _axes(axes: Axes, runs: Sequence[RunRow], narrow: bool) -> None:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
-    axes.set_ylabel(unit.name)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
     most = 3 if narrow else 9
     stride = max(1, -(-(len(runs) - 1) // max(1, most - 1)))
     ticks = list(range(0, len(runs), stride))
     axes.set_xticks(ticks, [runs[tick].started_at[:10] for tick in ticks])
     axes.set_xlim(-0.6, len(runs) - 0.4)
-    axes.set_xlabel("runs, oldest first, by the day they began")
     grid_lines(axes, "y")
     axes.tick_params(axis="x", pad=7)
