@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.listing import columns
 from harness.records import Check
+from harness.texttable import columns
 
 #: In the order in which they are printed.
 STATUSES = ("fail", "warn", "unknown", "ok", "ignored", "n/a")
