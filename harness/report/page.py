@@ -154,7 +154,8 @@ def _view(material: Material, names: dict[str, PointName], prefix: str) -> RunVi
               for kind in KINDS}
     return RunView(
         prefix=prefix, of=f", {one_line(run.info.run_id, 120)}" if prefix else "",
-        and_name=f" {prefix}name" if prefix else "", run_id=one_line(run.info.run_id, 120), scenario=one_line(run.plan.scenario, 80),
+        and_name=f" {prefix}name" if prefix else "", run_id=one_line(run.info.run_id, 120),
+        scenario=one_line(run.plan.scenario, 80),
         answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
         caveats=caveats(run, points), summary=summary_table(points, names, pdr_loss),
         rate_notes=tuple((name, words.of_role(run.plan.role, text.format(loss=percent(pdr_loss))))
