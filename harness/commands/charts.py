@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,18 @@ def charts(runs: tuple[str, ...], out: Path, formats: tuple[str, ...], themes: t
     from harness.store import Store
 
     store = Store(results)
-    directories = [store.open(name).path for name in dict.fromkeys(runs)]
+    directories = list(dict.fromkeys(store.open(name).path.resolve() for name in runs))
     from harness.report.charts.catalogue import draw_all
     from harness.report.charts.files import write_charts
     from harness.report.charts.material import Material
     from harness.report.charts.published import published_points
-    from harness.report.identity import slug
     from harness.rundata import load_run
 
     published = published_points() if references else ()
     told: list[dict[str, Any]] = []
     written = 0
-    for path in directories:
+    for path, folder in zip(directories, _folders(directories, out), strict=True):
         run = load_run(path)
-        folder = out if len(directories) == 1 else out / slug(path.resolve().name)
         drawn = draw_all(Material.of(run, published))
         entry: dict[str, Any] = {"run": run.info.run_id, "directory": str(folder), "charts": [],
                                  "not_drawn": dict(drawn.missing), "notes": list(drawn.notes)}
@@ -89,6 +88,19 @@ def charts(runs: tuple[str, ...], out: Path, formats: tuple[str, ...], themes: t
         print_json({"runs": told})
     if not written:
         raise UsageError("no chart was drawn: nothing in these runs has a number to show; see `harness results show`")
+
+
+def _folders(directories: Sequence[Path], out: Path) -> list[Path]:
+    """Where each run's charts go: ``out``, or of several runs a directory each, named as the run's."""
+    from harness.report.identity import slug
+
+    if len(directories) == 1:
+        return [out]
+    names: list[str] = []
+    for path in directories:
+        name = slug(path.name)
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return [out / name for name in names]
 
 
 def _say(missing: Any, notes: tuple[str, ...], folder: Path) -> None:

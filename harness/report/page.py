@@ -80,6 +80,10 @@ class RunView:
     troubles: tuple[Trouble, ...]
     trials: TrialTable
     trial_data: Markup
+    #: Where a page has several runs: ", " and the run's id, for names that have to be unique, and the id of its name
+    #: with a space before it, for labels made of several elements.
+    of: str
+    and_name: str
     method: Method
 
 
@@ -116,7 +120,9 @@ def _view(material: Material, names: dict[str, PointName], prefix: str) -> RunVi
     charts = {kind: tuple(inline(picture, prefix) for picture in drawn.pictures.get(kind, ())[:MAX_CHARTS])
               for kind in KINDS}
     return RunView(
-        prefix=prefix, run_id=one_line(run.info.run_id, 120), scenario=one_line(run.plan.scenario, 80),
+        prefix=prefix, of=f", {one_line(run.info.run_id, 120)}" if prefix else "",
+        and_name=f" {prefix}name" if prefix else "", run_id=one_line(run.info.run_id, 120),
+        scenario=one_line(run.plan.scenario, 80),
         answer=answer(run, points, colours), lab=run.plan.lab, head=tuple(_head(run)),
         caveats=caveats(run, points), summary=summary_table(points, names, pdr_loss),
         rate_notes=tuple((name, words.of_role(run.plan.role, text.format(loss=percent(pdr_loss))))

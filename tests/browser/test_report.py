@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
@@ -31,6 +31,11 @@ def column(page: Page, title: str) -> list[str]:
     }""", title)
 
 
+def of_points(page: Page, name: str) -> Locator:
+    """The filter of points by this name."""
+    return page.get_by_role("form", name="Points shown in this page").get_by_label(name)
+
+
 def points_shown(page: Page) -> set[str]:
     """Points in the summary that can be seen."""
     return set(page.locator("table.summary tbody tr:visible .who").all_inner_texts())
@@ -46,7 +51,8 @@ def test_the_script_writes_the_rows_as_they_were(open_page: Open, report: Path) 
     plain = open_page(report, java_script_enabled=False)
     before = plain.locator("section.trials tbody").inner_text()
     expect(plain.locator("noscript")).to_be_visible()
-    expect(plain.locator(".controls")).to_be_hidden()
+    expect(plain.locator(".trials .controls")).to_be_hidden()
+    expect(plain.locator("#filter")).to_be_hidden()
     live = open_page(report)
     expect(live.locator("section.trials.live")).to_have_count(1)
     assert live.locator("section.trials tbody").inner_text() == before
@@ -229,20 +235,20 @@ def test_ten_thousand_trials_are_one_small_file(open_page: Open, large_report: P
 def test_points_are_filtered_in_every_table(open_page: Open, report: Path) -> None:
     page = open_page(report)
     every = points_shown(page)
-    page.get_by_label("Stack").select_option("linux-udp")
+    of_points(page, "Stack").select_option("linux-udp")
     shown = points_shown(page)
     assert shown
     assert shown < every
     assert all(name.startswith("linux-udp") for name in shown)
     expect(page.locator("#filtered")).to_have_text("Tables show 3 of 6 points; charts show all.")
-    page.get_by_label("Cores").select_option("2")
+    of_points(page, "Cores").select_option("2")
     assert points_shown(page) == {"linux-udp reuseport=true"}
     assert set(column(page, "Point")) == {"linux-udp reuseport=true, 2 cores"}
-    assert page.locator("section[aria-labelledby='loss'] tbody tr:visible").count() == 1
-    page.get_by_label("Stack").select_option("xdp")
+    assert page.locator("section[aria-labelledby='loss'] table.loss tbody tr:visible").count() == 1
+    of_points(page, "Stack").select_option("xdp")
     expect(page.locator("#filtered")).to_contain_text("No point matches")
     expect(page.get_by_text("No trial matches")).to_be_visible()
-    page.get_by_label("Cores").select_option("")
+    of_points(page, "Cores").select_option("")
     assert points_shown(page) == {"xdp"}
 
 
@@ -252,12 +258,12 @@ def test_a_link_to_a_filtered_point_shows_it(open_page: Open, report: Path) -> N
     link = row.get_by_role("link", name="Link to xdp, 1 core (id 1), 64 B")
     link.click()
     assert page.evaluate("location.hash") == "#point-xdp-1c-64b"
-    page.get_by_label("Stack").select_option("dpdk")
+    of_points(page, "Stack").select_option("dpdk")
     expect(row).to_be_hidden()
     page.goto(f"{report.as_uri()}#summary")
     page.evaluate("location.hash = 'point-xdp-1c-64b'")
     expect(row).to_be_in_viewport()
-    assert page.get_by_label("Stack").input_value() == ""
+    assert of_points(page, "Stack").input_value() == ""
 
 
 def test_runs_side_by_side(open_page: Open, two_runs: Path) -> None:
@@ -269,7 +275,7 @@ def test_runs_side_by_side(open_page: Open, two_runs: Path) -> None:
     expect(table.get_by_role("row", name="dpdk echo · 1 core")).to_contain_text("not in this run")
     row.get_by_role("link").nth(1).click()
     expect(page.locator("#r2-point-xdp-1c-64b")).to_be_in_viewport()
-    page.get_by_label("Stack").select_option("xdp")
+    of_points(page, "Stack").select_option("xdp")
     assert points_shown(page) == {"xdp"}
 
 

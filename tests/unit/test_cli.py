@@ -172,7 +172,8 @@ def test_run_with_a_report(runs: Callable[..., None], tmp_path: Path, monkeypatc
         return 0
 
     runs(run)
-    monkeypatch.setattr("harness.report.write_report", lambda dirs, output: Path("reports") / f"{dirs[0].name}.html")
+    monkeypatch.setattr("harness.report.write_report",
+                        lambda dirs, output, references: Path("reports") / f"{dirs[0].name}.html")
     assert cli.invoke(["run", "s.yaml", "--report", "--json"]) == 0
     captured = capsys.readouterr()
     assert [json.loads(line)["event"] for line in captured.out.splitlines()] == ["run_done"]
@@ -313,15 +314,15 @@ def test_without_results(tmp_path: Path, capsys: Capture) -> None:
 def test_a_report_is_written_about_runs_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                 capsys: Capture) -> None:
     run_id = stored_run(tmp_path)
-    asked: list[tuple[list[Path], Path | None]] = []
+    asked: list[tuple[list[Path], Path | None, bool]] = []
 
-    def write_report(directories: list[Path], output: Path | None) -> Path:
-        asked.append((directories, output))
+    def write_report(directories: list[Path], output: Path | None, *, references: bool) -> Path:
+        asked.append((directories, output, references))
         return Path("page.html")
 
     monkeypatch.setattr("harness.report.write_report", write_report)
     assert cli.invoke(["report", "latest", "-o", "page.html", "--results", str(tmp_path), "--json"]) == 0
-    assert asked == [([tmp_path / run_id], Path("page.html"))]
+    assert asked == [([tmp_path / run_id], Path("page.html"), False)]
     assert json.loads(capsys.readouterr().out) == {"report": "page.html"}
 
 

@@ -23,7 +23,9 @@ from harness.report.summarise import LoadSummary, PointSummary
 
 #: Other cores than the given ones have a row of their own when they were ever this busy; the rest share one.
 IDLE = 0.05
-#: Such rows of a panel; of more the busiest.
+#: Rows of given cores.
+_MOST_GIVEN = 512
+#: Rows of others; of more the busiest.
 _MOST_OTHERS = 6
 #: Loads of a panel; of more, these many spread over all.
 _MOST_LOADS = 16
@@ -91,9 +93,9 @@ def _rows(point: PointSummary, loads: Sequence[LoadSummary], generator: frozense
         return tuple(spread.median if (spread := load.cores.get(core)) else None for load in loads)
 
     cores = sorted({core for load in loads for core in load.cores})
-    given = [core for core in point.plan.cores if core in cores]
+    given = [core for core in point.plan.cores if core in cores][:_MOST_GIVEN]
     yield from (Row(f"core {core}", shares(core), True) for core in given)
-    others = {core: shares(core) for core in cores if core not in given}
+    others = {core: shares(core) for core in cores if core not in point.plan.cores}
     highest = {core: max((share for share in found if share is not None), default=0.0)
                for core, found in others.items()}
     busy = sorted((core for core in others if highest[core] > IDLE), key=lambda core: -highest[core])[:_MOST_OTHERS]

@@ -279,7 +279,8 @@ def _limit_lines(bars: _Bars, axes: Axes, canvas: Canvas) -> None:
     drawn = [limit for limit in bars.limits if limit.pps <= REACH * bars.largest]
     beyond = [f"{limit.name} {rate(limit.pps, unit)} →" for limit in bars.limits if limit not in drawn]
     for row, limit in enumerate(drawn):
-        axes.axvline(limit.pps, color=canvas.paint.text, linewidth=1.1 * canvas.scale, linestyle=(0, (5, 3)))
+        axes.axvline(limit.pps, color=canvas.paint.text, linewidth=1.1 * canvas.scale, linestyle=(0, (5, 3)),
+                     zorder=0.9)
         side = "right" if limit.pps > 0.45 * right else "left"
         axes.annotate(f"{limit.name} {rate(limit.pps, unit)}", (limit.pps, 1), xycoords=("data", "axes fraction"),
                       xytext=(0, 6 * canvas.scale + step * row), textcoords="offset points", ha=side, fontsize=size)

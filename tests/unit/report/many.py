@@ -27,8 +27,8 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 #: Made up too: words as long as the real ones', from far below what is measured to far above it.
 PUBLISHED = tuple(
     Published(f"Stack {n} of a long name", f"detail {n} of how it was set up", f"s{n // 2}", "echo", 64, 1 + n % 2,
-              40e3 * 3 ** n, "Intel Xeon E5-1650 v4, Mellanox ConnectX-5 Ex VPI 100G", f"Paper number {n} (2018)",
-              {"id": f"p{n}"})
+              40e3 * 3 ** n, "Intel Xeon E5-1650 v4, Mellanox ConnectX-5 Ex VPI 100G",
+              f"Paper number {n} (2018)", {"id": f"p{n}"})
     for n in range(8))
 
 

@@ -255,3 +255,13 @@ def test_what_cannot_be_done_is_said(small: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     failed = runner.invoke(charts_command, [str(small), "--out", str(tmp_path / "file"), "--format", "svg"])
     assert "name another directory with --out" in str(failed.exception)
+
+
+def test_several_runs_get_a_directory_each(small: Path, tmp_path: Path) -> None:
+    twin = make_run(tmp_path / "elsewhere", run_id=small.name, repeat=1, models=MODELS[3:4])
+    out = tmp_path / "charts"
+    runs = [str(small), str(twin), str(small)]
+    done = CliRunner().invoke(charts_command, [*runs, "--out", str(out), "--format", "svg"], standalone_mode=False)
+    assert done.exception is None
+    assert sorted(path.name for path in out.iterdir()) == [small.name, f"{small.name}-2"]
+    assert "not drawn: scaling: no stack was measured on two numbers of cores" in done.output
