@@ -7,6 +7,7 @@ Exit codes are those of :mod:`harness.errors`; 141 when whoever read the output 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -59,8 +60,14 @@ def cli() -> None:
     Begin with `harness run scenarios/quickstart.yaml`: it builds a lab on this machine (as root), measures four stacks
     in it and says where the results are; `harness report latest` makes a page of them.
 
-    Exit codes: 0 done, 2 usage or file error, 3 testbed not fit, 4 measurement failed or incomplete, 130 interrupted.
+    Exit codes: 0 done, 1 gate failed, 2 usage or file error, 3 testbed not fit, 4 measurement failed or incomplete,
+    5 the gate cannot tell (--strict), 130 interrupted.
     """
+
+
+def _shown(error: HarnessError) -> str:
+    """Words for a terminal: they may quote a file, so of control characters only the end of a line is kept."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "?", str(error))
 
 
 def invoke(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +80,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         error.show()
         return UsageError.exit_code
     except HarnessError as error:
-        click.echo(f"harness: {error}", err=True)
+        click.echo(f"harness: {_shown(error)}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("harness: interrupted", err=True)

@@ -7,7 +7,6 @@ rate) is checked by :mod:`harness.planning`. :func:`json_schema` is for editors.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from harness import units
+from harness.analysis.metrics import Kind, Metric, check_threshold
 from harness.errors import UsageError
 from harness.host.tuning.profile import PROFILES, NamedProfile, Profile, named_profile
 from harness.plan import ETHERNET, FCS, IP_HEADER, MOST_SIZES, SIMPLE_IMIX, UDP, VLAN_TAG, FrameMix, Role
@@ -363,18 +363,17 @@ def _stacks(value: object) -> list[dict[str, Any]]:
     return entries
 
 
-GATE_KEY = re.compile(r"(mrr|ndr|pdr)|latency\.(p50|p90|p99|p99\.9|max)@(\d+(?:\.\d+)?)%")
-
-
 def _gate(value: object) -> dict[str, float]:
     if not isinstance(value, dict):
         raise ValueError(f'{shown(value)} is not a gate; write for example {{ndr: "-3%"}}')
     limits = {}
     for name, limit in value.items():
-        if not GATE_KEY.fullmatch(name):
-            raise ValueError(f"{shown(name)} is nothing that is measured; mrr, ndr, pdr, or like latency.p99@50%")
+        metric = Metric.parse(str(name))
+        if metric.name in limits:
+            raise ValueError(f"{metric.name} is given twice; remove one")
         try:
-            limits[name] = units.parse_ratio(limit, least=-1.0, most=100.0, signed=True)
+            limits[metric.name] = units.parse_ratio(limit, least=-1.0, most=100.0, signed=True)
+            check_threshold(metric, limits[metric.name])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return limits
@@ -415,8 +414,9 @@ class Scenario(_Section):
     order: Order = _optional(Order.INTERLEAVED, "interleaved (shuffled within a round) or given")
     gate: Annotated[Mapping[str, float], BeforeValidator(_gate), WithJsonSchema(
         {"type": "object", "additionalProperties": {"type": "string"}, "examples": [{"ndr": "-3%"}]}),
-        ] = Field(default_factory=dict, description="Largest change against a baseline; kept for `harness gate`, which "
-                                                    "is not there yet: nothing reads it")
+        ] = Field(default_factory=dict, description="Largest change for the worse that `harness gate` lets pass: -3% of a "
+                                                    "rate, +10% of latency, cores or cycles, +0.1% (percentage points) "
+                                                    "of loss")
 
     def frames(self, *, trailer: bool = False) -> tuple[FrameMix, ...]:
         """The frame sizes, one mix a point, ``min`` resolved; distinct, in the order given. Role accept: one of 0
@@ -532,13 +532,28 @@ def _measure_problems(spec: Scenario) -> list[tuple[Location, str]]:
         problems.append((("measure", "warmup"), f"{measure.warmup:g}s is out of range; 10ms to 1h, or 0"))
     if measure.bystander is not None:
         problems += _bystander_problems(measure)
-    for name in spec.gate:
-        goal = name if name in ("mrr", "ndr", "pdr") else None
-        if goal is not None and (throughput is None or Goal(goal) not in throughput.goals):
-            problems.append((("gate", name), f"{name} is not measured; add it to measure.throughput.goals"))
-        if goal is None and latency is None:
-            problems.append((("gate", name), "latency is not measured; add measure.latency"))
+    problems += [(("gate", name), problem) for name in spec.gate
+                 if (problem := _not_gated(Metric.parse(name), measure))]
     return problems
+
+
+def _not_gated(metric: Metric, measure: Measure) -> str:
+    """Why a metric of the gate is not measured by this scenario; empty where it is."""
+    if metric.kind is Kind.LATENCY:
+        if measure.latency is None:
+            return "latency is not measured; add measure.latency"
+        if metric.at not in measure.latency.at:
+            return f"{units.format_ratio(metric.at)} is not measured; add it to measure.latency.at"
+    elif metric.at:
+        if measure.load_curve is None:
+            return f"{metric.kind} at a load comes from the load curve; add measure.load_curve"
+        # What a share of line rate comes to is known with the testbed.
+        fixed = [load.value for load in measure.load_curve.rates if load.unit == "pps"]
+        if len(fixed) == len(measure.load_curve.rates) and metric.at not in fixed:
+            return f"{metric.name.partition('@')[2]} is not measured; add it to measure.load_curve.rates"
+    elif measure.throughput is None or Goal(str(metric.kind)) not in measure.throughput.goals:
+        return f"{metric.kind} is not measured; add it to measure.throughput.goals"
+    return ""
 
 
 def _bystander_problems(measure: Measure) -> list[tuple[Location, str]]:

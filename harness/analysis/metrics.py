@@ -13,6 +13,7 @@ One vocabulary for ``gate:`` in a scenario, compare, gate, trend and exports:
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,13 @@ class Metric:
     def is_ratio(self) -> bool:
         """Whether the value may be zero, so that differences are taken as they are and not as ratios."""
         return self.kind is Kind.LOSS
+
+
+def check_threshold(metric: Metric, limit: float) -> None:
+    """Raises ValueError where a gate's threshold (relative; absolute for loss) allows what nobody minds."""
+    if not math.isfinite(limit) or limit == 0 or limit <= -1 or (limit < 0) != metric.higher_is_better:
+        way, example = ("fall", '"-3%"') if metric.higher_is_better else ("rise", '"+10%"')
+        raise ValueError(f"{limit * 100:+g}% does not say how far it may {way}; write for example {example}")
 
 
 def _short(pps: float) -> str:

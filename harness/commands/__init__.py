@@ -11,6 +11,8 @@ TABLE = {
     "charts": "charts:charts",
     "plan": "plan:plan",
     "doctor": "doctor:doctor",
+    "compare": "compare:compare",
+    "gate": "gate:gate",
     "lab": "lab:lab",
     "stacks": "catalogue:stacks_group",
     "scenarios": "catalogue:scenarios",

@@ -35,3 +35,15 @@ def interrupt_on_termination() -> None:
 
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGHUP, interrupt)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that the user named, and the folders it is to be in. Raises UsageError."""
+    from harness.errors import UsageError
+    from harness.store import write_atomically
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
@@ -24,7 +21,8 @@ from harness.report.cputable import cpu_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
 from harness.report.headline import Answer, answer
-from harness.report.identity import clean, looks, one_line
+from harness.report.identity import looks, one_line
+from harness.report.layout import asset, environment, policy
 from harness.report.method import Method, method
 from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
@@ -46,7 +44,6 @@ from harness.report.tables import (
 from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
 from harness.report.work import work_table
-from harness.resources import resource
 from harness.rundata import RunData
 
 #: Charts of one kind in the page; `harness charts` draws more.
@@ -96,11 +93,11 @@ def render(runs: Sequence[RunData], published: Sequence[Published] = ()) -> str:
              for points, prefix in zip(summaries, prefixes, strict=True)]
     views = [_view(Material(run, points, colours, tuple(published)), named, prefix)
              for run, points, named, prefix in zip(runs, summaries, names, prefixes, strict=True)]
-    script = _asset("report.js")
-    html = _environment().get_template("report.html.j2").render(
+    script = asset("report.js")
+    html = environment().get_template("report.html.j2").render(
         runs=views, facets=embedded_json(facets(summaries, names)), title=_title(views),
         side_by_side=side_by_side(runs, summaries, names, colours, prefixes) if len(runs) > 1 else None,
-        style=Markup(css() + _asset("report.css")), script=Markup(script), policy=_policy(script),
+        style=Markup(css() + asset("report.css")), script=Markup(script), policy=policy(script),
         glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT, lab_bypass=words.LAB_BYPASS,
         phases=[(phase.value, text) for phase, text in words.PHASES.items()],
         version=one_line(runs[0].info.harness_version, 40), paper_rows=FIRST_ROWS)
@@ -109,35 +106,13 @@ def render(runs: Sequence[RunData], published: Sequence[Published] = ()) -> str:
 
 def render_page(template: str, **content: object) -> str:
     """A page of its own, without script, in the report's style; as text that encodes to UTF-8."""
-    html = _environment().get_template(template).render(style=Markup(css() + _asset("report.css")), version=__version__,
+    html = environment().get_template(template).render(style=Markup(css() + asset("report.css")), version=__version__,
                                                         **content)
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def _title(views: Sequence[RunView]) -> str:
     return f"{views[0].scenario}: {views[0].run_id}" if len(views) == 1 else f"{len(views)} runs"
-
-
-def _asset(name: str) -> str:
-    return (resource("reports/static") / name).read_text(encoding="utf-8")
-
-
-def _policy(script: str) -> str:
-    """Content security policy: nothing from anywhere; the one script by its hash; styles only inline."""
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
-            "form-action 'none'")
-
-
-def _environment() -> Environment:
-    """Templates escape everything that is not Markup; a name they do not know is an error."""
-    return Environment(loader=FileSystemLoader(resource("reports/templates")), autoescape=True,
-                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize)
-
-
-def _finalize(value: object) -> object:
-    """Foreign text loses control characters and direction overrides; markup made here stays as it is."""
-    return clean(value, 1_000_000) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _view(material: Material, names: dict[str, PointName], prefix: str) -> RunView:

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two runs point by point: every metric that both measured, how it differs, and what the difference is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.analysis import environment
+from harness.analysis.metrics import Kind, Metric
+from harness.analysis.sides import Place, RunView, Side, views
+from harness.analysis.statistics import Difference, difference
+from harness.errors import UsageError
+from harness.rundata import RunData
+
+#: Items named in an error; the rest is counted.
+_NAMED = 12
+
+
+class Finding(StrEnum):
+    """What a difference says about the stack."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NONE = "no difference seen"
+    LIMITED = "cannot tell, generator-limited"
+    FEW = "too few repeats to tell"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one point in both runs. ``resolution``: the search's width (relative), within which two rates are
+    the same; 0 for what is not searched."""
+
+    place: Place
+    metric: Metric
+    base: Side
+    other: Side
+    difference: Difference
+    finding: Finding
+    resolution: float = 0.0
+
+    @property
+    def smallest(self) -> float | None:
+        """Smallest difference that could have been seen, as ``difference.value``; None without an interval."""
+        found = self.difference.smallest
+        return found if found is None else max(found, self.resolution)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What only one of the runs has: a point, or (``metric``) one of its metrics; ``missing``: the run without it."""
+
+    place: Place
+    metric: Metric | None
+    missing: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``other`` against ``base``; ``differences`` of their environments (only with ``across``)."""
+
+    base: RunData
+    other: RunData
+    differences: tuple[environment.Difference, ...]
+    rows: tuple[Row, ...]
+    gaps: tuple[Gap, ...]
+
+
+def compare(runs: Sequence[RunData], *, across: bool = False) -> list[Comparison]:
+    """Every further run against the first. Raises UsageError for runs that are not alike (unless ``across``) and for
+    runs without a common point."""
+    base, *others = runs
+    if not others:
+        raise UsageError("one run; name at least two to compare")
+    apart = [unlike(base, other, across=across) for other in others]
+    seen = views(runs)
+    return [_against(seen[0], view, found) for view, found in zip(seen[1:], apart, strict=True)]
+
+
+def unlike(base: RunData, other: RunData, *, across: bool) -> tuple[environment.Difference, ...]:
+    """How two environments differ. Raises UsageError where they do and ``across`` is not given."""
+    found = environment.differences(environment.comparability(base.info), environment.comparability(other.info))
+    if found and not across:
+        named = "\n".join(f"  {item.item}: {item.a} | {item.b}" for item in found[:_NAMED])
+        more = f"\n  and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise UsageError(f"{base.info.run_id} and {other.info.run_id} are not comparable; they differ in\n"
+                         f"{named}{more}\ncompare runs of the same machines and settings, or say --across to compare all "
+                         "the same")
+    return tuple(found)
+
+
+def _against(base: RunView, other: RunView, apart: tuple[environment.Difference, ...]) -> Comparison:
+    common = [place for place in base.points if place in other.points]
+    if not common:
+        raise UsageError(_nothing_common(base, other))
+    rows = tuple(row for place in common for row in _rows(base, other, place))
+    return Comparison(base.run, other.run, apart, rows, tuple(_gaps(base, other)))
+
+
+def _nothing_common(base: RunView, other: RunView) -> str:
+    lists = [f"{view.run.info.run_id} has {'; '.join(_described(view.points))}" for view in (base, other)]
+    return ("no point in common (same stack, parameters, tuning, role, frame, cores and traffic): " + ". ".join(lists))
+
+
+def _described(places: Mapping[Place, object]) -> list[str]:
+    some = [f"{place.title} ({place.key.role}, {place.traffic})" for place in list(places)[:4]]
+    return some + ([f"and {len(places) - 4} more"] if len(places) > 4 else [])
+
+
+def _rows(base: RunView, other: RunView, place: Place) -> Iterator[Row]:
+    for metric in sorted(base.metrics(place) & other.metrics(place)):
+        one, two = base.side(place, metric), other.side(place, metric)
+        if one.values and two.values:
+            found = difference(one.values, two.values, relative=not metric.is_ratio)
+            width = max(resolution(base.run, metric), resolution(other.run, metric))
+            yield Row(place, metric, one, two, found, finding(metric, one, two, found, width), width)
+
+
+def resolution(run: RunData, metric: Metric) -> float:
+    """Relative width at which the search for a rate stops: no difference below it is one."""
+    search = run.plan.measure.search
+    return search.width if search is not None and metric.kind in (Kind.NDR, Kind.PDR) else 0.0
+
+
+def finding(metric: Metric, base: Side, other: Side, found: Difference, width: float = 0.0) -> Finding:
+    """What may be said. A lower bound can be exceeded, so it supports "slower than it" and nothing else."""
+    if found.interval is None:
+        return Finding.FEW
+    seen = found.seen and abs(found.value) > width
+    worse = seen and (found.value < 0) == metric.higher_is_better
+    if base.at_least or other.at_least:
+        certain = seen and (not other.at_least if worse else not base.at_least)
+        if not certain:
+            return Finding.LIMITED
+    if not seen:
+        return Finding.NONE
+    return Finding.WORSE if worse else Finding.BETTER
+
+
+def _gaps(base: RunView, other: RunView) -> Iterator[Gap]:
+    for have, lacks in ((base, other), (other, base)):
+        name = lacks.run.info.run_id
+        for place in have.points:
+            if place not in lacks.points:
+                yield Gap(place, None, name, _not_there(place, lacks))
+                continue
+            trouble = lacks.trouble(place)
+            if trouble:
+                yield Gap(place, None, name, trouble)
+                continue
+            for metric in sorted(have.metrics(place)):
+                side = lacks.side(place, metric)
+                if have.side(place, metric).values and not side.values:
+                    yield Gap(place, metric, name, side.reason)
+
+
+def _not_there(place: Place, lacks: RunView) -> str:
+    """Why a point is not in a run; what is nearly the same point is named."""
+    key = place.key
+    for other in lacks.points:
+        if other.key == key:
+            return f"this run measured it with {other.traffic or 'other traffic'} instead of {place.traffic}"
+        if (other.key.stack, other.key.label, other.key.role, other.key.frames, other.key.cores) == (
+                key.stack, key.label, key.role, key.frames, key.cores):
+            apart = [f"{what} {theirs} instead of {ours}" for what, theirs, ours in (
+                ("parameters", other.key.params, key.params), ("tuning", other.key.tuning, key.tuning))
+                if theirs != ours]
+            return f"this run has it with {' and '.join(apart)}"
+    return "not in this run"

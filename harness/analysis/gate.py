@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run against its baseline, figure by figure: pass, fail, or cannot tell (rule: :mod:`harness.analysis.decision`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from harness.analysis import decision
+from harness.analysis.baseline import Baseline
+from harness.analysis.metrics import Metric, check_threshold
+from harness.analysis.sides import Place, RunView, Side, views
+from harness.analysis.statistics import LEAST_REPEATS, Moments
+from harness.errors import UsageError
+from harness.rundata import RunData
+from harness.units import parse_ratio
+
+
+class State(StrEnum):
+    """What came out for one figure."""
+
+    PASS = "pass"
+    FAIL = "FAIL"
+    CANNOT_TELL = "cannot tell"
+    IMPROVED = "improved"
+
+
+_STATES = {decision.PASS: State.PASS, decision.FAIL: State.FAIL, decision.CANNOT_TELL: State.CANNOT_TELL,
+           decision.IMPROVED: State.IMPROVED}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One gated figure. ``threshold``, ``change``, ``low`` and ``high`` (95 %): relative to the baseline, absolute for
+    loss ratios. ``p``: one-sided, adjusted for the number of figures. ``repeats``: a side that would give an answer,
+    0 where there is one or repeats would not help. ``reason``: in words, where the numbers do not say it."""
+
+    place: Place
+    metric: Metric
+    threshold: float
+    base: Side
+    new: Side
+    state: State
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    repeats: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """``notes``: points that are in one of the runs only and other things to know."""
+
+    run: RunData
+    baseline: Baseline
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+    def any(self, state: State) -> bool:
+        """Whether some figure came out so."""
+        return any(check.state is state for check in self.checks)
+
+    def exit_code(self, *, strict: bool) -> int:
+        """1 when a figure fails; 5 under ``strict`` when one cannot be told."""
+        return 1 if self.any(State.FAIL) else 5 if strict and self.any(State.CANNOT_TELL) else 0
+
+
+def thresholds(run: RunData, given: Sequence[str] = ()) -> dict[Metric, float]:
+    """Of the run's scenario, with those ``given`` (``ndr=-3%``) in their place or beside them. Raises UsageError."""
+    found: dict[Metric, float] = {}
+    written = run.info.scenario.get("gate") or {}
+    if not isinstance(written, Mapping):
+        raise UsageError(f"{run.path}: its scenario's gate cannot be read; give --threshold ndr=-3%")
+    try:
+        for name, limit in written.items():
+            metric, value = Metric.parse(str(name)), float(limit)
+            check_threshold(metric, value)
+            found[metric] = value
+        for text in given:
+            metric, value = parse_threshold(text)
+            found[metric] = value
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"gate: {error}") from None
+    if not found:
+        raise UsageError(f"{run.path}: its scenario has no gate; add for example gate: {{ndr: \"-3%\"}} to it, or give "
+                         "--threshold ndr=-3%")
+    return found
+
+
+def parse_threshold(text: str) -> tuple[Metric, float]:
+    """``ndr=-3%``. Raises ValueError."""
+    name, equals, limit = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text[:60]!r} is no threshold; write for example ndr=-3%")
+    metric = Metric.parse(name.strip())
+    value = parse_ratio(limit.strip(), least=-1.0, most=100.0, signed=True)
+    check_threshold(metric, value)
+    return metric, value
+
+
+def gate(run: RunData, baseline: Baseline, limits: Mapping[Metric, float]) -> GateResult:
+    """Every gated metric at every point that both have. Raises UsageError where there is none."""
+    new, *bases = views([run, *baseline.runs])
+    notes = [*baseline.notes, *_notes(new, bases)]
+    places = [place for place in new.points if any(place in base.points for base in bases)]
+    if not places:
+        raise UsageError(f"{run.info.run_id} has no point in common with its baseline {bases[0].run.info.run_id} (same "
+                         "stack, parameters, tuning, role, frame, cores and traffic); `harness compare` lists both")
+    items = [_Item(place, metric, limit, new.side(place, metric),
+                   [base.side(place, metric) for base in bases if place in base.points])
+             for place in places for metric, limit in limits.items()]
+    checks = _judged([item for item in items if item.base.values or item.new.values])
+    silent = [metric.name for metric in limits if not any(check.metric == metric for check in checks)]
+    if len(silent) == len(limits):
+        raise UsageError(f"nothing of what is gated ({', '.join(silent)}) was measured in {run.info.run_id} or its "
+                         "baseline")
+    notes += [f"{name}: measured in neither run" for name in silent]
+    return GateResult(run, baseline, tuple(checks), tuple(notes))
+
+
+class _Item:
+    """A figure on its way: the repeats of the new run, and of each baseline run."""
+
+    def __init__(self, place: Place, metric: Metric, limit: float, new: Side, bases: Sequence[Side]) -> None:
+        self.place, self.metric, self.limit, self.new = place, metric, limit, new
+        self.bases = [side for side in bases if side.values]
+        self.base = Side(tuple(value for side in self.bases for value in side.values),
+                         any(side.at_least for side in self.bases),
+                         tuple(dict.fromkeys(v for side in self.bases for v in side.verdicts)),
+                         sum(side.left_out for side in bases),
+                         next((side.reason for side in bases if side.reason), "") if not self.bases else "")
+        self.relative = not metric.is_ratio
+        self.sign = -1.0 if metric.higher_is_better else 1.0
+
+    def missing(self) -> tuple[State, str] | None:
+        """What is to be said without any statistics; None where there are numbers enough."""
+        if not self.base.values:
+            return State.CANNOT_TELL, f"the baseline has no value: {self.base.reason}"
+        if not self.new.values:
+            return (State.FAIL if self.new.lost else State.CANNOT_TELL), f"no value any more: {self.new.reason}"
+        if min(len(self.base.values), len(self.new.values)) < LEAST_REPEATS:
+            return State.CANNOT_TELL, (f"repeats: {len(self.base.values)} in the baseline, {len(self.new.values)} in "
+                                       f"the run; noise is unknown below {LEAST_REPEATS} a side")
+        if self.relative and min(*self.base.values, *self.new.values) <= 0:
+            return State.CANNOT_TELL, "a value is zero, so there is no relative change"
+        return None
+
+    def moments(self) -> Moments:
+        """Of the change, positive is worse. Runs of one repeat each are repeats of one."""
+        new = Moments.of(self._scaled(self.new.values))
+        if len(self.bases) > 1 and all(len(side.values) > 1 for side in self.bases):
+            runs = [Moments.of(self._scaled(side.values)) for side in self.bases]
+            return decision.with_history(new, Moments(*(np.array([getattr(run, part) for run in runs])
+                                                        for part in ("mean", "variance", "df"))))
+        return new.minus(Moments.of(self._scaled(self.base.values)))
+
+    def _scaled(self, values: Sequence[float]) -> Any:
+        return self.sign * (np.log(values) if self.relative else np.asarray(values, dtype=float))
+
+    @property
+    def beyond(self) -> float:
+        """The threshold on the scale of the decision, positive."""
+        return abs(math.log1p(self.limit)) if self.relative else abs(self.limit)
+
+    def back(self, worse: float) -> float:
+        """A change as it is printed, from the scale of the decision."""
+        return math.expm1(self.sign * worse) if self.relative else self.sign * worse
+
+
+def _judged(items: Sequence[_Item]) -> list[Check]:
+    usable = [item for item in items if item.missing() is None]
+    found = iter(_decided(usable))
+    checks = []
+    for item in items:
+        told = item.missing()
+        checks.append(next(found) if told is None else
+                      Check(item.place, item.metric, item.limit, item.base, item.new, told[0], reason=told[1]))
+    return checks
+
+
+def _decided(items: Sequence[_Item]) -> list[Check]:
+    if not items:
+        return []
+    kinds = list(dict.fromkeys((item.metric.kind, item.metric.percentile) for item in items))
+    moments = [item.moments() for item in items]
+    worse = Moments(*(np.array([float(getattr(m, part)) for m in moments]) for part in ("mean", "variance", "df")))
+    figures = decision.Figures(
+        worse, np.array([1 / len(item.new.values) + 1 / len(item.base.values) for item in items]),
+        np.array([item.beyond for item in items]),
+        np.array([kinds.index((item.metric.kind, item.metric.percentile)) for item in items]))
+    out = decision.decide(figures)
+    return [_check(item, out, index, float(worse.mean[index])) for index, item in enumerate(items)]
+
+
+def _check(item: _Item, out: decision.Decision, index: int, worse: float) -> Check:
+    half, state = float(out.half[index]), _STATES[int(out.state[index])]
+    ends = sorted((item.back(worse - half), item.back(worse + half)))
+    repeats, reason = int(out.repeats[index]), ""
+    if state is State.CANNOT_TELL:
+        reason = _unsure(repeats, beyond=worse > item.beyond)
+    limited = item.new.at_least if state is State.FAIL else item.base.at_least and state is not State.CANNOT_TELL
+    if limited:
+        # A lower bound cannot show a loss, and against one nothing can be said to be as fast.
+        state, repeats = State.CANNOT_TELL, 0
+        reason = "generator-limited: a lower bound; more generator cores, or a faster generator, would tell"
+    return Check(item.place, item.metric, item.limit, item.base, item.new, state, item.back(worse), ends[0], ends[1],
+                 float(out.p[index]), repeats, reason)
+
+
+def _unsure(repeats: int, *, beyond: bool) -> str:
+    what = "beyond the threshold, but not told from noise" if beyond else "the noise is larger than the threshold"
+    if repeats > decision.MOST_REPEATS:
+        return f"{what}; more than {decision.MOST_REPEATS} repeats a side would be needed"
+    return f"{what}; {repeats} repeats a side would tell"
+
+
+def _notes(new: RunView, bases: Sequence[RunView]) -> list[str]:
+    notes = [f"{place.title}: not in the baseline, so not gated" for place in new.points
+             if not any(place in base.points for base in bases)]
+    notes += [f"{place.title}: {told}" for place in new.points if (told := new.unfinished(place))]
+    gone = dict.fromkeys(place for base in bases for place in base.points if place not in new.points)
+    return notes + [f"{place.title}: in the baseline, but not in this run" for place in gone]

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every page is made with: templates that escape, style and script in the file, a policy that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.report.identity import clean
+from harness.resources import resource
+
+
+def asset(name: str) -> str:
+    """A static file's text."""
+    return (resource("reports/static") / name).read_text(encoding="utf-8")
+
+
+def policy(script: str) -> str:
+    """Content security policy: nothing from anywhere; the one script by its hash; styles only inline."""
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
+            "form-action 'none'")
+
+
+def environment() -> Environment:
+    """Templates escape everything that is not Markup; a name they do not know is an error."""
+    return Environment(loader=FileSystemLoader(resource("reports/templates")), autoescape=True,
+                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize)
+
+
+def _finalize(value: object) -> object:
+    """Foreign text loses control characters and direction overrides; markup made here stays as it is."""
+    return clean(value, 1_000_000) if isinstance(value, str) and not isinstance(value, Markup) else value
