@@ -13,7 +13,7 @@ from harness.units import format_rate
 
 #: Loss ratio that PDR allows where a run does not say.
 PDR_LOSS = 0.005
-#: Spread of a rate over the repeats of a point, relative to their median, beyond which it is ``noisy``.
+#: Range of two repeats of a rate, relative to their median, beyond which it is ``noisy``.
 NOISY = 0.05
 
 
@@ -41,6 +41,12 @@ def pdr_loss_of(plan: dict[str, Any]) -> float:
 
 
 def noisy(rates: Iterable[float]) -> bool:
-    """Whether the rates found by the repeats of a point (pps) differ by more than 5 % of their median."""
+    """Whether the rates found by the repeats of a point (pps) scatter: their 95 % interval is wider than 5 %; two
+    repeats, which have none, are further apart than that."""
+    from harness.analysis.statistics import interval, is_noisy
+
     known = list(rates)
+    found = interval(known)
+    if found is not None:
+        return is_noisy(found)
     return len(known) > 1 and max(known) - min(known) > NOISY * statistics.median(known)

@@ -282,16 +282,16 @@ class _Session:
             self.machines.restart_generator()
 
     def _judge(self, outcome: PointOutcome) -> None:
-        """Whether the run is complete with this outcome, and ``noisy``: the point's NDR (or PDR) differs between
-        repeats by more than 5 %."""
+        """Whether the run is complete with this outcome, and ``noisy``: the point's NDR (or PDR) scatters over the
+        repeats made until now."""
         excused = outcome.status == "skipped" and self.plan.point(outcome.point).if_supported
         if (outcome.status != "ok" and not excused) or Verdict.CUT_SHORT in outcome.verdicts:
             self.incomplete = True
         bound = outcome.ndr or outcome.pdr
-        if bound is None or bound.load_pps is None:
+        if bound is None or bound.pps is None:
             return
         rates = self._found.setdefault(outcome.point, [])
-        rates.append(bound.load_pps)
+        rates.append(bound.pps)
         if noisy(rates):
             outcome.verdicts = in_order([*outcome.verdicts, Verdict.NOISY])
 

@@ -414,9 +414,9 @@ class Scenario(_Section):
     order: Order = _optional(Order.INTERLEAVED, "interleaved (shuffled within a round) or given")
     gate: Annotated[Mapping[str, float], BeforeValidator(_gate), WithJsonSchema(
         {"type": "object", "additionalProperties": {"type": "string"}, "examples": [{"ndr": "-3%"}]}),
-        ] = Field(default_factory=dict, description="Largest change for the worse that `harness gate` lets pass: -3% of a "
-                                                    "rate, +10% of latency, cores or cycles, +0.1% (percentage points) "
-                                                    "of loss")
+        ] = Field(default_factory=dict, description="Largest change for the worse that `harness gate` lets pass: -3% "
+                                                    "of a rate, +10% of latency, cores or cycles, +0.1% "
+                                                    "(percentage points) of loss")
 
     def frames(self, *, trailer: bool = False) -> tuple[FrameMix, ...]:
         """The frame sizes, one mix a point, ``min`` resolved; distinct, in the order given. Role accept: one of 0

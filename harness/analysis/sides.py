@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
+from harness.analysis.noise import Suspect, suspects
 from harness.analysis.statistics import Interval, finite, interval, is_noisy
 from harness.plan import PointPlan
 from harness.records import Bound, PointOutcome, Verdict, in_order
@@ -48,6 +49,8 @@ class Side:
     left_out: int = 0
     reason: str = ""
     lost: bool = False
+    #: Of noisy repeats: what was recorded that may be the cause.
+    suspects: tuple[Suspect, ...] = ()
 
     @property
     def median(self) -> float | None:
@@ -82,8 +85,14 @@ class RunView:
         if not values:
             reason, lost = _reason(metric, outcomes, len(found))
             return Side((), left_out=len(found), reason=reason, lost=lost)
-        return Side(tuple(values), any(sample.at_least for sample in found),
-                    _verdicts(metric, found, values, outcomes), len(found) - len(values))
+        verdicts = _verdicts(metric, found, values, outcomes)
+        causes = self._suspects(self.points[place]) if Verdict.NOISY in verdicts else ()
+        return Side(tuple(values), any(sample.at_least for sample in found), verdicts, len(found) - len(values),
+                    suspects=causes)
+
+    def _suspects(self, point: PointPlan) -> tuple[Suspect, ...]:
+        trials = (trial for trial in self.run.trials if trial.point == point.id)
+        return suspects(trials, self.run.info.hosts.get(point.host))
 
     def unfinished(self, place: Place) -> str:
         """Repeats of a measured point that came to nothing: "2 of 5 repeats failed: reason"; empty without one."""

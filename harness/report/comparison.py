@@ -12,10 +12,12 @@ from harness.analysis.compare import Comparison, Finding, Gap, Row
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.sides import Place, Side
 from harness.analysis.statistics import LEVEL, POWER
+from harness.records import Verdict
+from harness.report.suspects import suspected
 from harness.rundata import RunData
 from harness.units import format_duration, format_rate
 
-HEADINGS = ("point", "metric", "base", "other", "difference", "95 % interval", "p", "would have seen", "finding",
+HEADINGS = ("point", "metric", "A (base)", "B", "difference", "95 % interval", "p", "would have seen", "finding",
             "remarks")
 _TONES = {Finding.WORSE: "bad", Finding.BETTER: "info", Finding.NONE: "info", Finding.LIMITED: "warn",
           Finding.FEW: "warn"}
@@ -76,8 +78,8 @@ def verdict_texts(sides: Sequence[tuple[str, Side]]) -> list[str]:
         if side.left_out:
             found.setdefault(f"{side.left_out} of {side.left_out + len(side.values)} values are no numbers",
                              []).append(name)
-    return [f"{text} ({'both' if len(names) == len(sides) > 1 else ', '.join(names)})"
-            for text, names in found.items()]
+    told = [f"{text} ({'both' if len(names) == len(sides) > 1 else ', '.join(names)})" for text, names in found.items()]
+    return told + [f"{name}: {suspected(side.suspects)}" for name, side in sides if Verdict.NOISY in side.verdicts]
 
 
 def differs_text(items: Sequence[Any], most: int = 2) -> str:
@@ -123,7 +125,7 @@ def _line(row: Row, found: Comparison, scale: float) -> Line:
         value_text(metric, row.base.median, unit, at_least=row.base.at_least),
         value_text(metric, row.other.median, unit, at_least=row.other.at_least),
         change_text(metric, change.value, relative=change.relative),
-        interval_text(metric, known and known.low, known and known.high, relative=change.relative),
+        interval_text(metric, *((known.low, known.high) if known else (None, None)), relative=change.relative),
         p_text(change.p), change_text(metric, row.smallest, relative=change.relative, sign=False),
         str(row.finding), "; ".join(remarks))
     drawn = None
@@ -159,7 +161,7 @@ def gap_text(gap: Gap) -> str:
     return f"{what}: nothing in {gap.missing}: {gap.reason}"
 
 
-LEGEND = ("base, other: medians of the repeats. Difference and its interval: of geometric means. Would have seen: the "
+LEGEND = ("A, B: medians of the repeats. Difference and its interval: of geometric means. Would have seen: the "
           f"smallest difference that these repeats show with a probability of {POWER:.0%} (level {LEVEL:.0%}).")
 
 
@@ -202,7 +204,7 @@ def escaped(line: str) -> str:
     """Foreign text that means nothing to Markdown or HTML, on one line."""
     line = " ".join(plain(line).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#!|~@])", r"\\\1", line)
+    return re.sub(r"([\\`*_{}\[\]#|~@])", r"\\\1", line)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.analysis.noise import program
 from harness.plan import PointPlan
 from harness.records import Verdict
 from harness.report.identity import clean, stack_name
 from harness.report.numbers import count, plural, rate
 from harness.report.summarise import PointSummary, RateSummary, repeated_for_pauses, repeated_trials
+from harness.report.suspects import suspected
 from harness.report.words import VERDICTS, of_role
 from harness.rundata import RunData
 
@@ -79,17 +81,14 @@ def _detail(point: PointSummary, verdict: Verdict) -> str:
     if verdict is Verdict.EXTRA_CORE:
         extra = next((t.cpu.extra for t in point.trials if t.cpu is not None and t.cpu.extra), [])
         return f" ({clean('; '.join(extra[:3]), 200)})" if extra else ""
+    if verdict is Verdict.NOISY:
+        return f" ({clean(suspected(point.suspects), 300)})"
     if verdict is Verdict.OTHER_LOAD:
         # Most frequent first: the same program is seen in trial after trial, each time with another share.
-        seen = Counter(_program(text) for t in point.trials if t.cpu is not None for text in t.cpu.other)
+        seen = Counter(program(text) for t in point.trials if t.cpu is not None for text in t.cpu.other)
         named = ", ".join(f"{name} in {plural(trials, 'trial')}" for name, trials in seen.most_common(4))
         return f" ({clean(named, 200)})" if named else ""
     return ""
-
-
-def _program(text: str) -> str:
-    """The program of "core 1: name 5.2 %", as a trial records other work."""
-    return text.partition(": ")[2].removesuffix(" %").rpartition(" ")[0] or text
 
 
 def _pause_rule(points: Sequence[PointSummary]) -> Iterable[Caveat]:

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from harness.analysis.noise import Suspect, suspects
+from harness.analysis.statistics import Interval, interval
 from harness.figures import PDR_LOSS, at_least, noisy
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Cpu, LatencyAt, Percentiles, Phase, PointOutcome, Trial, Verdict
@@ -40,6 +42,8 @@ class RateSummary:
     at_least: bool = False
     raw_none: bool = False
     attempts: int = 0
+    #: 95 % interval of the rate over its repeats; None below three.
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class PointSummary:
     paused_repeats: int
     outcomes: tuple[PointOutcome, ...]
     trials: tuple[Trial, ...]
+    #: Of a noisy point: what was recorded that may be the cause.
+    suspects: tuple[Suspect, ...] = ()
 
     def rates(self) -> tuple[RateSummary, RateSummary, RateSummary]:
         """NDR, PDR, MRR: the order in which they are printed."""
@@ -149,12 +155,12 @@ def summarise(run: RunData) -> tuple[PointSummary, ...]:
         outcomes[outcome.point].append(outcome)
     by_number = {trial.number: trial for trial in run.trials}
     going = run.info.state == "running"
-    return tuple(_point(run.plan, point, outcomes[point.id], trials[point.id], by_number, going=going)
-                 for point in run.plan.points)
+    return tuple(_point(run.plan, point, outcomes[point.id], trials[point.id], by_number, going=going,
+                        facts=run.info.hosts.get(point.host)) for point in run.plan.points)
 
 
 def _point(plan: Plan, point: PointPlan, outcomes: list[PointOutcome], trials: list[Trial],
-           by_number: dict[int, Trial], *, going: bool) -> PointSummary:
+           by_number: dict[int, Trial], *, going: bool, facts: object) -> PointSummary:
     # An interrupted repeat counts with what it had found: a bound is stored only once its search is done.
     measured = [outcome for outcome in outcomes if outcome.status in ("ok", "interrupted")]
     status, reason = _status(outcomes, trials, plan.measure.repeat, going=going)
@@ -172,7 +178,8 @@ def _point(plan: Plan, point: PointPlan, outcomes: list[PointOutcome], trials: l
         semantics=next((o.semantics for o in outcomes if o.semantics), ""),
         degraded=next((o.degraded for o in outcomes if o.degraded), ""),
         paused_repeats=sum(o.paused_repeats for o in outcomes), outcomes=tuple(outcomes), trials=tuple(trials))
-    return replace(summary, verdicts=_verdicts(summary))
+    verdicts = _verdicts(summary)
+    return replace(summary, verdicts=verdicts, suspects=suspects(trials, facts) if Verdict.NOISY in verdicts else ())
 
 
 def _status(outcomes: Sequence[PointOutcome], trials: Sequence[Trial], repeat: int, *,
@@ -228,7 +235,8 @@ def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | 
                        len(outcomes) - (spread.count if spread else 0), tuple(v for v in Verdict if v in verdicts),
                        at_least=Verdict.GENERATOR_LIMITED in verdicts,
                        raw_none=spread is not None and bool(first) and raw_spread is None,
-                       attempts=max((bound.attempts for bound in known), default=0))
+                       attempts=max((bound.attempts for bound in known), default=0),
+                       interval=interval([pps for bound in known if (pps := finite(bound.pps)) is not None]))
 
 
 def _rate_verdicts(name: str, bounds: Sequence[Bound], limits: Limits) -> set[Verdict]:
@@ -239,7 +247,7 @@ def _rate_verdicts(name: str, bounds: Sequence[Bound], limits: Limits) -> set[Ve
     if Verdict.NOISY in verdicts and limits.repeat == 1:
         # Before there was a word of its own, this is what a search that ran out of time was marked with.
         verdicts = (verdicts - {Verdict.NOISY}) | {Verdict.CUT_SHORT}
-    if name != "MRR" and noisy(load for bound in bounds if (load := finite(bound.load_pps)) is not None):
+    if noisy(pps for bound in bounds if (pps := finite(bound.pps)) is not None):
         verdicts.add(Verdict.NOISY)
     return verdicts
 

@@ -129,7 +129,8 @@ def _summary_notes(points: Sequence[PointSummary], load: float | None) -> list[s
     notes = []
     repeats = max((p.repeats for p in points), default=0)
     if repeats > 1:
-        notes.append(f"Large figures are medians of up to {repeats} repeats; below them, lowest – highest.")
+        notes.append(f"Large figures are medians of up to {repeats} repeats; below them, lowest – highest, or where it "
+                     "says so the 95 % interval (three repeats or more).")
     if any(r.raw or r.raw_none for p in points for r in p.rates()):
         repeated, trials = repeated_trials(points)
         notes.append("“first attempts”: highest load whose first attempt met the goal"

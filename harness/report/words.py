@@ -38,7 +38,8 @@ VERDICTS: dict[Verdict, VerdictText] = {
         "Frames were lost that no counter on either machine accounts for.",
         "A counter for the missing place. Until then the loss itself stands, its cause does not.", "warn"),
     Verdict.NOISY: VerdictText(
-        "Repeats of this point differ by more than 5 %, so differences of this size between stacks mean nothing.",
+        "Repeats of this point scatter: the 95 % interval is wider than 5 % (two repeats: they are that far apart), so "
+        "differences of this size between stacks mean nothing.",
         "More repeats, a quieter machine.", "warn"),
     Verdict.INCONCLUSIVE: VerdictText(
         "The load passed only after several attempts; between runs it may not.",
