@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.analysis.statistics import LEAST_REPEATS, difference
 from harness.plan import FrameMix, PointPlan, Role
 from harness.records import Verdict
 from harness.report.bystander import answered_under_load
@@ -119,7 +120,9 @@ def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
         return _all_limited(compared, how)
     said = (f"{best.name} {verb(plan.role)} {best.figure}{_of_frames(plan)} {how} on "
             f"{cores_text(len(plan.cores))}")
-    exact = [_against(best, other, limits.width) for other in compared[1:] if not other.at_least]
+    repeats = [repeat for repeat, _ in run.plan.sequence]
+    rounds = repeats == sorted(repeats)
+    exact = [_against(best, other, limits.width, rounds=rounds) for other in compared[1:] if not other.at_least]
     if exact:
         said += f": {_listing(exact)}"
     elif len(compared) > 1:
@@ -127,11 +130,23 @@ def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
     return said
 
 
-def _against(best: _Ranked, other: _Ranked, width: float) -> str:
-    """How the best compares with an exact rate: level within the search's width or where the repeats of both overlap.
-    A best that is a lower bound gives a lower bound."""
+def _level(best: _Ranked, other: _Ranked, *, rounds: bool) -> bool:
+    """Whether repeats show no difference: their 95 % interval holds zero; of fewer than three, the ranges overlap.
+
+    ``rounds``: every round measured all points, so repeats of one number are a pair."""
+    one, two = best.summary.by_repeat, other.summary.by_repeat
+    common = sorted(one.keys() & two.keys())
+    if rounds and len(common) >= LEAST_REPEATS:
+        return not difference([two[r] for r in common], [one[r] for r in common], paired=True).seen
+    found = difference(list(two.values()), list(one.values())) if one and two else None
+    return best.spread.overlaps(other.spread) if found is None or found.interval is None else not found.seen
+
+
+def _against(best: _Ranked, other: _Ranked, width: float, *, rounds: bool) -> str:
+    """How the best compares with an exact rate: level within the search's width or the noise. A best that is a lower
+    bound gives a lower bound."""
     least = "at least " if best.at_least else ""
-    if best.spread.overlaps(other.spread) or other.spread.median >= (1 - width) * best.spread.median:
+    if _level(best, other, rounds=rounds) or other.spread.median >= (1 - width) * best.spread.median:
         return f"{least}level with {other.name}"
     if other.spread.median <= 0:
         return f"{other.name} none"

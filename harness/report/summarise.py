@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from harness.analysis.noise import Suspect, suspects
 from harness.analysis.statistics import Interval, interval
@@ -44,6 +44,8 @@ class RateSummary:
     attempts: int = 0
     #: 95 % interval of the rate over its repeats; None below three.
     interval: Interval | None = None
+    #: Repeat -> rate.
+    by_repeat: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -231,12 +233,14 @@ def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | 
     if not reason and spread is None:
         reason = point_reason or NOT_ASKED
     verdicts = _rate_verdicts(name, known, limits)
+    rates = {outcome.repeat: pps for outcome, bound in zip(outcomes, bounds, strict=True)
+             if bound is not None and (pps := finite(bound.pps)) is not None}
     return RateSummary(name, spread, raw_spread if _differs(spread, raw_spread) else None, reason,
                        len(outcomes) - (spread.count if spread else 0), tuple(v for v in Verdict if v in verdicts),
                        at_least=Verdict.GENERATOR_LIMITED in verdicts,
                        raw_none=spread is not None and bool(first) and raw_spread is None,
                        attempts=max((bound.attempts for bound in known), default=0),
-                       interval=interval([pps for bound in known if (pps := finite(bound.pps)) is not None]))
+                       interval=interval(list(rates.values())), by_repeat=rates)
 
 
 def _rate_verdicts(name: str, bounds: Sequence[Bound], limits: Limits) -> set[Verdict]:

@@ -37,9 +37,12 @@ def test_the_loss_that_pdr_allows_comes_from_the_plan() -> None:
     assert pdr_loss_of({"measure": {"search": None}}) == pdr_loss_of({}) == 0.005
 
 
-def test_noisy_is_five_per_cent_of_the_median() -> None:
-    assert noisy([100, 103, 105.2])
-    assert not noisy([100, 103, 105])
+def test_noisy_is_an_interval_wider_than_five_per_cent_and_of_two_repeats_their_distance() -> None:
+    # t(2) = 4.303: the interval is 2 x 4.303 x 1 / sqrt(3) = 4.97 wide, then 5.02.
+    assert not noisy([99, 100, 101])
+    assert noisy([98.98, 100, 101.02])
+    assert noisy([100, 105.2])
+    assert not noisy([100, 105])
     assert not noisy([100])
     assert not noisy([])
 

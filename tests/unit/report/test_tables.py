@@ -87,8 +87,8 @@ def test_noisy_is_a_word_about_repeats(run: RunData) -> None:
     assert points[0].pdr.verdicts == (Verdict.CUT_SHORT,)
     twice = [o.model_copy(deep=True) for o in run.outcomes]
     for outcome in twice:
-        if outcome.pdr is not None and outcome.pdr.load_pps is not None:
-            outcome.pdr.load_pps *= 1.1 if outcome.repeat else 1.0
+        if outcome.pdr is not None and outcome.pdr.pps is not None:
+            outcome.pdr.pps *= 1.1 if outcome.repeat else 1.0
     points = summarise(replace(run, outcomes=tuple(twice)))
     assert all(Verdict.NOISY in point.pdr.verdicts for point in points if point.pdr.rate)
 
