@@ -52,7 +52,7 @@ def _newest(run: RunData, folder: Path, last: int, *, across: bool) -> Baseline:
     chosen: list[RunData] = []
     apart: dict[str, environment.Difference] = {}
     for info, path in _candidates(run, folder, notes):
-        differs = environment.differences(environment.comparability(info), environment.comparability(run.info))
+        differs = environment.differences(info, run.info)
         if info.state != "complete" or (differs and not across):
             seen.append(f"{info.run_id}: " + (f"{info.state}, not complete" if info.state != "complete" else
                                               f"differs in {_items(differs)}"))

@@ -82,7 +82,7 @@ def compare(runs: Sequence[RunData], *, across: bool = False) -> list[Comparison
 
 def unlike(base: RunData, other: RunData, *, across: bool) -> tuple[environment.Difference, ...]:
     """How two environments differ. Raises UsageError where they do and ``across`` is not given."""
-    found = environment.differences(environment.comparability(base.info), environment.comparability(other.info))
+    found = environment.differences(base.info, other.info)
     if found and not across:
         named = "\n".join(f"  {item.item}: {item.a} | {item.b}" for item in found[:_NAMED])
         more = f"\n  and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
