@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search bench-report bench-history bench-changepoints wheel clean
+.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search bench-statistics bench-report bench-history bench-changepoints wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-report     a report of 10,000 simulated trials: rendering, size, Chromium"
 	@echo "make bench-history    1,000 synthetic runs with 1,000,000 trials: indexing, trend, SQL"
 	@echo "make bench-changepoints  jumpavg and Otava on simulated histories with known changes"
+	@echo "make bench-statistics how often intervals hold the truth and gates are wrong (simulated repeats, minutes)"
 	@echo "make wheel            build dist/*.whl through the sdist"
 
 setup: $(VENV)/.stamp-test
@@ -97,6 +98,9 @@ bench-history: setup
 
 bench-changepoints: setup
 	$(BIN)/python -m benchmarks.changepoints --json tests/data/changepoints.json
+
+bench-statistics: setup
+	$(BIN)/python -m benchmarks.coverage --json results/bench-statistics.json
 
 wheel: setup
 	$(BIN)/python -m build --outdir dist

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate's rule on simulated histories; `pytest -s` prints the tables. Threshold -3 % throughout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.analysis import decision
+from harness.analysis.statistics import Array, Moments
+
+RUNS = 6_000
+THRESHOLD = -math.log1p(-0.03)
+LOSS = -math.log1p(-0.05)
+
+
+def simulate(figures: int, repeats: int, noise: float, *, loss: float = 0.0, unequal: float = 0.0, seed: int = 1,
+             every: bool = False) -> decision.Decision:
+    """Runs against unchanged baselines; ``loss`` in the first figure (``every``: in all). ``unequal``: how much noise
+    differs between figures (standard deviation of its logarithm)."""
+    rng = np.random.default_rng(seed)
+    scale = noise * np.exp(unequal * rng.normal(size=(RUNS, figures, 1)))
+    effect = np.zeros(figures)
+    effect[: figures if every else 1] = loss
+    new = Moments.of(rng.normal(size=(RUNS, figures, repeats)) * scale + effect[:, None])
+    base = Moments.of(rng.normal(size=(RUNS, figures, repeats)) * scale)
+    return decide(new.minus(base), 2 / repeats)
+
+
+def decide(worse: Moments, factor: float) -> decision.Decision:
+    """By the rule, all figures of one kind."""
+    figures = worse.mean.shape[-1]
+    return decision.decide(decision.Figures(worse, np.full(figures, factor), np.full(figures, THRESHOLD),
+                                            np.zeros(figures, dtype=int)))
+
+
+def share(states: Array, state: int) -> float:
+    return float((states == state).mean())
+
+
+def false_alarms(decided: decision.Decision) -> float:
+    """Share of runs in which any figure failed."""
+    return float((decided.state == decision.FAIL).any(axis=-1).mean())
+
+
+def test_what_is_promised_at_five_and_fifteen_repeats() -> None:
+    print("\nfigures  noise  repeats | unchanged: fail  cannot tell | 5 % less: fail  cannot tell  pass | repeats named")
+    for figures in (1, 4, 16):
+        for noise, repeats in ((0.015, 5), (0.03, 15), (0.03, 5)):
+            same, less = (simulate(figures, repeats, noise, loss=loss) for loss in (0.0, LOSS))
+            one, other = same.state[:, 0], less.state[:, 0]
+            named = same.repeats[:, 0][one == decision.CANNOT_TELL]
+            median = f"{np.median(named):.0f}" if len(named) else "-"
+            print(f"{figures:7d}  {noise:.1%}  {repeats:7d} | {false_alarms(same):15.2%}  "
+                  f"{share(one, decision.CANNOT_TELL):11.1%} | {share(other, decision.FAIL):14.1%}  "
+                  f"{share(other, decision.CANNOT_TELL):11.1%}  {share(other, decision.PASS):4.1%} | {median:>13}")
+            assert false_alarms(same) <= 0.01
+            if (noise, repeats) == (0.03, 5):
+                assert share(one, decision.CANNOT_TELL) > 0.8
+                assert share(other, decision.PASS) < 0.03
+                assert 10 <= np.median(named) <= 20
+            elif figures <= 4 or repeats == 5:
+                assert share(other, decision.FAIL) >= 0.94 + 0.01 * (figures == 1)
+
+
+def test_unchanged_runs_fail_in_at_most_one_per_cent_whatever_the_noise() -> None:
+    """Also where figures have noise of their own; 6,000 runs a cell, so 1.0 % is 0.13 % exact."""
+    print("\nunchanged runs that fail, 5 repeats\nnoise  alike: 1, 4, 16 figures   unlike: 4, 16 figures")
+    worst = 0.0
+    for noise in (0.015, 0.025, 0.10):
+        alike = [false_alarms(simulate(n, 5, noise, seed=2)) for n in (1, 4, 16)]
+        unlike = [false_alarms(simulate(n, 5, noise, unequal=0.7, seed=3)) for n in (4, 16)]
+        print(f"{noise:5.1%}  {'  '.join(f'{x:6.2%}' for x in alike)}      {'  '.join(f'{x:6.2%}' for x in unlike)}")
+        worst = max(worst, *alike, *unlike)
+    assert worst <= 0.0125
+
+
+def test_a_loss_everywhere_is_found_at_a_noise_that_hides_one() -> None:
+    everywhere = simulate(8, 5, 0.03, loss=LOSS, every=True)
+    alone = simulate(8, 5, 0.03, loss=LOSS)
+    print(f"\n3 % noise, 5 repeats, 8 figures: one 5 % less: {false_alarms(alone):.1%} fail; all: "
+          f"{false_alarms(everywhere):.1%}")
+    assert false_alarms(everywhere) > 0.7 > false_alarms(alone)
+
+
+def test_runs_that_drift_from_day_to_day_are_no_regression() -> None:
+    """Noise 1.5 % within a run, and 1 % from run to run. One baseline run cannot know the second, five can."""
+    rng = np.random.default_rng(5)
+    new = Moments.of(rng.normal(0, 0.015, (RUNS, 1, 5)) + rng.normal(0, 0.01, (RUNS, 1, 1)))
+    runs = Moments.of(rng.normal(0, 0.015, (RUNS, 1, 5, 5)) + rng.normal(0, 0.01, (RUNS, 1, 5, 1)))
+    one = Moments(runs.mean[..., 0], runs.variance[..., 0], runs.df[..., 0])
+    single, history = (false_alarms(decide(worse, factor)) for worse, factor in
+                       ((new.minus(one), 2 / 5), (decision.with_history(new, runs), 1 / 5 + 1 / 25)))
+    print(f"\n1 % drift between runs: one baseline run {single:.2%} false alarms, the last five {history:.2%}")
+    assert history <= 0.01 < single
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    assert decision.adjusted(np.array([0.01, 0.04, 0.03, 0.5])) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
+
+
+def test_moderation_agrees_with_its_two_limits() -> None:
+    """Equal variances are pooled (as far as is borrowed), and one that is far from all others stays its own."""
+    worse = Moments(np.zeros(8), np.array([1.0] * 8), np.full(8, 8.0))
+    kinds = np.zeros(8, dtype=int)
+    equal = decision.moderated(decision.Figures(worse, np.ones(8), np.ones(8), kinds))
+    assert equal.df == pytest.approx(8 + 0.5 * 56)
+    wild = Moments(np.zeros(8), np.array([1.0, 4.0, 0.1, 20.0, 0.5, 90.0, 0.02, 1000.0]), np.full(8, 8.0))
+    apart = decision.moderated(decision.Figures(wild, np.ones(8), np.ones(8), kinds))
+    assert (apart.df < 10).all()
+    assert (np.abs(np.log(apart.variance / wild.variance)) < math.log(2.5)).all()
+    alone = decision.moderated(decision.Figures(wild, np.ones(8), np.ones(8), np.arange(8)))
+    assert (alone.variance == wild.variance).all()
