@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""harness compare: what it finds, what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.compare import Comparison, Finding, compare
+from harness.analysis.metrics import Kind, Metric
+from harness.analysis.noise import Cause, suspects
+from harness.cli import invoke
+from harness.errors import UsageError
+from harness.records import RunInfo, Verdict
+from harness.report import comparison
+from harness.rundata import RunData, load_run
+from tests.unit.analysis.runs import NAMES, POINTS, around, make
+from tests.unit.report.hostile import PAYLOAD
+from tests.unit.report.synthetic import make_run
+
+NDR = Metric(Kind.NDR)
+
+
+def both(tmp_path: Path, **other: object) -> Comparison:
+    """A run against a base, the same but for ``other``."""
+    base = make(tmp_path, "a", noise=0.005)
+    return compare([load_run(base), load_run(make(tmp_path, "b", noise=0.005, **other))])[0]  # type: ignore[arg-type]
+
+
+def found(result: Comparison, metric: Metric = NDR) -> dict[str, Finding]:
+    """Findings of a metric by point."""
+    return {row.place.key.label.split(",")[0]: row.finding for row in result.rows if row.metric == metric}
+
+
+def test_points_are_matched_and_differences_found(tmp_path: Path) -> None:
+    result = both(tmp_path, ndr={"xdp": around(840e3, 0.005, 5, 1), "dpdk": around(285e3, 0.005, 5, 2)},
+                  loss=[0.0] * 5)
+    assert found(result) == dict(zip(NAMES, (Finding.NONE, Finding.NONE, Finding.BETTER, Finding.WORSE), strict=True))
+    xdp = next(row for row in result.rows if row.place.key.stack == "xdp" and row.metric == NDR)
+    assert xdp.difference.value == pytest.approx(0.05)
+    assert xdp.difference.interval is not None
+    assert xdp.difference.interval.low == pytest.approx(0.0424, abs=2e-4)  # 1.05 exp(-2.306 x 0.005 sqrt(2 / 5)) - 1
+    same = next(row for row in result.rows if row.place.key.label.startswith(NAMES[0]) and row.metric == NDR)
+    assert same.smallest == pytest.approx(0.0118, abs=3e-4)  # (2.306 + 0.889) x 0.005 sqrt(2 / 5)
+    p99 = found(result, Metric(Kind.LATENCY, "p99", 0.5))
+    assert set(p99.values()) == {Finding.NONE}
+    only = {(gap.place.key.stack, gap.metric.name if gap.metric else "", gap.missing) for gap in result.gaps}
+    assert ("xdp", "loss@200k", "a") in only
+
+
+def test_a_difference_within_the_search_width_is_none(tmp_path: Path) -> None:
+    result = both(tmp_path, ndr={"xdp": around(800e3 * 1.004, 0.0001, 5, 1)})
+    row = next(row for row in result.rows if row.place.key.stack == "xdp" and row.metric == NDR)
+    assert row.resolution == 0.005
+    assert row.finding is Finding.NONE
+    assert row.smallest is not None
+    assert row.smallest >= 0.005
+
+
+@pytest.mark.parametrize(("base", "other", "factor", "finding"), [
+    ((), ("xdp",), 1.0, Finding.LIMITED), ((), ("xdp",), 0.9, Finding.LIMITED), ((), ("xdp",), 1.1, Finding.BETTER),
+    (("xdp",), (), 1.0, Finding.LIMITED), (("xdp",), (), 1.1, Finding.LIMITED), (("xdp",), (), 0.9, Finding.WORSE),
+])
+def test_a_lower_bound_supports_no_more_than_it_can(tmp_path: Path, base: tuple[str, ...], other: tuple[str, ...],
+                                                    factor: float, finding: Finding) -> None:
+    runs = [load_run(make(tmp_path, "a", limited=base, noise=0.005)),
+            load_run(make(tmp_path, "b", limited=other, noise=0.005, factor=factor))]
+    result = compare(runs)[0]
+    assert found(result)["xdp"] is finding
+    line = next(line for line in comparison.lines(result) if line.cells[0].startswith("xdp") and line.cells[1] == "ndr")
+    assert [cell.startswith(">=") for cell in line.cells[2:4]] == [bool(base), bool(other)]
+
+
+def new_kernel(info: RunInfo) -> None:
+    info.hosts["dut"]["kernel"]["release"] = "6.19.0-simulated"
+
+
+def test_unlike_runs_are_refused_and_across_says_what_differs_beside_every_number(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(make(tmp_path, "a")), str(make(tmp_path, "b", info=new_kernel))]
+    assert invoke(["compare", *runs]) == 2
+    said = capsys.readouterr().err
+    assert "a and b are not comparable" in said
+    assert "dut.kernel.release: 6.18.0-simulated | 6.19.0-simulated" in said
+    assert "--across" in said
+    assert invoke(["compare", *runs, "--across"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " ndr " in line or "latency." in line]
+    assert len(lines) == 20
+    assert all("differs: dut.kernel.release 6.18.0-simulated | 6.19.0-simulated" in line for line in lines)
+
+
+def test_what_only_one_run_has_is_named_with_its_reason(tmp_path: Path) -> None:
+    result = both(tmp_path, failed={"dpdk": "testpmd did not start"}, models=(*POINTS[:2], POINTS[3]))
+    told = [comparison.gap_text(gap) for gap in result.gaps]
+    assert told == ["xdp, 1 core, 1 core, 64 B: nothing in b: not in this run",
+                    "dpdk, 1 core, 1 core, 64 B: nothing in b: failed: testpmd did not start"]
+
+
+def test_no_common_point_is_one_message(tmp_path: Path) -> None:
+    runs = [load_run(make(tmp_path, "a", models=POINTS[:1])), load_run(make(tmp_path, "b", models=POINTS[2:3]))]
+    with pytest.raises(UsageError, match=r"no point in common .*a has linux-udp.*b has xdp"):
+        compare(runs)
+
+
+def test_other_traffic_is_another_point(tmp_path: Path) -> None:
+    base, other = load_run(make(tmp_path, "a")), load_run(make(tmp_path, "b"))
+    points = tuple(replace(point, directions=tuple(replace(d, flows=replace(d.flows, count=16)) for d in
+                                                   point.directions)) if point.stack == "xdp" else point
+                   for point in other.plan.points)
+    result = compare([base, replace(other, plan=replace(other.plan, points=points))], across=True)[0]
+    assert "xdp" not in found(result)
+    assert result.gaps[0].reason == "this run measured it with 16 flows, IPv4, udp instead of 1024 flows, IPv4, udp"
+
+
+def test_one_repeat_has_no_interval_and_nan_is_left_out(tmp_path: Path) -> None:
+    once = compare([load_run(make(tmp_path, "a", repeats=1)), load_run(make(tmp_path, "b", repeats=1, factor=0.5))])[0]
+    assert set(found(once).values()) == {Finding.FEW}
+    line = comparison.lines(once)[0]
+    assert (line.cells[5], line.cells[6], line.cells[7]) == ("n/a", "n/a", "n/a")
+    assert "one repeat: noise is unknown below 3" in line.cells[9]
+    nan = compare([load_run(make(tmp_path, "c")),
+                   load_run(make(tmp_path, "d", ndr={"xdp": [float("nan"), 8e5, 8.01e5, 8.02e5, 8.03e5]}))])[0]
+    row = next(line for line in comparison.lines(nan) if line.cells[0].startswith("xdp") and line.cells[1] == "ndr")
+    assert "1 of 5 values are no numbers (B)" in row.cells[9]
+    assert "nan" not in " ".join(row.cells)
+
+
+def test_an_interrupted_run_is_compared_and_said(tmp_path: Path) -> None:
+    result = both(tmp_path, state="interrupted")
+    assert "B: The run is marked “interrupted”: what was measured until then is shown." in comparison.remarks(result)
+
+
+def test_json_markdown_and_page_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(make(tmp_path, "a")), str(make(tmp_path, "b", factor=0.9))]
+    page = tmp_path / "out/compare.html"
+    assert invoke(["compare", *runs, "--json", "--html", str(page)]) == 0
+    data = json.loads(capsys.readouterr().out)
+    row = next(row for row in data[0]["rows"] if row["metric"] == "ndr" and row["point"]["stack"] == "xdp")
+    assert (row["finding"], row["unit"], len(row["base"]["values"])) == ("worse", "pps", 5)
+    assert row["difference"]["value"] == pytest.approx(-0.1)
+    html = page.read_text(encoding="utf-8")
+    assert html.count('<span class="badge bad">worse</span>') == 4
+    assert html.count("<svg ") == 20
+    assert "-10.0 %" in html
+    assert "http" not in html.replace("http-equiv", "")
+    assert invoke(["compare", *runs, "--markdown"]) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 22
+    assert len({line.count("|") - line.count("\\|") for line in table}) == 1
+
+
+def test_a_hostile_run_writes_no_markup_and_no_control_characters(tmp_path: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    def poison(info: RunInfo) -> None:
+        info.hosts["dut"]["kernel"]["release"] = PAYLOAD + "\x1b[2J"
+        info.plan["testbed"] = PAYLOAD
+        for point in info.plan["points"]:
+            point["label"] += PAYLOAD + "|x"
+
+    runs = [str(make(tmp_path, "a")), str(make(tmp_path, "b", info=poison))]
+    assert invoke(["compare", *runs]) == 2
+    page = tmp_path / "page.html"
+    assert invoke(["compare", *runs, "--across", "--html", str(page)]) == 0
+    assert invoke(["compare", *reversed(runs), "--across", "--markdown"]) == 0
+    told = capsys.readouterr()
+    assert not any(ord(c) < 32 and c != "\n" for c in told.out + told.err)
+    assert "<script" not in told.out.partition("\n### ")[2]
+    html = page.read_text(encoding="utf-8")
+    assert "<script>window" not in html
+    assert "<img" not in html
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["compare", "{a}"], "name at least two"),
+    (["compare", "{a}", "nosuch", "--results", "{root}"], "no run of that name"),
+    (["compare", "{a}", "{empty}"], "not a run directory"),
+    (["compare", "{a}", "{newer}"], "schema version"),
+    (["compare", "{a}", "{b}", "--markdown", "--json"], "one of them"),
+    (["compare", "{a}", "{b}", "--html", "/dev/null/x.html"], "cannot be written"),
+])
+def test_bad_input_is_one_clear_message(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str],
+                                        message: str) -> None:
+    newer = make(tmp_path, "newer")
+    (newer / "run.json").write_text((newer / "run.json").read_text().replace('"schema_version": ',
+                                                                            '"schema_version": 9'))
+    (tmp_path / "empty").mkdir()
+    names = {"a": make(tmp_path, "a"), "b": make(tmp_path, "b"), "newer": newer, "empty": tmp_path / "empty",
+             "root": tmp_path}
+    assert invoke([text.format(**names) for text in arguments]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+
+
+def test_noise_names_what_was_recorded(tmp_path: Path) -> None:
+    run: RunData = load_run(make_run(tmp_path, repeat=3))
+    point = run.plan.points[0]
+    trials = [trial.model_copy(deep=True) for trial in run.trials if trial.point == point.id]
+    kinds = {suspect.cause: suspect for suspect in suspects(trials)}
+    assert set(kinds) == {Cause.PAUSES}
+    assert (kinds[Cause.PAUSES].trials, kinds[Cause.PAUSES].worst) == (3, 1_700_000)
+    for trial in trials[4:6]:
+        assert trial.cpu is not None
+        trial.cpu.other = ["core 1: cron 5.2 %"]
+        for core in trial.cpu.cores:
+            core.steal = 0.03
+    facts = {"cpu": {"governor": "powersave", "turbo": True}}
+    told = {suspect.cause: suspect for suspect in suspects(trials, facts)}
+    assert set(told) == set(Cause)
+    assert (told[Cause.STEAL].trials, told[Cause.STEAL].worst) == (2, 0.03)
+    assert told[Cause.OTHER_LOAD].names == ("cron",)
+    assert told[Cause.FREQUENCY].names == ("governor powersave", "turbo on")
+    for trial in trials:
+        trial.verdicts = [v for v in trial.verdicts if v is not Verdict.PAUSED]
+        trial.cpu = None
+    assert suspects(trials, {"cpu": {"governor": "performance", "turbo": False}}) == ()
