@@ -51,7 +51,7 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
             outcomes.append(PointOutcome(
                 point=point.id, repeat=repeat, load_curve=curve,
                 ndr=Bound(pps=rate, load_pps=rate, upper_pps=rate * 1.005, loss_ratio=0.0, verdicts=verdicts),
-                latency=[LatencyAt(fraction=0.5, of="pdr", load_pps=rate / 2, trial=0, percentiles=_percentiles(p99))]))
+                latency=[LatencyAt(fraction=0.5, of="pdr", load_pps=5e4, trial=0, percentiles=_percentiles(p99))]))
     written = run_info(plan, run_id)
     written.started_at, written.state = started, state
     written.scenario = {"name": plan.scenario, "gate": dict(gate) if gate is not None else {"ndr": -0.03}}
@@ -59,6 +59,9 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
     folder = results / run_id
     folder.mkdir(parents=True)
     write_run(folder, written, trials, outcomes)
+    # pydantic writes NaN as null; another tool may not.
+    file = folder / "points.jsonl"
+    file.write_text(file.read_text().replace('{"pps":null,"load_pps":null', '{"pps":NaN,"load_pps":NaN'))
     return folder
 
 

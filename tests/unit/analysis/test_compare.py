@@ -44,7 +44,7 @@ def test_points_are_matched_and_differences_found(tmp_path: Path) -> None:
     assert xdp.difference.interval is not None
     assert xdp.difference.interval.low == pytest.approx(0.0424, abs=2e-4)  # 1.05 exp(-2.306 x 0.005 sqrt(2 / 5)) - 1
     same = next(row for row in result.rows if row.place.key.label.startswith(NAMES[0]) and row.metric == NDR)
-    assert same.smallest == pytest.approx(0.0118, abs=3e-4)  # (2.306 + 0.889) x 0.005 sqrt(2 / 5)
+    assert same.smallest == pytest.approx(0.01015, abs=1e-4)  # (2.306 + 0.889) x 0.005 sqrt(2 / 5)
     p99 = found(result, Metric(Kind.LATENCY, "p99", 0.5))
     assert set(p99.values()) == {Finding.NONE}
     only = {(gap.place.key.stack, gap.metric.name if gap.metric else "", gap.missing) for gap in result.gaps}
