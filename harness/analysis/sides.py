@@ -33,8 +33,12 @@ class Place:
     @property
     def title(self) -> str:
         """For people; foreign text, so to be escaped where it is shown."""
-        cores = f"{self.key.cores} core{'' if self.key.cores == 1 else 's'}"
-        return ", ".join(filter(None, (self.key.label, cores, self.key.frames, self.host)))
+        key = self.key
+        cores = f"{key.cores} core{'' if key.cores == 1 else 's'}"
+        label = key.label
+        for told in (f", on {key.host}", f", {cores}", f", {key.frames}"):
+            label = label.removesuffix(told)
+        return ", ".join(filter(None, (label, cores, key.frames, self.host)))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Difference:
 
     ``value``, ``interval``, ``smallest``: relative to the base (0.03: 3 % more) where ``relative``, else in the unit of
     the values. ``p``: two-sided. ``smallest``: the difference that would have been seen with a probability of POWER.
-    ``repeats``: values on each side. Without an interval ``p`` and ``smallest`` are None too and ``reason`` says why.
+    ``repeats``: values on each side. ``smallest`` is None where all repeats are alike. Without an interval ``p`` and ``smallest`` are None too and ``reason`` says why.
     """
 
     relative: bool
@@ -170,8 +170,9 @@ def difference(base: Sequence[float], other: Sequence[float], *, relative: bool 
     else:
         moments = Moments.of(two).minus(Moments.of(one))
         low, high, method = _interval_between(one, two, moments)
-    return Difference(relative, value, sizes, Interval(back(low), back(high), method), float(moments.p()),
-                      back(float(moments.smallest())))
+    # Repeats that are all alike are as fine as their source's resolution, which is not known here.
+    smallest = back(float(moments.smallest())) if moments.variance > 0 else None
+    return Difference(relative, value, sizes, Interval(back(low), back(high), method), float(moments.p()), smallest)
 
 
 def _interval_of_mean(array: Array, name: str) -> tuple[float, float, str]:

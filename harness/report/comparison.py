@@ -49,7 +49,7 @@ def change_text(metric: Metric, value: float | None, *, relative: bool, sign: bo
         return "n/a"
     plus = "+" if sign else ""
     if relative:
-        return f"{value * 100:{plus}.1f} %"
+        return f"{round(value * 100, 1) + 0.0:{plus}.1f} %"  # + 0.0: no negative zero
     if metric.is_ratio:
         return f"{value * 100:{plus}.3g} points"
     return f"{value:{plus}.3g} {metric.unit}"

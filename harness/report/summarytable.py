@@ -169,11 +169,17 @@ def rate_cell(summary: RateSummary, unit: Unit) -> Cell:
     if summary.rate is None:
         return Cell(MISSING, tuple(subs), summary.reason)
     least = "≥ " if summary.at_least else ""
-    if span := unit.span(summary.rate):
+    if span := interval_span(summary, unit) or unit.span(summary.rate):
         subs.insert(0, span)
     if summary.missing:
         subs.append(f"{MISSING} in {plural(summary.missing, 'repeat')}")
     return Cell(least + unit.text(summary.rate.median), tuple(subs), summary.reason, rate_marks(summary))
+
+
+def interval_span(summary: RateSummary, unit: Unit) -> str:
+    """"412 – 419 (95 %)"; empty without an interval."""
+    found = summary.interval
+    return f"{unit.text(found.low)}\u00a0–\u00a0{unit.text(found.high)} (95\u00a0%)" if found is not None else ""
 
 
 def rate_marks(summary: RateSummary) -> tuple[Badge, ...]:

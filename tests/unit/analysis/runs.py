@@ -20,7 +20,7 @@ LOAD = 200e3
 
 
 def around(centre: float, noise: float, repeats: int, seed: int) -> list[float]:
-    """Values whose logarithms have exactly this mean and standard deviation: what a test decides is not left to luck."""
+    """Values whose logarithms have exactly this mean and standard deviation: nothing is left to luck."""
     raw = np.random.default_rng(seed).normal(size=repeats)
     scaled = (raw - raw.mean()) / raw.std(ddof=1) if repeats > 1 else raw * 0
     return [float(value) for value in centre * np.exp(noise * scaled)]

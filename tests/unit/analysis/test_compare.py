@@ -95,8 +95,8 @@ def test_unlike_runs_are_refused_and_across_says_what_differs_beside_every_numbe
 def test_what_only_one_run_has_is_named_with_its_reason(tmp_path: Path) -> None:
     result = both(tmp_path, failed={"dpdk": "testpmd did not start"}, models=(*POINTS[:2], POINTS[3]))
     told = [comparison.gap_text(gap) for gap in result.gaps]
-    assert told == ["xdp, 1 core, 1 core, 64 B: nothing in b: not in this run",
-                    "dpdk, 1 core, 1 core, 64 B: nothing in b: failed: testpmd did not start"]
+    assert told == ["xdp, 1 core, 64 B: nothing in b: not in this run",
+                    "dpdk, 1 core, 64 B: nothing in b: failed: testpmd did not start"]
 
 
 def test_no_common_point_is_one_message(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def false_alarms(decided: decision.Decision) -> float:
 
 
 def test_what_is_promised_at_five_and_fifteen_repeats() -> None:
-    print("\nfigures  noise  repeats | unchanged: fail  cannot tell | 5 % less: fail  cannot tell  pass | repeats named")
+    print("\nfigures  noise  repeats | unchanged: fail  cannot tell | "
+          "5 % less: fail  cannot tell  pass | repeats named")
     for figures in (1, 4, 16):
         for noise, repeats in ((0.015, 5), (0.03, 15), (0.03, 5)):
             same, less = (simulate(figures, repeats, noise, loss=loss) for loss in (0.0, LOSS))

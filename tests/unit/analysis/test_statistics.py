@@ -40,7 +40,9 @@ def test_below_twenty_repeats_students_interval_covers_95_per_cent(repeats: int)
     assert 0.94 <= share <= 0.96
 
 
-@pytest.mark.parametrize(("repeats", "noise"), [((5, 5), (0.02, 0.02)), ((5, 15), (0.03, 0.01)), ((10, 4), (0.01, 0.03))])
+@pytest.mark.parametrize(("repeats", "noise"), [
+    ((5, 5), (0.02, 0.02)), ((5, 15), (0.03, 0.01)), ((10, 4), (0.01, 0.03)),
+])
 def test_welchs_interval_of_two_runs_covers_95_per_cent(repeats: tuple[int, int], noise: tuple[float, float]) -> None:
     one, two = (Moments.of(logs(MANY, n, seed=n + seed, noise=sd))
                 for seed, (n, sd) in enumerate(zip(repeats, noise, strict=True)))
@@ -62,7 +64,8 @@ def test_pairs_take_the_drift_of_a_round_out() -> None:
 @pytest.mark.parametrize("kind", ["one", "two"])
 def test_from_twenty_repeats_the_bootstrap_covers_95_per_cent(kind: str) -> None:
     """Student's interval covers exactly 95 % of such samples, so its luck on the same ones is subtracted: the standard
-    error is 0.3 % (`make bench-statistics` takes more). The same bootstrap at its nominal level covers 93 % and would not pass."""
+    error is 0.3 % (`make bench-statistics` takes more). The same bootstrap at its nominal level covers 93 % and would not
+    pass."""
     one, two = logs(FEW, 20, seed=4), logs(FEW, 20, seed=5)
     if kind == "one":
         low, high = bca_of_mean(one, RESAMPLES)

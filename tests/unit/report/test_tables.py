@@ -15,10 +15,10 @@ from harness.report.headline import answer
 from harness.report.identity import looks
 from harness.report.method import method
 from harness.report.narrative import caveats
-from harness.report.numbers import Spread
+from harness.report.numbers import Spread, rate_unit
 from harness.report.page import embedded_json
 from harness.report.summarise import PointSummary, summarise
-from harness.report.summarytable import SummaryTable, named_load, summary_table
+from harness.report.summarytable import SummaryTable, named_load, rate_cell, summary_table
 from harness.report.tables import PointName, latency_table, loss_table, name_points, troubles
 from harness.report.trialrows import text_row, trial_table
 from harness.report.words import VERDICTS
@@ -406,3 +406,44 @@ def test_embedded_json_cannot_end_its_element() -> None:
 def test_a_note_is_said_once(run: RunData, points: Points) -> None:
     twice = replace(run, info=run.info.model_copy(update={"notes": [*run.plan.notes, "another"]}))
     assert method(twice, points).notes == (*run.plan.notes, "another")
+
+
+def repeated(run: RunData, rates: dict[str, list[float]]) -> tuple[PointSummary, ...]:
+    """The run's points, NDR of these stacks as given, a repeat each."""
+    outcomes = []
+    for point in run.plan.points:
+        source = next((o for o in run.outcomes if o.point == point.id), None)
+        if source is None or source.ndr is None or source.ndr.pps is None:
+            continue
+        for repeat, pps in enumerate(rates.get(point.stack, [1e4, 1.001e4, 1.002e4])):
+            outcomes.append(source.model_copy(deep=True, update={
+                "repeat": repeat, "ndr": source.ndr.model_copy(update={"pps": pps, "load_pps": pps, "verdicts": []})}))
+    return summarise(replace(run, outcomes=tuple(outcomes)))
+
+
+def test_three_repeats_show_their_interval_and_noise_its_suspected_cause(run: RunData) -> None:
+    points = repeated(run, {"xdp": [790e3, 800e3, 810e3], "dpdk": [299e3, 300e3, 301e3]})
+    by_stack = {point.plan.stack: point for point in points if point.ndr.rate is not None}
+    xdp, dpdk = by_stack["xdp"], by_stack["dpdk"]
+    unit = rate_unit([800e3])
+    # geometric mean 799.96, standard deviation of the logarithms 0.0125, t(2) = 4.303
+    assert rate_cell(xdp.ndr, unit).subs[0] == "776\u00a0–\u00a0825 (95\u00a0%)"
+    assert Verdict.NOISY in xdp.ndr.verdicts
+    assert Verdict.NOISY not in dpdk.ndr.verdicts
+    assert dpdk.suspects == ()
+    noisy = next(c for c in caveats(run, points) if c.verdict == "noisy")
+    assert any(title.startswith("xdp, 1 core") and "suspected cause: pauses in 2 of 50 trials (longest 1.7ms)" in title
+               for title in noisy.points)
+
+
+def test_points_of_one_run_are_compared_round_by_round(run: RunData) -> None:
+    """Rounds that drift by 20 % hide nothing where every round has both points; unpaired they would be level."""
+    drift = [1.0, 1.1, 1.2]
+    points = [p for p in repeated(run, {"xdp": [400e3 * d for d in drift],
+                                        "dpdk": [360e3 * d * w for d, w in zip(drift, (1, 1.001, 0.999), strict=True)]})
+              if p.plan.stack in ("xdp", "dpdk") and p.ndr.rate is not None]
+    styles = looks(p.plan for p in points)
+    rounds = replace(run, plan=replace(run.plan, sequence=tuple(sorted(run.plan.sequence))))
+    assert "11 % more than dpdk" in answer(rounds, points, styles).headline
+    blocks = replace(run, plan=replace(run.plan, sequence=tuple(sorted(run.plan.sequence, key=lambda s: s[1]))))
+    assert "level with dpdk" in answer(blocks, points, styles).headline
