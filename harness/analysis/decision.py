@@ -158,7 +158,7 @@ def _repeats(sd: Array, estimate: Array, threshold: Array, figures: int) -> Ints
     spread = np.sqrt(2 / counts)
     narrow = t_quantile((1 + LEVEL) / 2, df) * np.sqrt(chdtri(df, 1 - ANSWERED) / df) * spread
     tell = t_quantile(1 - FALSE_ALARMS / figures, df) * spread
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         wanted = np.searchsorted(-narrow, -np.asarray(threshold) / sd)
         also = np.where(estimate > threshold, np.searchsorted(-tell, -np.abs(estimate) / sd), 0)
     return np.maximum(wanted, also) + 3

@@ -61,7 +61,8 @@ class Difference:
 
     ``value``, ``interval``, ``smallest``: relative to the base (0.03: 3 % more) where ``relative``, else in the unit of
     the values. ``p``: two-sided. ``smallest``: the difference that would have been seen with a probability of POWER.
-    ``repeats``: values on each side. ``smallest`` is None where all repeats are alike. Without an interval ``p`` and ``smallest`` are None too and ``reason`` says why.
+    ``repeats``: values on each side. ``smallest`` is None where all repeats are alike. Without an interval ``p`` and
+    ``smallest`` are None too and ``reason`` says why.
     """
 
     relative: bool

@@ -92,6 +92,11 @@ def test_every_kind_of_figure_has_its_scale(gate: Gate) -> None:
     assert told["cores@200k"] == ("pass", pytest.approx(0.0081, abs=1e-4))
 
 
+def test_repeats_that_are_all_alike_are_certain(gate: Gate) -> None:
+    _, result = gate(noise=0.0, base={"noise": 0.0}, ndr={"xdp": [760e3] * 5})
+    assert states(result) == {"linux-udp ndr": "pass", "xdp ndr": "FAIL", "dpdk ndr": "pass"}
+
+
 def test_the_command_line_overrides_the_scenario(gate: Gate) -> None:
     assert gate("--threshold", "ndr=-12%", factor=0.9)[0] == 0
 
