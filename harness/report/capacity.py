@@ -216,7 +216,7 @@ def _finite(value: Any) -> Any:
 
 def html(plan: CapacityPlan) -> str:
     """The plan as one file that loads nothing."""
-    from harness.report.page import render_page
+    from harness.report.layout import render_page
 
     return render_page("capacity.html.j2", plan=plan, headline=headline(plan), headings=HEADINGS, rows=rows(plan),
                        scaling_headings=SCALING_HEADINGS, scaling=scaling_rows(plan), crossings=crossing_lines(plan),

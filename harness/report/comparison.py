@@ -248,13 +248,9 @@ def side_data(side: Side) -> dict[str, Any]:
 
 def page(comparisons: Sequence[Comparison]) -> str:
     """A self-contained HTML page."""
-    from markupsafe import Markup
-
-    from harness.report.layout import asset, environment, policy
+    from harness.report.layout import render_page
 
     sections = [{"base": run_text(found.base), "other": run_text(found.other), "remarks": remarks(found),
                  "lines": lines(found), "gaps": [gap_text(gap) for gap in found.gaps]} for found in comparisons]
-    html = environment().get_template("compare.html.j2").render(
-        comparisons=sections, headings=HEADINGS, legend=LEGEND, style=Markup(asset("report.css")), policy=policy(""),
-        base=comparisons[0].base.info.run_id, version=comparisons[0].base.info.harness_version)
-    return html.encode("utf-8", "replace").decode("utf-8")
+    return render_page("compare.html.j2", comparisons=sections, headings=HEADINGS, legend=LEGEND,
+                       base=comparisons[0].base.info.run_id)

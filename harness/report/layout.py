@@ -9,7 +9,9 @@ import hashlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness import __version__
 from harness.report.identity import clean
+from harness.report.palette import css
 from harness.resources import resource
 
 
@@ -23,6 +25,13 @@ def policy(script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
             "form-action 'none'")
+
+
+def render_page(template: str, **content: object) -> str:
+    """A page of its own, without script, in the report's style; as text that encodes to UTF-8."""
+    html: str = environment().get_template(template).render(style=Markup(css() + asset("report.css")),
+                                                            version=__version__, **content)
+    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def environment() -> Environment:

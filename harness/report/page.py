@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness import __version__
 from harness.plan import Role
 from harness.report import words
 from harness.report.bystander import BystanderSection, bystander_section
@@ -101,13 +100,6 @@ def render(runs: Sequence[RunData], published: Sequence[Published] = ()) -> str:
         glossary=words.GLOSSARY, lab_lead=words.LAB_LEAD, lab_text=words.LAB_TEXT, lab_bypass=words.LAB_BYPASS,
         phases=[(phase.value, text) for phase, text in words.PHASES.items()],
         version=one_line(runs[0].info.harness_version, 40), paper_rows=FIRST_ROWS)
-    return html.encode("utf-8", "replace").decode("utf-8")
-
-
-def render_page(template: str, **content: object) -> str:
-    """A page of its own, without script, in the report's style; as text that encodes to UTF-8."""
-    html = environment().get_template(template).render(style=Markup(css() + asset("report.css")), version=__version__,
-                                                        **content)
     return html.encode("utf-8", "replace").decode("utf-8")
 
 

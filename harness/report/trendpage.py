@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.plan import PointPlan, Role
 from harness.report.charts.history import history_chart
 from harness.report.identity import Look, looks, one_line, stack_key
-from harness.report.page import render_page
+from harness.report.layout import render_page
 from harness.report.trendtext import headline, items_text, kind_of, step_text
 from harness.store import write_atomically
 

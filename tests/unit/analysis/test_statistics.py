@@ -64,7 +64,7 @@ def test_pairs_take_the_drift_of_a_round_out() -> None:
 @pytest.mark.parametrize("kind", ["one", "two"])
 def test_from_twenty_repeats_the_bootstrap_covers_95_per_cent(kind: str) -> None:
     """Student's interval covers exactly 95 % of such samples, so its luck on the same ones is subtracted: the standard
-    error is 0.3 % (`make bench-statistics` takes more). At its nominal level the same bootstrap covers 93 % and would fail."""
+    error is 0.3 % (`make bench-statistics` takes more). At its nominal level it covers 93 % and would fail."""
     one, two = logs(FEW, 20, seed=4), logs(FEW, 20, seed=5)
     if kind == "one":
         low, high = bca_of_mean(one, RESAMPLES)
