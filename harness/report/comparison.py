@@ -170,7 +170,7 @@ LEGEND = ("A, B: medians of the repeats. Difference and its interval: of geometr
 
 def text(comparisons: Sequence[Comparison]) -> str:
     """For a terminal."""
-    from harness.listing import columns
+    from harness.texttable import columns
 
     blocks = []
     for found in comparisons:

@@ -67,7 +67,7 @@ def against(result: GateResult) -> str:
 
 def text(result: GateResult) -> str:
     """For a terminal; the last line is the answer."""
-    from harness.listing import columns
+    from harness.texttable import columns
 
     said = [plain(against(result)), *(plain(f"note: {note}") for note in _notes(result)), "",
             columns([HEADINGS, *(cells(check, result) for check in ordered(result))]), "", headline(result)]
