@@ -19,6 +19,7 @@ import pytest
 
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import KNOWN, Target, targets
+from tests.soak import keep
 
 INPUTS = int(os.environ.get("NSH_HOSTILE", "3000"))
 SEED = int(os.environ.get("NSH_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
@@ -62,19 +63,23 @@ def test_nothing_that_is_read_ends_in_a_traceback_a_hang_or_growth(tmp_path: Pat
     everything = targets(tmp_path)
     assert all(issubclass(error, KNOWN) for target in everything for error in target.errors)
     total, before = sum(target.share for target in everything), signal.signal(signal.SIGALRM, _hang)
+    figures: dict[str, dict[str, int]] = {}
     print(f"seed {SEED}, {INPUTS} inputs")
     tracemalloc.start()
     try:
         for target in everything:
-            count = max(2, INPUTS * target.share // total)
+            count = max(2, -(-INPUTS * target.share // total))
             refused, kept = attack(target, count)
             print(f"{target.name}: {count} inputs, {refused} refused, {kept} bytes kept")
             assert kept < _MOST_KEPT, f"{target.name} keeps {kept} bytes"
             if target.errors:
                 assert refused, f"{target.name} refuses nothing"
+            figures[target.name] = {"inputs": count, "refused": refused}
     finally:
         tracemalloc.stop()
         signal.signal(signal.SIGALRM, before)
+    read = sum(figure["inputs"] for figure in figures.values())
+    keep("hostile-inputs", {"seed": SEED, "inputs": read, "tracebacks": 0, "hangs": 0, "targets": figures})
 
 
 def test_good_inputs_are_read(tmp_path: Path) -> None:

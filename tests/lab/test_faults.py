@@ -22,10 +22,13 @@ from harness.records import Phase
 from harness.runner import run
 from harness.store import RunReader
 from tests.lab.test_run import Watching, machine, write_scenario
+from tests.soak import keep
 
 pytestmark = pytest.mark.lab
 
 TIMES = int(os.environ.get("NSH_FAULTS", "1"))
+#: Faults whose tests passed, in this process.
+PASSED: list[str] = []
 SSH_DROP = "table inet nsh_fault {{ chain in {{ type filter hook input priority 0; tcp dport {port} drop; }} ; }}"
 
 
@@ -97,6 +100,7 @@ def test_a_host_that_is_lost_ends_the_run_and_resuming_finishes_it(tmp_path: Pat
     resumed_whole(tmp_path, watching.path)
     assert [t.number for t in RunReader(watching.path).every_trial()][:len(earlier)] == earlier
     assert machine() == state
+    PASSED.append(fault.__name__)
 
 
 @pytest.mark.parametrize("_time", range(TIMES))
@@ -113,6 +117,7 @@ def test_a_wire_that_goes_down_and_up_costs_frames_of_that_trial_alone(tmp_path:
     assert done
     assert machine() == state
     assert watching.outcomes[-1].status == "ok"
+    PASSED.append("wire_down_and_up")
 
 
 @pytest.mark.parametrize("_time", range(TIMES))
@@ -130,6 +135,7 @@ def test_a_full_disk_ends_the_run_and_resuming_finishes_it(tmp_path: Path, _time
         assert RunReader(watching.path).info.state == "failed"
         fill.unlink()
         resumed_whole(tmp_path, watching.path)
+        PASSED.append("full_disk")
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
@@ -141,3 +147,9 @@ def _fill(path: Path) -> None:
                 pass
         except OSError:
             return
+
+
+def test_every_fault_was_made_and_nothing_is_left() -> None:
+    """Last in this file: what `make soak` keeps, only when the tests before it passed."""
+    assert len(PASSED) == 5 * TIMES, f"only {sorted(PASSED)} passed"
+    keep("faults", {"each": TIMES, "faults": sorted(set(PASSED)), "trials_lost": 0, "differences": 0})

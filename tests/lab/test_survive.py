@@ -19,6 +19,7 @@ import pytest
 from harness.lab.lab import Lab
 from harness.store import RunReader
 from tests.lab.test_run import machine
+from tests.soak import keep
 
 pytestmark = pytest.mark.lab
 
@@ -106,3 +107,5 @@ def test_killed_at_random_moments_a_run_loses_no_trial_and_is_resumed(tmp_path: 
         Lab.clean_stale()
         time.sleep(0.2)
     assert machine() == before
+    keep("kills", {"seed": SEED, "kills": KILLS, "runs": len(kept), "trials": sum(map(len, kept.values())),
+                   "trials_lost": 0, "differences": 0})
