@@ -55,6 +55,7 @@ def _examine(options: RunOptions, *, whole: bool) -> list[Check]:
     """Connect to everything, look, put it back. ``whole``: all cores and frame sizes, not only those of the plan."""
     from harness.doctor.examination import Examination
     from harness.doctor.examine import FULL_SIZE
+    from harness.errors import HarnessError
     from harness.machines import machines_of
 
     with ExitStack() as owned:
@@ -64,5 +65,8 @@ def _examine(options: RunOptions, *, whole: bool) -> list[Check]:
             machines.connect_dut(name, owned)
         examination = Examination(machines, FULL_SIZE if whole else 0)
         checks = examination.hosts()
-        machines.start_generator(owned)
+        try:
+            machines.start_generator(owned)
+        except HarnessError as error:  # what was found of the hosts may well say why
+            return checks + examination.without_generator(str(error))
         return checks + examination.wires()

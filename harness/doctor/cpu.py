@@ -82,18 +82,23 @@ def smt(host: HostView) -> Iterable[Finding]:
 
 def isolated_cores(host: HostView) -> Iterable[Finding]:
     """Nothing else is scheduled on the cores."""
-    told = host.survey.line(f"{_CPU}/isolated")
+    told, wanted = host.survey.line(f"{_CPU}/isolated"), ",".join(map(str, host.cores))
+    if host.survey.at("files", f"{_CPU}/isolated") is None:
+        yield unknown("", f"cores {wanted}", "the kernel does not say which cores are isolated")
+        return
     try:
         isolated = set(expand(told)) if told else set()
     except ValueError:
         isolated = set()
-    wanted = ",".join(map(str, host.cores))
     yield judged("", told or "none", f"cores {wanted}", isolated >= set(host.cores),
                  f"start the kernel with isolcpus=managed_irq,domain,{wanted} nohz_full={wanted}")
 
 
 def irqbalance(host: HostView) -> Iterable[Finding]:
     """Nobody moves interrupts."""
+    if not isinstance(host.survey.at("programs"), list):
+        yield unknown("", "not running", "the running programs cannot be listed")
+        return
     running = "irqbalance" in host.survey.rows("programs")
     yield judged("", "running" if running else "not running", "not running", not running,
                  "systemctl stop irqbalance, or tuning: tuned")

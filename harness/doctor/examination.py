@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.doctor.contract import HostView
-from harness.doctor.examine import check_generator_links, check_host, check_wires, not_surveyed, view_of
+from harness.doctor.examine import check_generator_links, check_host, check_wires, no_generator, not_surveyed, view_of
 from harness.doctor.items import Setting
 from harness.errors import HostError
 from harness.host.facts import facts_of
@@ -58,6 +58,10 @@ class Examination:
         boot = seen.survey.line(_BOOT)
         same = boot is not None and any(dut.survey.line(_BOOT) == boot for dut in self._duts)
         return check_host(self._generator, self._settings, machine_too=not same)
+
+    def without_generator(self, why: str) -> list[Check]:
+        """In place of :meth:`wires`, where the generator does not serve."""
+        return [check for host in self._duts for check in no_generator(host, why, self._settings)]
 
     def wires(self) -> list[Check]:
         """Of the wires, once the generator serves: a program on each DUT answers probe frames, and is ended again."""

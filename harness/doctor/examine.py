@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.doctor import cpu, links, machine, network, nic
-from harness.doctor.contract import CheckFunction, Finding, HostView, PortView, unknown
+from harness.doctor.contract import CheckFunction, Finding, HostView, PortView, judged, unknown
 from harness.doctor.items import ITEMS, Policy, Setting
 from harness.doctor.wires import Answering, generator_links, probe_wires
 from harness.errors import TestbedError
@@ -73,6 +73,13 @@ def check_wires(host: HostView, dut: Answering, generator: Generator, settings: 
     return _sorted_records(host, found, settings)
 
 
+def no_generator(host: HostView, why: str, settings: Mapping[str, Setting]) -> list[Check]:
+    """The wires of a testbed whose generator does not serve."""
+    found = [(name, judged("", "not tried: the generator does not serve", "an answer to every probe frame", False, why))
+             for name in _WIRE_CHECKS]
+    return _sorted_records(host, found, settings)
+
+
 def check_generator_links(host: HostView, generator: Generator, settings: Mapping[str, Setting]) -> list[Check]:
     """Links that only the generator sees."""
     return _sorted_records(host, list(generator_links(generator, host)), settings)
@@ -117,9 +124,14 @@ def _weighed(name: str, host: HostView, finding: Finding, setting: Setting) -> C
                           good=True, remedy="")
     status = {True: "ok", None: "unknown" if finding.applies else "n/a",
               False: "ignored" if policy is Policy.IGNORE else str(policy)}[finding.good]
-    return Check(name=name, host=host.name, target=finding.target[:200], value=finding.value[:500],
-                 expected=finding.expected[:300], why=item.why, remedy=finding.remedy[:500], status=status,
-                 policy=str(policy), reason=finding.reason[:300])
+    return Check(name=name, host=host.name, target=_plain(finding.target), value=_plain(finding.value),
+                 expected=_plain(finding.expected), why=item.why, remedy=_plain(finding.remedy), status=status,
+                 policy=str(policy), reason=_plain(finding.reason))
+
+
+def _plain(text: str) -> str:
+    """What a host told, bounded and without control characters: it is printed, in errors too."""
+    return "".join(c if c.isprintable() else "?" for c in text[:500])
 
 
 def refuse(checks: Iterable[Check]) -> None:

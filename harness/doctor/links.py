@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from harness.doctor.contract import Finding, HostView, PortView, each_port, judged, no_matter, unknown
@@ -17,7 +18,9 @@ def link(host: HostView) -> Iterable[Finding]:
     def check(port: PortView) -> Finding:
         flags = line_of(host.survey.at("interfaces", port.ifname, "flags")) or ""
         carrier = line_of(host.survey.at("interfaces", port.ifname, "carrier"))
-        up = flags.startswith("0x") and flags[2:].isalnum() and bool(int(flags, 16) & _UP)
+        if not re.fullmatch(r"0x[0-9a-f]{1,8}", flags):
+            return unknown(port.label, "up", "the kernel does not tell its state")
+        up = bool(int(flags, 16) & _UP)
         if not up and not host.lab:  # whoever takes the port brings it up
             return unknown(port.label, "up", "it is set down, and a stack that uses it sets it up: `ip link set dev "
                                              f"{port.label} up` lets it be checked")

@@ -65,6 +65,10 @@ def firewall(host: HostView) -> Iterable[Finding]:
     """No rules that frames pass."""
     rules = _nftables(host)
     for family in ("iptables", "ip6tables"):
+        if host.survey.at("commands", family) is not None and host.survey.output(family) is None:
+            yield unknown("", "no rules", f"{family} has tables, but {family}-legacy-save gave nothing: "
+                                          f"{host.survey.why(family)}")
+            return
         lines = (host.survey.output(family) or "").splitlines()
         count = sum(line.startswith(("-A", "[")) and "-A " in line for line in lines)
         refused = sum(line.startswith(":") and " DROP " in line for line in lines)

@@ -43,7 +43,7 @@ def facts_of(host: Survey) -> dict[str, Any]:
         },
         "os": _match(r'^PRETTY_NAME="?([^"\n]*)', host.text("/etc/os-release")),
         "cpu": cpu(host),
-        "mitigations": host.below(f"{_CPU}/vulnerabilities/", r"(\w+)"),
+        "mitigations": dict(list(host.below(f"{_CPU}/vulnerabilities/", r"(\w{1,60})").items())[:64]),
         "memory": memory(host),
         "clocksource": host.line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "virtualisation": virtualisation(host),

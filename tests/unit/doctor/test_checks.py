@@ -13,7 +13,7 @@ import pytest
 
 from harness.doctor import answer
 from harness.doctor.contract import HostView, PortView
-from harness.doctor.examine import CHECKS, check_host, not_surveyed, refuse
+from harness.doctor.examine import CHECKS, check_host, no_generator, not_surveyed, refuse
 from harness.doctor.items import ITEMS, read_settings
 from harness.doctor.text import checks_text
 from harness.doctor.wires import probe_frame, probe_wires, read_answer
@@ -180,8 +180,16 @@ def test_policies_and_expected_values_of_a_testbed_and_tuning() -> None:
 def test_what_a_host_cannot_answer_is_unknown_with_the_reason() -> None:
     records = not_surveyed("dut", "dut", True, "no Python", {})
     assert {(record.status, record.reason) for record in records} == {("unknown", "no Python")}
-    statuses = {record.name: record for record in check_host(look(lambda data: data.clear()), {})}
-    assert [name for name, record in statuses.items() if record.status == "ok"] == ["irqbalance"]
+    silent = look(lambda data: data.clear())
+    ports = tuple(PortView(port.plan, port.wire, "", "no such interface") for port in silent.ports)
+    records = check_host(HostView(**{**vars(silent), "ports": ports}), {})
+    assert {record.name for record in records} == set(CHECKS)
+    assert {record.name: record.status for record in records if record.status != "unknown"} == {}
+    no_save = set_("commands", "iptables", to={"missing": True, "error": "iptables-legacy-save: not found"})
+    (told,) = [record for record in check_host(look(no_save), {}) if record.name == "firewall"]
+    assert (told.status, "not found" in told.reason) == ("unknown", True)
+    (wires, sizes) = no_generator(look(), "start it: t-rex-64 -i", {})
+    assert (wires.status, sizes.status, wires.remedy) == ("fail", "fail", "start it: t-rex-64 -i")
     gone = look()
     bound = HostView(**{**vars(gone), "ports": (PortView(gone.ports[0].plan, gone.wires[0], "", "vfio-pci has it"),)})
     assert {r.reason for r in check_host(bound, {}) if r.name in ("mtu", "rings")} == {"vfio-pci has it"}
@@ -192,7 +200,7 @@ def test_whatever_a_host_says_no_check_breaks(hostile: Any) -> None:
     for key in RECORDED:
         records = check_host(look(set_(key, to=hostile)), {})
         assert len(json.dumps([record.model_dump() for record in records])) < 60_000
-        assert "\x1b" not in checks_text(records)
+        assert "\x1b" not in checks_text(records) + "".join(record.model_dump_json() for record in records)
         facts_of(look(set_(key, to=hostile)).survey)
     for name in RECORDED["interfaces"]["d0"]:
         check_host(look(set_("interfaces", "d0", name, to=hostile)), {})
