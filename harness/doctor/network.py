@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from harness.doctor.contract import Finding, HostView, each_port, judged, listed, unknown
+from harness.doctor.contract import Finding, HostView, each_port, judged, listed, no_matter, unknown
 from harness.host.inventory import whole_of
 
 _EVERYTHING = "0003"  # ETH_P_ALL
@@ -117,7 +117,9 @@ def packet_sockets(host: HostView) -> Iterable[Finding]:
 
 
 def xdp_programs(host: HostView) -> Iterable[Finding]:
-    """No XDP program is attached to a test port."""
+    """No XDP program is attached to a port of the DUT."""
+    if host.side == "generator":
+        return [no_matter(port.label, "the generator has its own there") for port in host.ports]
     interfaces = host.survey.json_of("addresses")
     attached = {name for name, entry in _entries(interfaces or []) if entry.get("xdp")}
     if interfaces is None:
