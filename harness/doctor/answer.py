@@ -49,7 +49,10 @@ def serve(ports: Sequence[str], seconds: float) -> None:
             frame, where = key.fileobj.recvfrom(65536)
             reply = answer(frame, numbers[key.fd]) if where[2] != socket.PACKET_OUTGOING else b""
             if reply:
-                key.fileobj.send(reply)
+                try:
+                    key.fileobj.send(reply)
+                except OSError as error:  # longer than the MTU, or the port went down: its lack is the finding
+                    sys.stderr.write("%s: %s\n" % (ports[numbers[key.fd]], error))
 
 
 if __name__ == "__main__":
