@@ -143,9 +143,10 @@ class _Session:
                     self.writer.info.notes.append(remark)
         examination = Examination(self.machines)
         self.writer.info.checks = []
-        self._heed(examination.hosts())
+        found = examination.hosts()
         if examination.generator_facts is not None:
             self.writer.info.hosts[GENERATOR_HOST] = examination.generator_facts
+        self._heed(found)
         self.machines.start_generator(owned)
         self._heed(examination.wires())
         self.writer.info.generator = dict(self.machines.generator.describe())

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from harness.doctor import answer
 from harness.doctor.contract import Finding, HostView, PortView, judged, unknown
-from harness.errors import GeneratorError, HostError
+from harness.errors import GeneratorDied, GeneratorError, HostError
 from harness.generator.contract import Generator
 from harness.host.contract import RemoteProcess
 from harness.plan import FCS
@@ -97,15 +97,22 @@ def _answering(dut: Answering, ifnames: Sequence[str]) -> Iterator[None]:
 
 
 def _exchange(generator: Generator, port: PortView, nonce: bytes, largest: int) -> set[Heard]:
-    """Answers to probes of the smallest and the longest size; again where one is missing."""
+    """Answers to probes of the smallest and the longest size; again where there is none."""
     tg, heard = port.wire.tg, set[Heard]()
-    sizes = sorted({SMALLEST, max(largest, SMALLEST)})
-    for _ in range(_TRIES):
-        frames = [probe_frame(tg.mac, nonce, port.wire.index, n, size) for size in sizes for n in range(_FRAMES)]
-        received = generator.exchange(tg.index, frames, tg.index, _WAIT_S)
-        heard |= {said for frame in received if (said := read_answer(frame, nonce)) is not None}
-        if {said.size for said in heard if said.wire == port.wire.index} >= set(sizes):
-            break
+    for size in sorted({SMALLEST, max(largest, SMALLEST)}):
+        frames = [probe_frame(tg.mac, nonce, port.wire.index, number, size) for number in range(_FRAMES)]
+        for _ in range(_TRIES):
+            try:
+                received = generator.exchange(tg.index, frames, tg.index, _WAIT_S)
+            except GeneratorDied:
+                raise
+            except GeneratorError:
+                if size == SMALLEST:
+                    raise
+                break  # the wire does not take frames of this length: they do not pass
+            heard |= {said for frame in received if (said := read_answer(frame, nonce)) is not None}
+            if any((said.wire, said.size) == (port.wire.index, size) for said in heard):
+                break
     return heard
 
 
