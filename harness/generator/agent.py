@@ -259,10 +259,12 @@ class Session:
         self.client.set_service_mode(ports=self.ports, enabled=True)
         try:
             capture = self.client.start_capture(rx_ports=[rx_port], limit=1000)["id"]
-            self.push(tx_port, frames)
-            time.sleep(float(params["wait_s"]))
             received: List[Json] = []
-            self.client.stop_capture(capture, received)
+            try:
+                self.push(tx_port, frames)
+                time.sleep(float(params["wait_s"]))
+            finally:  # a capture left behind holds the port in service mode
+                self.client.stop_capture(capture, received)
         finally:
             self.client.set_service_mode(ports=self.ports, enabled=False)
         return {"frames": [base64.b64encode(as_bytes(p["binary"])).decode() for p in received]}
