@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.analysis.environment import differences
+from harness.errors import TestbedError, UsageError
 from harness.options import RunOptions
 from harness.plan import Plan
-from harness.records import CEILING, PointOutcome, Resumption, Trial
+from harness.records import CEILING, PointOutcome, Resumption, RunInfo, Trial
 from harness.store import RunReader, Store, now
 
 
@@ -27,6 +28,8 @@ class Kept:
     done: dict[tuple[int, str], PointOutcome]
     first_trial: int
     abandoned: tuple[int, ...]
+    #: ``run.json`` as it was found: the writer goes on with the reader's own.
+    before: RunInfo
 
     @staticmethod
     def of(reader: RunReader) -> Kept:
@@ -40,7 +43,7 @@ class Kept:
         done = {(o.repeat, o.point): o for o in reader.outcomes() if o.status != "interrupted"}
         trials = list(reader.every_trial())
         return Kept(reader, done, max((t.number for t in trials), default=0) + 1,
-                    tuple(_abandoned(trials, done, ceilings=bool(info.ceilings))))
+                    tuple(_abandoned(trials, done, ceilings=bool(info.ceilings))), info.model_copy(deep=True))
 
     def options(self, asked: RunOptions) -> RunOptions:
         """What to run: as the run recorded it. ``asked``: results directory and command line of now."""
@@ -59,6 +62,15 @@ class Kept:
         if sequence != list(plan.sequence):
             raise UsageError(f"{self.reader.path}: this harness makes another plan of the scenario than the run has "
                              "(points or their order differ); run the scenario again")
+
+    def check_machines(self, now_found: RunInfo) -> None:
+        """Raises TestbedError when what changes results is not as it was: points of one run have to be comparable."""
+        if not self.done:
+            return
+        changed = [f"{d.item} was {d.a[:60]} and is {d.b[:60]}" for d in differences(self.before, now_found)]
+        if changed:
+            raise TestbedError(f"{self.reader.path}: the run cannot be gone on with, the machines are not as they "
+                               f"were: {'; '.join(changed[:10])}. Put that back, or run the scenario again")
 
     def resumption(self, command: Iterable[str]) -> Resumption:
         """The record of going on, for ``run.json``."""

@@ -65,6 +65,8 @@ def run(options: RunOptions, progress: Progress) -> int:
             session.go_on(kept)
         try:
             session.connect(owned)
+            if kept is not None:
+                kept.check_machines(writer.info)
             session.ceilings()
             session.points()
         except KeyboardInterrupt:

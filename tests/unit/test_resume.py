@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.errors import UsageError
+from harness.errors import TestbedError, UsageError
 from harness.options import RunOptions
 from harness.records import CEILING, Ceiling, Phase, PointOutcome, Request, RunInfo, Trial
 from harness.resume import Kept, open_kept
@@ -22,7 +22,7 @@ SEQUENCE = [(0, "a"), (0, "b"), (1, "b"), (1, "a")]
 def info(**changes: object) -> RunInfo:
     request = Request(scenario="/s.yaml", testbed="lab", only=["a"], repeat=2)
     made = RunInfo(run_id="r1", harness_version="0", started_at="now", command=["harness"], scenario_text="text",
-                   scenario={}, plan={"sequence": SEQUENCE}, seed=7, request=request)
+                   scenario={}, plan={"sequence": SEQUENCE, "hosts": [{"name": "dut"}]}, seed=7, request=request)
     return made.model_copy(update=changes)
 
 
@@ -89,6 +89,15 @@ def test_what_cannot_be_gone_on_with_says_why(tmp_path: Path) -> None:
         pass
     with pytest.raises(UsageError, match="does not say what was asked for"):
         open_kept(RunOptions(Path(), results=tmp_path), "r1")
+
+
+def test_machines_that_are_not_as_they_were_refuse(tmp_path: Path) -> None:
+    host = {"dut": {"kernel": {"release": "6.1"}}}
+    killed(tmp_path, hosts=host)
+    kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
+    kept.check_machines(info(hosts=host))
+    with pytest.raises(TestbedError, match=r"dut.kernel.release was 6\.1 and is 6\.2"):
+        kept.check_machines(info(hosts={"dut": {"kernel": {"release": "6.2"}}}))
 
 
 @pytest.mark.parametrize("words", [["s.yaml", "--resume", "latest"], ["--resume", "latest", "--seed", "3"], []])
