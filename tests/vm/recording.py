@@ -33,4 +33,4 @@ def record(run: Path) -> None:
                 "params": point["params"], "role": point["role"], "frame": point["frame_bytes"],
                 "vlan": point["directions"][0]["vlan"], "asked_pps": trial.asked_pps, "sent": trial.sent,
                 "received": trial.received, "lost": trial.lost, "losses": dict(trial.losses),
-                "verdicts": sorted(trial.verdicts)}) + "\n")
+                "unexplained": trial.unexplained, "verdicts": sorted(trial.verdicts)}) + "\n")
