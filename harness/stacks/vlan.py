@@ -6,10 +6,8 @@ Programs that see the frame itself (XDP, DPDK, a bridge) need none.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from harness.errors import HostError
 from harness.host.contract import Dut
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
@@ -43,8 +41,8 @@ def _loadable(dut: Dut) -> bool:
 
 def over_vlan(dut: Dut, point: PointPlan) -> PointPlan:
     """Make the VLAN devices of the point, silent and without an address; journalled. Returns the point with them as its
-    ports, for :func:`harness.stacks.ports.set_up_ports`; the same point where its frames have no tag. What the ports
-    themselves have of the wires' addresses and routes is taken away meanwhile: it would lead replies out untagged."""
+    ports, for :func:`harness.stacks.ports.set_up_ports`; the same point where its frames have no tag. A route of the
+    port itself to the flows behind its wire is taken away meanwhile: it would lead replies out untagged."""
     if point.vlan is None:
         return point
     return replace(point, wires=tuple(_over(dut, wire, point.vlan) for wire in point.wires))
@@ -62,25 +60,10 @@ def _over(dut: Dut, wire: WirePlan, tag: int) -> WirePlan:
 
 
 def _vacate(dut: Dut, wire: WirePlan) -> None:
-    """The route first and back last, since its gateway is reached by the address."""
     port, version = wire.dut.ifname, f"-{6 if ':' in wire.dut.ip else 4}"
-    shown = dut.run(["ip", version, "route", "show", "exact", wire.flow_prefix, "via", wire.tg.ip, "dev", port]).stdout
-    for line in shown.splitlines():
-        # Where the port is down its routes are shown with a word that ip does not take back.
-        words = [*(word for word in line.split() if word not in ("linkdown", "dead")), "dev", port]
-        dut.apply(["ip", version, "route", "del", *words], ["ip", version, "route", "replace", *words])
-    address = next((entry for entry in _addresses(dut, port, version) if entry.get("local") == wire.dut.ip), None)
-    if address is not None:
-        words = [f"{wire.dut.ip}/{address['prefixlen']}", "dev", port]
-        back = [*words, *(["brd", str(address["broadcast"])] if "broadcast" in address else []),
-                *(["nodad"] if version == "-6" else [])]
-        dut.apply(["ip", version, "addr", "del", *words], ["ip", version, "addr", "replace", *back])
-
-
-def _addresses(dut: Dut, port: str, version: str) -> list[dict[str, object]]:
-    done = dut.run(["ip", "-j", version, "addr", "show", "dev", port])
-    try:
-        rows = json.loads(done.stdout or "[]")
-    except json.JSONDecodeError as error:
-        raise HostError(f"{dut.name}: 'ip -j addr show' did not answer in JSON: {error}") from error
-    return [entry for row in rows if row for entry in row.get("addr_info", [])]
+    shown = dut.run(["ip", version, "route", "show", "exact", wire.flow_prefix, "dev", port]).stdout
+    for words in (line.split() for line in shown.splitlines()):
+        if f" via {wire.tg.ip} " in f" {' '.join(words)} ":
+            # A port that is down shows its routes with words that ip does not take back.
+            route = [*(word for word in words if word not in ("linkdown", "dead")), "dev", port]
+            dut.apply(["ip", version, "route", "del", *route], ["ip", version, "route", "replace", *route])

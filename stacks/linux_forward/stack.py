@@ -77,11 +77,11 @@ class RunningLinuxForward(RunningStack):
             try:
                 forwards = (is_forwarding(self._dut, port) if self._mode == "bridge"
                             else _routes(self._dut, router, self._version))
-                up = int(self._dut.read(f"/sys/class/net/{port}/flags"), 16) & 1
+                up = int(self._dut.read(f"/sys/class/net/{router}/flags"), 16) & 1
             except HostError as error:
-                raise StackError(f"port {port} of {self._dut.name} is gone: {error}") from error
+                raise StackError(f"port {router} of {self._dut.name} is gone: {error}") from error
             if not (forwards and up):
-                raise StackError(f"port {port} of {self._dut.name} was taken down or no longer forwards")
+                raise StackError(f"port {router} of {self._dut.name} was taken down or no longer forwards")
 
     def counters(self) -> StackCounters:
         """``forwarded`` is what the layer counts that forwards; neither a bridge nor a flowtable does, there it is what
