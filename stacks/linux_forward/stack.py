@@ -174,7 +174,6 @@ class LinuxForward(Stack):
         dut, point = context.dut, context.point
         ports = [wire.dut.ifname for wire in point.wires]
         with undone(dut):
-            interrupts_on_cores(dut, point)
             if self.settings.gro is not None:
                 for port in ports:
                     _set_gro(dut, port, self.settings.gro)
@@ -184,6 +183,8 @@ class LinuxForward(Stack):
                 routers = ports
             else:
                 routers = self._route_between(dut, point)
+            # Once the ports are up: a driver asks for its interrupts then, and they forget where they were put before.
+            interrupts_on_cores(dut, point)
             running = RunningLinuxForward(dut, ports, routers, self.settings.mode, point.ip_version)
             running.degraded = slowed
             running.check_alive()

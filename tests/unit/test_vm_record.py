@@ -10,7 +10,8 @@ from pathlib import Path
 from harness import stacks
 from harness.plan import Role
 
-TRIALS = [json.loads(line) for line in (Path(__file__).parents[1] / "data" / "vm" / "trials.jsonl").open()]
+DATA = Path(__file__).parents[1] / "data" / "vm" / "trials.jsonl"
+TRIALS = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
 
 
 def test_every_stack_that_is_said_to_have_run_there_did() -> None:

@@ -4,7 +4,8 @@ apart, and the guest compared with what it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness import stacks
 from harness.errors import StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
+from harness.lab.vm import VmLab
 from harness.measure.rolecheck import canonical, check_role, expected_reply
 from harness.plan import FrameMix, PointPlan, Role
 from harness.scenario import minimum_frame
@@ -38,7 +40,6 @@ def context(dut: Dut, point: PointPlan) -> StackContext:
 def state(dut: Dut, point: PointPlan) -> list[str]:
     """All that these stacks may touch on the guest, as text."""
     ports = [wire.dut.ifname for wire in point.wires]
-    # Not the whole of `ip link`: an interface that was down and up again has another qdisc's handle.
     shown = [["ip", "-br", "link"], ["ip", "-4", "-o", "addr"], ["ip", "-6", "-o", "addr"],
              ["ip", "-4", "route", "show", "table", "all"], ["ip", "-6", "route", "show", "table", "all"],
              ["ip", "neigh", "show", "nud", "permanent"], ["nft", "list", "ruleset"], ["tc", "qdisc", "show"],
@@ -47,6 +48,23 @@ def state(dut: Dut, point: PointPlan) -> list[str]:
     conf = [dut.read(f"/proc/sys/net/ipv4/conf/{port}/{name}") for port in ("all", *ports)
             for name in ("forwarding", "rp_filter", "send_redirects")]
     return [*(dut.run(argv).stdout for argv in shown), *conf]
+
+
+def await_carrier(dut: Dut, port: str) -> None:
+    deadline = time.monotonic() + 60
+    while dut.read(f"/sys/class/net/{port}/operstate").strip() != "up":
+        assert time.monotonic() < deadline
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ports_up(vm: VmLab, dut: Dut) -> Iterator[None]:
+    """A driver that brings its port up for the first time changes features and qdiscs for good: that is done before."""
+    for port in vm.ifnames("dut"):
+        dut.run(["ip", "link", "set", port, "up"])
+        await_carrier(dut, port)
+    yield
+    for port in vm.ifnames("dut"):
+        dut.run(["ip", "link", "set", port, "down"])
 
 
 def frames_of(point: PointPlan, flows: Iterable[int], size: int) -> list[bytes]:
@@ -85,6 +103,27 @@ def test_a_flowtable_takes_over_from_the_ip_layer_after_a_flows_second_packet(
         assert got == wanted
         assert running.counters().totals["ip_forwarded"] - start["ip_forwarded"] == 3 * flows, "the table made it so"
     assert state(dut, point) == before
+
+
+def test_ports_that_are_down_are_brought_up_and_down_again(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+    """Their interrupts too are on the point's core: a driver asks for them when its port comes up."""
+    point = make_point("linux-forward", Role.FORWARD, bidirectional=True)
+    stack, ports = stacks.create(point.stack, {}), [wire.dut.ifname for wire in point.wires]
+    try:
+        for port in ports:
+            dut.run(["ip", "link", "set", port, "down"])
+        before = state(dut, point)
+        with stack.deploy(context(dut, point)) as running:
+            check_role(wires, point, stack.role_info(Role.FORWARD), None)
+            for port in ports:
+                for number in dut.run(["ls", f"/sys/class/net/{port}/device/msi_irqs"]).stdout.split():
+                    assert dut.read(f"/proc/irq/{number}/smp_affinity_list").strip() == "1"
+            running.check_alive()
+        assert state(dut, point) == before
+    finally:
+        for port in ports:
+            dut.run(["ip", "link", "set", port, "up"])
+            await_carrier(dut, port)
 
 
 @pytest.mark.parametrize("rules", [0, 200])
