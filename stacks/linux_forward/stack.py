@@ -14,7 +14,7 @@ from harness.host.contract import Dut
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
+from harness.stacks.ports import interrupts_on_cores, keep_lro, missing_for_ports, set_up_ports
 from harness.stacks.vlan import missing_vlan, over_vlan
 
 from .bridge import bridge_ports, is_forwarding, missing_bridge
@@ -174,6 +174,7 @@ class LinuxForward(Stack):
         dut, point = context.dut, context.point
         ports = [wire.dut.ifname for wire in point.wires]
         with undone(dut):
+            keep_lro(dut, ports)
             if self.settings.gro is not None:
                 for port in ports:
                     _set_gro(dut, port, self.settings.gro)
