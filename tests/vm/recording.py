@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of the runs that tests make on a virtual machine: HARNESS_VM_RECORD=FILE keeps them, a line of JSON a trial.
 
-tests/data/vm holds those of the last run that was kept; tests/unit/test_vm_record.py reads them. No path, address or
-name of the machine that ran it is among them.
+No path, address or name of the machine that ran it is among them.
 """
 
 from __future__ import annotations
