@@ -3,70 +3,19 @@
 
 from __future__ import annotations
 
-import select
-import socket
-import struct
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
-from typing import Any
 
 import pytest
 
 from harness import stacks
-from harness.flows import addressed, directions, with_ip_version
 from harness.host.contract import Dut
 from harness.host.dut import SshDut
-from harness.lab import netns
 from harness.lab.lab import Lab
-from harness.plan import FrameMix, PointPlan, Role, line_rate_pps
+from harness.plan import PointPlan
 from harness.stacks.servers import NATIVE
-
-#: linux/if_packet.h: struct tpacket_auxdata.
-_SOL_PACKET, _PACKET_AUXDATA, _VLAN_VALID, _AUXDATA = 263, 8, 1 << 4, struct.Struct("=IIIHHHH")
-
-
-def _open(ifname: str) -> socket.socket:
-    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-    opened.bind((ifname, 0x0003))
-    opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-    return opened
-
-
-def _receive(opened: socket.socket) -> tuple[bytes, int]:
-    """(frame, packet type). The kernel takes a VLAN tag out of the frame and reports it beside: it is put back."""
-    frame, ancillary, _, address = opened.recvmsg(65536, socket.CMSG_SPACE(_AUXDATA.size))
-    for level, kind, data in ancillary:
-        if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
-            status, _, _, _, _, tci, tpid = _AUXDATA.unpack(data)
-            if status & _VLAN_VALID:
-                frame = frame[:12] + struct.pack(">HH", tpid or 0x8100, tci) + frame[12:]
-    return frame, address[2]
-
-
-class Wires:
-    """Raw frames at the generator's ends: ``exchange`` as role checks use it, no load generator."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._sockets = [netns.in_netns(lab.tg_netns, partial(_open, name)) for name in lab.ifnames("tg")]
-
-    def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> list[bytes]:
-        """Send frames on one port; all that arrived from outside at ``rx_port`` until ``wait_s`` later."""
-        for frame in frames:
-            self._sockets[port].send(frame.ljust(60, b"\0"))
-        received, deadline = [], time.monotonic() + wait_s
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._sockets[rx_port]], [], [], left)[0]:
-                frame, kind = _receive(self._sockets[rx_port])
-                if kind != socket.PACKET_OUTGOING:
-                    received.append(frame)
-        return received
-
-    def close(self) -> None:
-        for opened in self._sockets:
-            opened.close()
+from tests.wires import Wires, point_maker
 
 
 @pytest.fixture(scope="session")
@@ -106,20 +55,4 @@ def receiving(lab: Lab, dut: Dut) -> Iterator[None]:
 @pytest.fixture
 def make_point(lab: Lab) -> Callable[..., PointPlan]:
     """A point of one stack in the lab: ``make_point("linux-udp", Role.ECHO, {"reuseport": True})``."""
-
-    def make(stack: str, role: Role, params: dict[str, Any] | None = None, *, frame: int | FrameMix = 64,
-             flows: int = 64, bidirectional: bool = False, cores: int = 1, version: int = 4,
-             vlan: int | None = None) -> PointPlan:
-        used = tuple(with_ip_version(wire, version) for wire in (lab.wires if role is Role.FORWARD else lab.wires[:1]))
-        frame = 0 if role is Role.ACCEPT else frame
-        frames = FrameMix.of(frame) if isinstance(frame, int) else frame
-        created = stacks.create(stack, params or {})
-        there = directions(role, used, flows, bidirectional=bidirectional, vlan=vlan)
-        return PointPlan(
-            id="test", label=stack, stack=stack, params=created.params.model_dump(mode="json"), role=role,
-            host="dut", frame_bytes=frames.smallest, mix=None if frames.single else frames,
-            cores=lab.dut_cores[:cores], wires=used,
-            directions=addressed(there, used, created.role_info(role).layer),
-            line_rate_pps=line_rate_pps(used[0].speed_gbps, frames.mean) if frames.smallest else 0.0)
-
-    return make
+    return point_maker(lab.wires, lab.dut_cores)

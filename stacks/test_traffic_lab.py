@@ -74,7 +74,11 @@ def test_fills_its_role_with_the_traffic_it_claims(lab: Lab, dut: Dut, wires: An
     point = make_point(name, role, params, frame=frames, version=version, vlan=vlan, bidirectional=role is Role.FORWARD)
     stack = stacks.create(name, point.params)
     if missing := stack.requirements(dut, point):
-        pytest.fail(f"{name} lacks {missing}")
+        # The lab has this machine's kernel. tests/vm has one with VLAN devices and sends the frames.
+        assert [one.what for one in missing] == ["VLAN devices in the kernel (module 8021q)"]
+        assert vlan is not None
+        assert not dut.exists("/proc/net/vlan")
+        return
     before = state(lab, dut)
     info = stack.role_info(role)
     with stack.deploy(StackContext(dut, point, stacks.source(name))) as running:

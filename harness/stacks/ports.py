@@ -89,6 +89,15 @@ def keep_tags(dut: Dut, ifnames: Sequence[str]) -> None:
             dut.apply(["ethtool", "-K", ifname, "rxvlan", "off"], ["ethtool", "-K", ifname, "rxvlan", "on"])
 
 
+def keep_lro(dut: Dut, ifnames: Sequence[str]) -> None:
+    """Turn large receive offload off where it is on (journalled): the kernel does so by itself on a port that forwards,
+    and leaves it off. Without ethtool on the host it stays off."""
+    for ifname in ifnames if dut.which("ethtool") is not None else ():
+        shown = dut.run(["ethtool", "-k", ifname]).stdout
+        if re.search(r"^large-receive-offload: on(?! \[fixed\])", shown, re.MULTILINE):
+            dut.apply(["ethtool", "-K", ifname, "lro", "off"], ["ethtool", "-K", ifname, "lro", "on"])
+
+
 def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
     """Put the interrupts of every port on the point's cores, queue after queue; journalled. Ports without any (virtual
     ones) are passed over, interrupts that are in place are left alone."""

@@ -14,7 +14,8 @@ from harness.host.contract import Dut
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
+from harness.stacks.ports import interrupts_on_cores, keep_lro, missing_for_ports, set_up_ports
+from harness.stacks.vlan import missing_vlan, over_vlan
 
 from .bridge import bridge_ports, is_forwarding, missing_bridge
 from .fib import add_routes
@@ -61,24 +62,26 @@ class LinuxForwardParams(StackParams):
 class RunningLinuxForward(RunningStack):
     """Two ports that forward; the kernel keeps the counts."""
 
-    def __init__(self, dut: Dut, ports: Sequence[str], mode: str, version: int) -> None:
+    def __init__(self, dut: Dut, ports: Sequence[str], routers: Sequence[str], mode: str, version: int) -> None:
+        """``routers``: the interfaces that forward, of each port in turn; the port itself, or a VLAN device over it."""
         self._dut = dut
         self._ports = tuple(ports)
+        self._routers = tuple(routers)
         self._mode = mode
         self._version = version
         self._ip_before = self._ip()
         self._ports_before = self._statistics()
 
     def check_alive(self) -> None:
-        for port in self._ports:
+        for port, router in zip(self._ports, self._routers, strict=True):
             try:
                 forwards = (is_forwarding(self._dut, port) if self._mode == "bridge"
-                            else _routes(self._dut, port, self._version))
-                up = int(self._dut.read(f"/sys/class/net/{port}/flags"), 16) & 1
+                            else _routes(self._dut, router, self._version))
+                up = int(self._dut.read(f"/sys/class/net/{router}/flags"), 16) & 1
             except HostError as error:
-                raise StackError(f"port {port} of {self._dut.name} is gone: {error}") from error
+                raise StackError(f"port {router} of {self._dut.name} is gone: {error}") from error
             if not (forwards and up):
-                raise StackError(f"port {port} of {self._dut.name} was taken down or no longer forwards")
+                raise StackError(f"port {router} of {self._dut.name} was taken down or no longer forwards")
 
     def counters(self) -> StackCounters:
         """``forwarded`` is what the layer counts that forwards; neither a bridge nor a flowtable does, there it is what
@@ -136,11 +139,9 @@ class LinuxForward(Stack):
         self.settings = params
 
     def takes(self) -> frozenset[str]:
-        """A bridge takes frames as they come. The flowtable's rules are IPv4's; a router of tagged frames would need
-        VLAN devices."""
-        if self.settings.mode == "bridge":
-            return self.features
-        return frozenset({"ipv6"} if self.settings.mode == "route" else ())
+        """A bridge takes frames as they come, a router tagged ones through VLAN devices. The flowtable's rules are
+        IPv4's, and its ports the NICs themselves."""
+        return frozenset() if self.settings.mode == "flowtable" else self.features
 
     def role_info(self, role: Role) -> RoleInfo:
         return _MODES[self.settings.mode]
@@ -152,6 +153,8 @@ class LinuxForward(Stack):
         missing = missing_for_ports(dut, point)
         if point.ip_version == 6 and self.settings.mode != "bridge" and not missing:
             missing += _missing_for_ipv6(dut, [wire.dut.ifname for wire in point.wires])
+        if self.settings.mode == "route":
+            missing += missing_vlan(dut, point)
         if len(point.wires) != 2:
             missing.append(Missing(f"two wires to forward between (the point has {len(point.wires)})",
                                    "give the testbed two wires to this host"))
@@ -171,30 +174,37 @@ class LinuxForward(Stack):
         dut, point = context.dut, context.point
         ports = [wire.dut.ifname for wire in point.wires]
         with undone(dut):
-            interrupts_on_cores(dut, point)
+            keep_lro(dut, ports)
             if self.settings.gro is not None:
                 for port in ports:
                     _set_gro(dut, port, self.settings.gro)
             slowed = ""
             if self.settings.mode == "bridge":
                 slowed = bridge_ports(dut, point, self.settings.bridge_netfilter)
+                routers = ports
             else:
-                self._route_between(dut, point)
-            running = RunningLinuxForward(dut, ports, self.settings.mode, point.ip_version)
+                routers = self._route_between(dut, point)
+            # Once the ports are up: a driver asks for its interrupts then, and they forget where they were put before.
+            interrupts_on_cores(dut, point)
+            running = RunningLinuxForward(dut, ports, routers, self.settings.mode, point.ip_version)
             running.degraded = slowed
             running.check_alive()
             yield running
 
-    def _route_between(self, dut: Dut, point: PointPlan) -> None:
-        """Forwarding is turned on for the two ports alone: net.ipv4.ip_forward would make a router of every interface
-        of the host, its management interface too, and reset other settings as it changes; net.ipv6.conf.all.forwarding
-        would have them ignore router advertisements, so that a host may lose its own route."""
+    def _route_between(self, dut: Dut, point: PointPlan) -> list[str]:
+        """Returns the interfaces that route: the ports, or VLAN devices over them. Forwarding is turned on for these
+        two alone: net.ipv4.ip_forward would make a router of every interface of the host, its management interface
+        too, and reset other settings as it changes; net.ipv6.conf.all.forwarding would have them ignore router
+        advertisements, so that a host may lose its own route."""
+        point = over_vlan(dut, point)
         set_up_ports(dut, point)
-        for wire in point.wires:
-            _set_routing(dut, wire.dut.ifname, point.ip_version)
+        routers = [wire.dut.ifname for wire in point.wires]
+        for router in routers:
+            _set_routing(dut, router, point.ip_version)
         add_routes(dut, point, self.settings.routes)
         if self.settings.mode == "flowtable":
             offload(dut, point)
+        return routers
 
 
 def _missing_for_ipv6(dut: Dut, ports: Sequence[str]) -> list[Missing]:

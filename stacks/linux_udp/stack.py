@@ -15,6 +15,7 @@ from harness.plan import PointPlan, Role
 from harness.stack import Missing, PollUsage, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 from harness.stacks.servers import RunningServer, build, missing_compiler, notices, serving
+from harness.stacks.vlan import missing_vlan, over_vlan
 from harness.units import parse_bytes
 
 #: Entries of /proc/net/snmp (snmp6) that say what became of UDP datagrams on this host.
@@ -126,7 +127,7 @@ class LinuxUdp(Stack):
                             discard_counter="discarded", checks_checksum=True),
     }
     Params = LinuxUdpParams
-    features: ClassVar[frozenset[str]] = frozenset({"ipv6"})
+    features: ClassVar[frozenset[str]] = frozenset({"ipv6", "vlan"})
 
     def __init__(self, params: StackParams) -> None:
         if not isinstance(params, LinuxUdpParams):
@@ -139,14 +140,14 @@ class LinuxUdp(Stack):
         return self.settings.mode == "busy" or self.settings.busy_poll_us > 0
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
-        return missing_for_ports(dut, point) + missing_compiler(dut)
+        return missing_for_ports(dut, point) + missing_vlan(dut, point) + missing_compiler(dut)
 
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
         dut, point = context.dut, context.point
         with undone(dut):
             program = build(context, "udp-server")
-            set_up_ports(dut, point)
+            set_up_ports(dut, over_vlan(dut, point))
             interrupts_on_cores(dut, point)
             with serving(dut, [program, *self._arguments(point)], "udp-server", cores=point.cores) as process:
                 yield RunningLinuxUdp(dut, process, self.settings.mode == "busy", point.ip_version)

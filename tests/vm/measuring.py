@@ -11,11 +11,12 @@ from harness.progress import Reporter
 from harness.records import Phase, PointOutcome, Trial
 from harness.runner import run
 from harness.store import RunReader
+from tests.vm.recording import record
 
 SCENARIO = """
 name: vm-test
 role: {role}
-traffic: {{frame: 64, flows: 16}}
+traffic: {{frame: min, flows: 16{traffic}}}
 cores: [1]
 stacks:
 {stacks}
@@ -54,13 +55,24 @@ class Watching(Reporter):
         return [trial for trial in RunReader(self.path).trials() if trial.phase is Phase.LOAD]
 
 
-def measure(testbed: Path, folder: Path, role: str, *stacks: str,
+def measure(testbed: Path, folder: Path, role: str, *stacks: str, traffic: str = "",
             before: Callable[[Phase], None] = lambda phase: None) -> Watching:
-    """Run a scenario of ``stacks`` in one role on a testbed file, as ``harness run`` does."""
+    """Run a scenario of ``stacks`` in one role on a testbed file, as ``harness run`` does. ``traffic``: more of its
+    keys, as ", vlan: 7"."""
     scenario = folder / f"{role}.yaml"
-    scenario.write_text(SCENARIO.format(role=role, stacks="\n".join(f"  - {stack}" for stack in stacks)))
+    entries = "\n".join(f"  - {stack}" for stack in stacks)
+    scenario.write_text(SCENARIO.format(role=role, stacks=entries, traffic=traffic))
     watching = Watching(before)
     run(RunOptions(scenario=scenario, testbed=str(testbed), results=folder / "results"), watching)
+    record(watching.path)
+    return watching
+
+
+def resume(folder: Path) -> Watching:
+    """Go on with the run in ``folder`` that did not end, as ``harness run --resume`` does."""
+    name, = ((folder / "results").glob("*/run.json"))
+    watching = Watching()
+    run(RunOptions(scenario=Path(), results=folder / "results", resume=name.parent.name), watching)
     return watching
 
 

@@ -25,7 +25,7 @@ from harness.lab.process import alive
 from harness.lab.state import ROOT, LabStore
 from harness.lab.vm import VmLab, open_lab
 from harness.records import Phase
-from tests.vm.measuring import check_counts, measure
+from tests.vm.measuring import check_counts, measure, resume
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
@@ -71,8 +71,15 @@ def test_kernel_stacks_over_pci_nics(vm: VmLab, tmp_path: Path) -> None:
     echo = measure(vm.testbed_file, tmp_path, "echo", "linux-udp", "linux-udp: {reuseport: true}",
                    "xdp: {mode: generic}")
     check_counts(echo, 3)
-    check_counts(measure(vm.testbed_file, tmp_path, "forward", "linux-forward"), 1)
-    check_counts(measure(vm.testbed_file, tmp_path, "drop", "xdp: {mode: generic}"), 1)
+    check_counts(measure(vm.testbed_file, tmp_path, "forward", "linux-forward", "linux-forward: {mode: bridge}",
+                         "linux-forward: {mode: flowtable}"), 3)
+    check_counts(measure(vm.testbed_file, tmp_path, "drop", "xdp: {mode: generic}",
+                         *(f"linux-drop: {{at: {at}}}" for at in ("iptables-raw", "nft-ingress", "tc-matchall"))), 4)
+
+
+def test_tagged_traffic_over_pci_nics(vm: VmLab, tmp_path: Path) -> None:
+    check_counts(measure(vm.testbed_file, tmp_path, "echo", "linux-udp", traffic=", vlan: 7"), 1)
+    check_counts(measure(vm.testbed_file, tmp_path, "forward", "linux-forward", traffic=", vlan: 7"), 1)
 
 
 def driver_of(dut: SshDut, pci: str) -> str:
@@ -115,14 +122,14 @@ def test_after_a_crash_only_what_persists_is_undone(vm: VmLab) -> None:
         assert again.read(knob).strip() == "400000"
 
 
-def test_a_crash_during_a_trial_fails_the_run_in_words_and_the_next_one_works(vm: VmLab, tmp_path: Path) -> None:
+def test_a_crash_during_a_trial_ends_the_run_in_words_and_it_is_resumed(vm: VmLab, tmp_path: Path) -> None:
     def before(phase: Phase) -> None:
         if phase is Phase.LOAD:
             crash(vm)
 
     with pytest.raises(HostLost, match="vm: "):
         measure(vm.testbed_file, tmp_path, "echo", "linux-udp", before=before)
-    check_counts(measure(vm.testbed_file, tmp_path, "echo", "linux-udp"), 1)
+    check_counts(resume(tmp_path), 1)
 
 
 def test_commands_know_what_the_dut_is(vm: VmLab) -> None:

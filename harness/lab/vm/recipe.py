@@ -24,7 +24,7 @@ PACKAGES = (
     "systemd-sysv", "udev", "dbus", "kmod", "procps", "util-linux", "initramfs-tools", "linux-image-amd64",
     "openssh-server", "python3-minimal", "iproute2", "ethtool", "iptables", "nftables", "pciutils",
     "gcc", "make", "libc6-dev", "clang", "llvm", "linux-libc-dev", "libbpf-dev", "libelf-dev", "zlib1g-dev",
-    "libxdp-dev", "dpdk",
+    "libxdp-dev", "dpdk", "dpdk-dev",
 )  # fmt: skip
 
 _KEYS_SCRIPT = f"""#!/bin/sh

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """dpdk on a real host, or a virtual machine, whose PCI ports it takes from the kernel and gives back.
 
-Opt-in: ``HARNESS_DPDK_HOST=testbed.yaml`` names the testbed; its first DUT has dpdk-testpmd and two wires. What the
-last run in a virtual machine said is kept in data/vm.
+``make test-vm`` boots a virtual machine for them. ``HARNESS_DPDK_HOST=testbed.yaml python -m pytest -m dpdk`` takes the
+first DUT of that testbed instead, which has dpdk-testpmd and two wires.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from harness import stacks
 from harness.errors import HarnessError
 from harness.host.dut import SshDut
+from harness.lab.vm import Machine, VmLab
 from harness.options import RunOptions
 from harness.plan import PointPlan
 from harness.planning import build_plan
@@ -28,9 +29,9 @@ from harness.sites import target_of
 from harness.stack import StackContext
 from harness.store import RunReader
 from harness.testbed import Testbed, load_testbed
+from tests.vm.recording import record
 
-HOST = os.environ.get("HARNESS_DPDK_HOST", "")
-pytestmark = [pytest.mark.timeout(600), pytest.mark.dpdk]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.dpdk, pytest.mark.vm]
 SCENARIO = """
 name: dpdk-host
 role: {role}
@@ -74,8 +75,17 @@ class Watching(Reporter):
 
 
 @pytest.fixture(scope="module")
-def testbed() -> Testbed:
-    return load_testbed(Path(HOST))
+def testbed_file() -> Iterator[Path]:
+    if host := os.environ.get("HARNESS_DPDK_HOST"):
+        yield Path(host)
+        return
+    with VmLab.up(pause_s=0.2, machine=Machine(nic="e1000")) as made:
+        yield made.testbed_file
+
+
+@pytest.fixture(scope="module")
+def testbed(testbed_file: Path) -> Testbed:
+    return load_testbed(testbed_file)
 
 
 def scenario(folder: Path, role: str, app: str = "testpmd") -> Path:
@@ -104,13 +114,16 @@ def state(dut: SshDut) -> list[list[str]]:
 @pytest.mark.parametrize(("role", "app"), [
     ("drop", "testpmd"), ("reflect", "testpmd"), ("echo", "testpmd"), ("forward", "testpmd"), ("forward", "l3fwd"),
 ])  # fmt: skip
-def test_every_role_over_pci_and_the_host_as_it_was(connected: Any, tmp_path: Path, role: str, app: str) -> None:
+def test_every_role_over_pci_and_the_host_as_it_was(connected: Any, testbed_file: Path, tmp_path: Path, role: str,
+                                                       app: str) -> None:
     with connected() as dut:
         before = state(dut)
         if app == "l3fwd" and dut.which("dpdk-l3fwd") is None:
             pytest.skip("the host has no dpdk-l3fwd: no Debian package has it")
     watching = Watching()
-    run(RunOptions(scenario=scenario(tmp_path, role, app), testbed=HOST, results=tmp_path / "results"), watching)
+    run(RunOptions(scenario=scenario(tmp_path, role, app), testbed=str(testbed_file), results=tmp_path / "results"),
+        watching)
+    record(watching.path)
     assert watching.ended == ("ok", "")
     trials = [trial for trial in RunReader(watching.path).trials() if trial.phase is Phase.LOAD]
     assert len(trials) == 2
