@@ -65,7 +65,8 @@ def _crossing(poller: StackPlan, kernel: StackPlan, target: float) -> Crossing |
     elif not low <= target <= high:
         reason = "nothing is known: outside the load curves"
     else:
-        reason = "neither carries the target" if polled is None and worked is None else "only one carries the target"
+        neither = polled is None and worked is None
+        reason = "neither carries the target" if neither else "only one keeps within PDR's loss, in its load curve"
         cheaper = poller.label if polled is not None else kernel.label if worked is not None else ""
     return Crossing(poller.label, kernel.label, low, high, _first(poller, kernel, low, high), cheaper, polled, worked,
                     reason, max((curve.rate for curve in poller.curves if curve.rate is not None), default=None))

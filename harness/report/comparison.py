@@ -86,7 +86,7 @@ def differs_text(items: Sequence[Any], most: int = 2) -> str:
     """"differs: dut.kernel.release 6.1 | 6.12 and 3 more"; empty without a difference."""
     if not items:
         return ""
-    named = ", ".join(f"{item.item} {item.a} | {item.b}" for item in items[:most])
+    named = ", ".join(f"{item.item} {' | '.join(apart(item.a, item.b))}" for item in items[:most])
     return f"differs: {named}" + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
@@ -151,8 +151,17 @@ def remarks(found: Comparison) -> list[str]:
     told = [f"{name}: {problem}" for name, run in (("A", found.base), ("B", found.other)) for problem in run.problems]
     if found.base.plan.lab or found.other.plan.lab:
         told.append("lab: a virtual wire; compare with other runs of the same lab only")
-    told += [f"differs: {item.item}: {item.a} | {item.b}" for item in found.differences]
+    told += [f"differs: {item.item}: {' | '.join(apart(item.a, item.b))}" for item in found.differences]
     return told
+
+
+def apart(a: str, b: str) -> tuple[str, str]:
+    """Two values; of lists ("rx=8, tx=8") what only one of them has."""
+    left, right = a.split(", "), b.split(", ")
+    if min(len(left), len(right)) < 2:
+        return a, b
+    return (", ".join(part for part in left if part not in right) or "(no more)",
+            ", ".join(part for part in right if part not in left) or "(no more)")
 
 
 def gap_text(gap: Gap) -> str:
@@ -176,11 +185,21 @@ def text(comparisons: Sequence[Comparison]) -> str:
     for found in comparisons:
         head = [("A", run_text(found.base)), ("B", run_text(found.other))]
         said = [columns(head), *(plain(line) for line in remarks(found)), ""]
-        rows = [line.cells for line in lines(found)]
+        notes: dict[str, str] = {}
+        rows = [_noted(line.cells, differs_text(found.differences), notes) for line in lines(found)]
         said += [columns([HEADINGS, *rows]) if rows else "no metric was measured by both runs"]
+        said += [plain(f"{mark} {note}") for note, mark in notes.items()]
         said += [plain(gap_text(gap)) for gap in found.gaps]
         blocks.append("\n".join(said))
     return "\n\n".join([*blocks, LEGEND])
+
+
+def _noted(cells: tuple[str, ...], differs: str, notes: dict[str, str]) -> tuple[str, ...]:
+    """A row whose remarks, too long for a terminal, are a mark; equal ones share it. How the circumstances differ stays
+    beside the numbers."""
+    rest = cells[-1].removesuffix(differs).rstrip("; ")
+    mark = notes.setdefault(rest, f"[{len(notes) + 1}]") if rest else ""
+    return (*cells[:-1], f"{mark} {differs}".strip())
 
 
 def plain(line: str) -> str:
