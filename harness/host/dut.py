@@ -265,7 +265,8 @@ def _sampling(answer: Mapping[str, Any]) -> Sampling:
               for start, length in probe["pauses"]]
     threads = {(int(core), str(name)): float(seconds) for core, name, seconds in answer["threads"]}
     periods = {int(probe["core"]): probe["period_ns"] / 1e9 for probe in answer["probes"]}
-    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods)
+    costs = {int(probe["core"]): float(probe["cost_s"]) for probe in answer["probes"]}
+    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs)
 
 
 class SshDut(AgentDut):
