@@ -20,7 +20,7 @@ from typing import Any
 from harness.errors import MeasurementError, StackError
 from harness.measure.evidence import Piece, captured_on_both_ends, kernel_log
 from harness.measure.trial import Bench, Snapshot, snapshot
-from harness.records import Anomaly, PointOutcome, Trial, Verdict
+from harness.records import Anomaly, Phase, PointOutcome, Trial, Verdict
 from harness.store import ANOMALIES, EVIDENCE, now
 
 #: A latency maximum of so many medians is an outlier.
@@ -39,8 +39,8 @@ class Kind(StrEnum):
 
 
 def of_trial(trial: Trial) -> tuple[Kind, str] | None:
-    """Kind of anomaly and a sentence about it; None for an ordinary trial, and for one made again."""
-    if trial.superseded:
+    """Kind of anomaly and a sentence about it; None for an ordinary trial, a warm-up, and one made again."""
+    if trial.superseded or trial.phase is Phase.WARMUP:
         return None
     if Verdict.UNEXPLAINED_LOSS in trial.verdicts:
         return Kind.UNEXPLAINED_LOSS, f"{trial.unexplained:,} of {trial.sent:,} sent are lost, no counter says where"
@@ -86,8 +86,9 @@ class Watchdog:
             raise
 
     def failed(self, error: MeasurementError) -> None:
-        """A measurement ended with this: a dead stack, or something that tells of itself."""
-        if self.found is not None or not isinstance(error, StackError):
+        """A measurement ended with this: a dead stack, which counts for more than a trial that was odd before it, or
+        something that tells of itself."""
+        if not isinstance(error, StackError) or (self.found is not None and self.found.trial is None):
             return
         try:
             self.bench.stack.check_alive()
@@ -130,7 +131,7 @@ def _keep(watchdog: Watchdog, outcome: PointOutcome, run: Path) -> None:
         anomaly.folder = folder.name
         _Bundle(folder, found, watchdog.bench).write(outcome)
     except OSError as error:
-        anomaly.what += f" (the evidence could not be written: {error.strerror or error})"
+        anomaly.what += f" (not all evidence could be kept: {error.strerror or error})"
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -157,8 +157,8 @@ def _cost(run: RunData) -> Iterable[tuple[str, str]]:
         yield "Cost of measuring", "n/a: no trial recorded it"
         return
     on_core = f"; on a core of the stack at most {percent(probe, 2)}, by its pause probe" if probe is not None else ""
-    yield "Cost of measuring", (f"CPU samples and all pause probes together took at most {percent(total, 2)} of one DUT "
-                                f"core in any trial{on_core}")
+    yield "Cost of measuring", (f"CPU samples and all pause probes together took at most {percent(total, 2)} of one "
+                                f"DUT core in any trial{on_core}")
 
 
 def _stacks(points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:

@@ -38,7 +38,10 @@ name: wrong
 role: echo
 traffic: {{frame: 64, flows: 16}}
 stacks:
-  - command: {{title: backwards, start: [python3, {program}, "{{ip0}}", "{{udp_port}}"], ready: {{udp: "{{udp_port}}"}}}}
+  - command:
+      title: backwards
+      start: [python3, {program}, "{{ip0}}", "{{udp_port}}"]
+      ready: {{udp: "{{udp_port}}"}}
   - linux-udp
 measure:
   load_curve: {{rates: [5k], trial: 2s}}
