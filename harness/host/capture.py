@@ -9,7 +9,6 @@ Sees what the kernel's packet sockets see: not what an XDP program or a bypass t
 """
 
 import base64
-import os
 import select
 import socket
 import struct
@@ -23,6 +22,8 @@ SOL_PACKET, PACKET_AUXDATA, VLAN_VALID, AUXDATA = 263, 8, 1 << 4, struct.Struct(
 #: pcap with microseconds, Ethernet.
 HEADER = struct.Struct("=IHHiIII")
 RECORD = struct.Struct("=IIII")
+#: For what had arrived when the end was asked for.
+LAST_S = 0.2
 
 
 def listen(ifname: str) -> socket.socket:
@@ -68,8 +69,9 @@ def main(limit: int, snaplen: int, seconds: float, ifnames: List[str]) -> None:
                 if len(kept) < limit:
                     kept.append((time.time(), frame))
         if ready == [sys.stdin]:  # what had arrived before has been read
-            os.read(0, 4096)
             break
+        if sys.stdin in ready:  # other traffic may never leave a gap
+            deadline = min(deadline, time.monotonic() + LAST_S)
     for ifname in ifnames:
         print("frames %s %s" % (ifname, base64.b64encode(pcap(frames[ifname], snaplen)).decode()), flush=True)
     print("done", flush=True)

@@ -200,7 +200,8 @@ class _Bundle:
         where = f"{outcome.point} ({point.label}) on {point.host}, repeat {outcome.repeat}"
         trial = str(found.trial.number) if found.trial else "none"
         head = [f"Anomaly: {found.kind}", f"Point: {where}", f"Trial: {trial}", f"Written: {now()}", "", found.what]
-        return "\n".join([*head, "", *self.said]) + "\n"
+        text = "\n".join([*head, "", *self.said]) + "\n"
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _counters(taken: Snapshot) -> Mapping[str, Any]:

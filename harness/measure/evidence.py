@@ -104,9 +104,7 @@ def _listen(bench: Bench) -> RemoteProcess:
 
 def _heard(bench: Bench, process: RemoteProcess) -> list[Piece]:
     """What the DUT's interfaces saw, a file each; the capture is ended."""
-    limits = "as its kernel's packet sockets see them: without what XDP or a bypass took before"
-    wanted = {ifname: Piece(f"dut-{ifname}.pcap", f"test frames on the DUT's {ifname}, {limits}")
-              for ifname in bench.ifnames}
+    wanted = {ifname: _of_interface(ifname) for ifname in bench.ifnames}
     try:
         try:
             process.write("end\n")
@@ -118,6 +116,12 @@ def _heard(bench: Bench, process: RemoteProcess) -> list[Piece]:
         return [Piece(piece.name, piece.what, missing=str(error)) for piece in wanted.values()]
     found = {match[1]: match[2] for match in re.finditer(r"^frames (\S+) ([A-Za-z0-9+/=]+)$", output, re.MULTILINE)}
     return [_decoded(piece, found.get(ifname)) for ifname, piece in wanted.items()]
+
+
+def _of_interface(ifname: str) -> Piece:
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", ifname)
+    return Piece(f"dut-{safe}.pcap", f"test frames on the DUT's {safe}, as its kernel's packet sockets see them: without "
+                                     "what XDP or a bypass took before")
 
 
 def _decoded(piece: Piece, text: str | None) -> Piece:

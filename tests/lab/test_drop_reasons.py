@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.options import RunOptions
-from harness.progress import Reporter
-from harness.records import Phase, PointOutcome, Trial
+from harness.records import Phase
 from harness.runner import run
+from tests.lab.test_run import Watching, trials_of
 
 pytestmark = pytest.mark.lab
 
@@ -30,30 +30,14 @@ order: given
 """
 
 
-class Collecting(Reporter):
-    """Keeps the trials and outcomes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trials, self.outcomes = list[Trial](), list[PointOutcome]()
-
-    def trial_started(self, phase: Phase, asked_pps: float, duration_s: float) -> None:
-        pass
-
-    def trial_done(self, trial: Trial) -> None:
-        self.trials.append(trial)
-
-    def point_done(self, outcome: PointOutcome) -> None:
-        self.outcomes.append(outcome)
-
-
 def test_reasons_are_those_of_the_place_and_as_many_as_it_counted(tmp_path: Path) -> None:
-    path, told = tmp_path / "reasons.yaml", Collecting()
+    path, watching = tmp_path / "reasons.yaml", Watching()
     path.write_text(SCENARIO)
-    assert run(RunOptions(scenario=path, testbed="lab", results=tmp_path / "r"), told) == 0
-    trials = [t for t in told.trials if t.phase is Phase.DIAGNOSE]
+    assert run(RunOptions(scenario=path, testbed="lab", results=tmp_path / "r"), watching) == 0
+    every = trials_of(watching.path)
+    trials = [t for t in every if t.phase is Phase.DIAGNOSE]
     assert [t.asked_pps for t in trials] == [20_000.0] * 3
-    assert all(t.drop_reasons is None for t in told.trials if t.phase is not Phase.DIAGNOSE)
+    assert all(t.drop_reasons is None for t in every if t.phase is not Phase.DIAGNOSE)
     by_filter, by_buffer, xdp = (t.drop_reasons for t in trials)
     print([(t.received, t.sent, t.losses, t.drop_reasons) for t in trials])
     for reasons, name, trial in ((by_filter, "SOCKET_FILTER", trials[0]), (by_buffer, "SOCKET_RCVBUFF", trials[1])):

@@ -114,7 +114,7 @@ def test_min_selects_the_smallest_frame(write: Write) -> None:
     ({"traffic__flow": 5}, "traffic.flow: unknown key; did you mean 'flows'?"),
     ({"measure__throughput__widht": "1%"}, "measure.throughput.widht: unknown key; did you mean 'width'?"),
     ({"name": None}, "name: is missing; a short name"),
-    ({"measure__drop_reasons": True, "measure__load_curve": None, "measure__latency": None,
+    ({"measure__drop_reasons": True, "measure__load_curve": None, "measure__latency": None, "gate": {},
       "measure__throughput": {"goals": ["ndr"]}},
      "measure.drop_reasons: drops are explained at the highest load: add measure.load_curve or mrr"),
     ({"measure__bystander": "telnet"}, "measure.bystander.service: 'telnet' is not known"),
