@@ -25,6 +25,8 @@ from harness.store import ANOMALIES, EVIDENCE, now
 
 #: A latency maximum of so many medians is an outlier.
 OUTLIER = 100
+#: "interfaces", "system" and "stack" (None: it did not answer), as stored.
+_Counters = Mapping[str, Any]
 #: Of the stack's log.
 _LOG_BYTES = 65_536
 
@@ -57,8 +59,8 @@ def of_trial(trial: Trial) -> tuple[Kind, str] | None:
 class _Found:
     kind: Kind
     what: str
-    before: Snapshot | None
-    after: Snapshot | None
+    before: _Counters | None
+    after: _Counters | None
     trial: Trial | None = None
 
 
@@ -73,7 +75,7 @@ class Watchdog:
         """At a trial that has just been made."""
         anomaly = of_trial(trial)
         if anomaly is not None and self.found is None:
-            self.found = _Found(*anomaly, self.bench.before, self.bench.after, trial)
+            self.found = _Found(*anomaly, _counters(self.bench.before), _counters(self.bench.after), trial)
 
     @contextmanager
     def role_check(self) -> Iterator[None]:
@@ -93,7 +95,8 @@ class Watchdog:
         try:
             self.bench.stack.check_alive()
         except MeasurementError:
-            self.found = _Found(Kind.DEAD_STACK, str(error), self.bench.before, self.bench.after)
+            last = self.bench.after or self.bench.before
+            self.found = _Found(Kind.DEAD_STACK, str(error), _counters(last), _read(self.bench))
 
 
 @contextmanager
@@ -111,10 +114,17 @@ def watched(bench: Bench, outcome: PointOutcome, run: Path) -> Iterator[Watchdog
     _keep(watchdog, outcome, run)
 
 
-def _read(bench: Bench) -> Snapshot | None:
-    """The counters now; None where the stack or the host does not give them."""
+def _read(bench: Bench) -> _Counters | None:
+    """The counters now, of a dead stack without its own; None where the host does not give them either."""
     try:
-        return snapshot(bench, settled=False)
+        return _counters(snapshot(bench, settled=False))
+    except StackError:
+        pass
+    except MeasurementError:
+        return None
+    try:
+        return {"interfaces": bench.probe.interface_counters(bench.ifnames), "system": bench.dut.system_counters(),
+                "stack": None}
     except MeasurementError:
         return None
 
@@ -174,12 +184,13 @@ class _Bundle:
         finally:  # also when the host is lost in the middle: what there is, is described
             (self.folder / EVIDENCE).write_text(self._readme(outcome), encoding="utf-8", errors="replace")
 
-    def _counters(self, when: str, taken: Snapshot | None) -> None:
-        name, what = f"counters-{when}.json", f"interfaces, system and stack {when}"
+    def _counters(self, when: str, taken: _Counters | None) -> None:
+        stack = "interfaces and system" if taken and taken["stack"] is None else "interfaces, system and stack"
+        name, what = f"counters-{when}.json", f"{stack} {when}"
         if taken is None:
-            self._piece(Piece(name, what, missing="the stack or its host did not answer"))
+            self._piece(Piece(name, what, missing="they were not read, or the host did not answer"))
         else:
-            self._file(name, what, lambda: _json(_counters(taken)))
+            self._file(name, what, lambda: _json(taken))
 
     def _file(self, name: str, what: str, get: Callable[[], str]) -> None:
         try:
@@ -204,7 +215,9 @@ class _Bundle:
         return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
-def _counters(taken: Snapshot) -> Mapping[str, Any]:
+def _counters(taken: Snapshot | None) -> _Counters | None:
+    if taken is None:
+        return None
     stack = {"totals": dict(taken.counters.totals), "workers": [dict(w) for w in taken.counters.per_worker],
              "losses": dict(taken.counters.losses)}
     interfaces = {name: dict(counters) for name, counters in taken.readings.dut.items()}

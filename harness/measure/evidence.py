@@ -120,8 +120,8 @@ def _heard(bench: Bench, process: RemoteProcess) -> list[Piece]:
 
 def _of_interface(ifname: str) -> Piece:
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", ifname)
-    return Piece(f"dut-{safe}.pcap", f"test frames on the DUT's {safe}, as its kernel's packet sockets see them: without "
-                                     "what XDP or a bypass took before")
+    return Piece(f"dut-{safe}.pcap", f"test frames on the DUT's {safe}, as its kernel's packet sockets see them: "
+                                     "without what XDP or a bypass took before")
 
 
 def _decoded(piece: Piece, text: str | None) -> Piece:

@@ -71,8 +71,11 @@ def test_a_wrong_answer_and_a_dead_stack_leave_their_evidence(tmp_path: Path) ->
     folder = watching.path / ANOMALIES / wrong.folder
     print((folder / "README.txt").read_text(), (watching.path / ANOMALIES / dead.folder / "README.txt").read_text())
     check_wrong(watching.path, folder)
-    text = (watching.path / ANOMALIES / dead.folder / "README.txt").read_text()
-    assert "counters-after.json: interfaces, system and stack after: could not be had" in text
+    before, after = (json.loads((watching.path / ANOMALIES / dead.folder / f"counters-{when}.json").read_text())
+                     for when in ("before", "after"))
+    assert before["stack"]["workers"]
+    assert after["stack"] is None
+    assert after["interfaces"].keys() == before["interfaces"].keys() != set()
     assert len(rdpcap(str(watching.path / ANOMALIES / dead.folder / "generator.pcap"))) >= 16
     check_links(watching.path, tmp_path / "pages" / "report.html")
 
