@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -42,10 +43,10 @@ def observers(netns: str) -> dict[int, str]:
             inside = str((process / "ns/net").stat().st_ino) == netns
         except OSError:  # it has ended
             continue
-        names = [Path(word).name for word in argv]
-        if inside and (names[0] == "pause_probe" or ("probe" in argv and "agent.py" in names)):
+        agent = any(re.fullmatch(r"agent-[0-9a-f]+\.py", Path(word).name) for word in argv)
+        if inside and (Path(argv[0]).name == "pause_probe" or (agent and "probe" in argv)):
             found[int(process.name)] = "probe"
-        elif inside and "agent.py" in names and "serve" in argv:
+        elif inside and agent and "serve" in argv:
             found[int(process.name)] = "agent"
     return found
 
