@@ -35,7 +35,7 @@ def test_an_anomaly_links_to_its_evidence_from_where_the_page_lies(run: RunData,
     folder = tmp_path / "a run" / ANOMALIES / "p-0-dead-stack"
     folder.mkdir(parents=True)
     (folder / "README.txt").write_text("what happened")
-    page = render([with_anomaly(run, tmp_path / "a run", folder.name)], tmp_path / "pages")
+    page = render([with_anomaly(run, tmp_path / "a run", folder.name)], folder=tmp_path / "pages")
     assert 'href="../a%20run/logs/anomalies/p-0-dead-stack/README.txt"' in page
     assert "&lt;b&gt;it&lt;/b&gt; died" in page
 
