@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-search bench-report bench-history bench-changepoints bench-statistics wheel clean
+.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-sampling bench-search bench-report bench-history bench-changepoints bench-statistics wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
@@ -20,6 +20,7 @@ help:
 	@echo "                      setup-demo: without what only the tests and benchmarks need (a browser, trafgen)"
 	@echo "make bench-generator  xdpgen beside trafgen and testpmd on one veth pair"
 	@echo "make bench-reflector  50 kpps for a minute: does every lost frame coincide with a recorded pause?"
+	@echo "make bench-sampling   what CPU samples and pause probe cost the DUT, as a share of one core"
 	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
 	@echo "make bench-report     a report of 10,000 simulated trials: rendering, size, Chromium"
 	@echo "make bench-history    1,000 synthetic runs with 1,000,000 trials: indexing, trend, SQL"
@@ -90,6 +91,9 @@ bench-generator: setup
 
 bench-reflector: setup
 	$(SUDO) $(BIN)/python -m benchmarks.reflector --json results/bench-reflector.json
+
+bench-sampling: setup
+	$(SUDO) $(BIN)/python -m benchmarks.sampling --json results/bench-sampling.json
 
 bench-search: setup
 	$(SUDO) $(BIN)/python -m benchmarks.search --json results/bench-search.json

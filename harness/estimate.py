@@ -69,6 +69,8 @@ def point(measure: MeasureSettings, *, polls_apart: bool = False) -> Expected:
     total += _trials(len(measure.latency_fractions), measure.latency_trial_s)
     if measure.bystander is not None:  # once without load
         total += Expected(0, measure.load_trial_s)
+    if measure.drop_reasons:
+        total += _trials(1, measure.diagnose_trial_s)
     return total + _trials(len(measure.load_rates_pps), measure.load_trial_s) * (2 if polls_apart else 1)
 
 

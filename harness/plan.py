@@ -303,6 +303,13 @@ class MeasureSettings:
     pause_retries: int = 3
     #: During the load curve; None: none.
     bystander: BystanderSettings | None = None
+    #: A diagnostic trial at the highest load, in which the DUT's kernel tells why it drops packets.
+    drop_reasons: bool = False
+
+    @property
+    def diagnose_trial_s(self) -> float:
+        """Seconds of that trial."""
+        return self.load_trial_s or (self.search.trial_s if self.search is not None else 1.0)
 
 
 @dataclass(frozen=True)

@@ -288,6 +288,7 @@ def _measure_settings(scenario: ScenarioFile, points: Sequence[PointPlan], repea
         load_rates_pps=tuple(_load_pps(scenario, i, load, points) for i, load in enumerate(rates)),
         load_trial_s=curve.trial if curve else 0.0, warmup_s=spec.measure.warmup,
         repeat=spec.repeat if repeat is None else repeat, bystander=_bystander_settings(spec),
+        drop_reasons=spec.measure.drop_reasons,
     )
 
 

@@ -108,6 +108,9 @@ def _measured(measure: MeasureSettings, role: Role) -> Iterator[str]:
         asked = measure.bystander
         yield (f"bystander: {asked.rate:g} {asked.service} connections a second over the port under test, before the "
                f"load curve and during it; lost after {format_duration(asked.timeout_s)}")
+    if measure.drop_reasons:
+        yield (f"drop reasons of the DUT's kernel at the highest load: a trial of "
+               f"{format_duration(measure.diagnose_trial_s)} of its own, whose rates are no result")
     yield f"a search trial that lost {role.counted} in a pause is repeated, at most {measure.pause_retries} times"
 
 

@@ -56,6 +56,7 @@ class Phase(StrEnum):
     LATENCY = "latency"
     LOAD = "load"
     POLLS = "polls"
+    DIAGNOSE = "diagnose"
 
 
 class _Record(BaseModel):
@@ -149,7 +150,10 @@ class Cpu(_Record):
     extra: list[str] = Field(default_factory=list)
     #: Programs that are not the test's on the given cores, named; their work is in the cores' figures.
     other: list[str] = Field(default_factory=list)
+    #: What the samples and all pause probes took together, and the probe of the core that it took most of: shares of
+    #: one core.
     sampling_cost: float | None = None
+    probe_cost: float | None = None
 
 
 class Pauses(_Record):
@@ -192,6 +196,27 @@ class Bystander(_Record):
     reason: str = ""
 
 
+class DropReasons(_Record):
+    """Packets of the test ports that the DUT's kernel dropped in a diagnostic trial, by its own reason
+    (skb:kfree_skb). A packet may be larger than a frame where the kernel merged several (GRO). ``missed``: drops that
+    could not be looked at. ``reason``: why nothing was counted; ``counts`` None then."""
+
+    counts: dict[str, int] | None = None
+    missed: int = 0
+    reason: str = ""
+
+
+class Anomaly(_Record):
+    """Something that should not be, and the evidence kept of it. ``kind``: role-check, unexplained-loss,
+    latency-outlier or dead-stack; ``what``: a sentence; ``trial``: its number, None outside of any; ``folder``: below
+    ``logs/anomalies`` of the run."""
+
+    kind: str
+    what: str
+    trial: int | None = None
+    folder: str
+
+
 class Trial(_Record):
     """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses)."""
 
@@ -226,6 +251,7 @@ class Trial(_Record):
     unexplained: int = 0
     generator_utilisation: float | None = None
     bystander: Bystander | None = None
+    drop_reasons: DropReasons | None = None
     counters: dict[str, Any] = Field(default_factory=dict)
     verdicts: list[Verdict] = Field(default_factory=list)
     status: str = "ok"
@@ -305,6 +331,7 @@ class PointOutcome(_Record):
     semantics: str = ""
     degraded: str = ""
     tuning: list[TuningChange] = Field(default_factory=list)
+    anomaly: Anomaly | None = None
     verdicts: list[Verdict] = Field(default_factory=list)
 
 

@@ -27,6 +27,7 @@ from harness.host.tuning.apply import tuned
 from harness.host.tuning.change import Target
 from harness.host.tuning.profile import Profile
 from harness.machines import Machines, machines_of
+from harness.measure.anomaly import Watchdog, watched
 from harness.measure.bystander import Watch
 from harness.measure.ceiling import CeilingTrials, find_ceiling
 from harness.measure.point import PointMeasurement, Watcher
@@ -121,6 +122,7 @@ class _Session:
     _ceiling: dict[tuple[str, FrameMix], float] = field(default_factory=dict)
     _found: dict[str, list[float]] = field(default_factory=dict)
     _done: frozenset[tuple[int, str]] = frozenset()
+    _watchdog: Watchdog | None = None
 
     def go_on(self, kept: Kept) -> None:
         """Leave out what an earlier session of this run finished, and number and judge on from there."""
@@ -173,6 +175,8 @@ class _Session:
 
     def record(self, trial: Trial) -> None:
         self.writer.add_trial(trial)
+        if self._watchdog is not None:
+            self._watchdog.look(trial)
         self.trials_s += max(trial.real_s, trial.duration_s)
         self.progress.trial_done(trial)
 
@@ -311,17 +315,14 @@ class _Session:
         ):
             self.machines.pin(point, before_programs=stack.in_softirq())
             bench = self._bench(point, running, info)
-            try:
-                check_role(self.machines.generator, point, info, bench.counted if bench.exact_counter else None)
+            with watched(bench, outcome, self.writer.path) as self._watchdog:
+                with self._watchdog.role_check():
+                    check_role(self.machines.generator, point, info, bench.counted if bench.exact_counter else None)
                 outcome.deploy_s, outcome.degraded = time.monotonic() - started, running.degraded
                 if running.degraded:
                     outcome.verdicts.append(Verdict.DEGRADED)
                 yield bench
-            except MeasurementError:
-                outcome.log_tail = running.log_tail()
-                raise
-            finally:
-                started = time.monotonic()
+            started = time.monotonic()
         outcome.undeploy_s = time.monotonic() - started
 
     @contextmanager

@@ -315,6 +315,8 @@ class Measure(_Section):
     bystander: Annotated[Bystander | None, BeforeValidator(
         _bystander, json_schema_input_type=Literal["ssh"] | Bystander | None)] = _optional(
         None, "Time other connections over the same port during the load curve: ssh")
+    drop_reasons: bool = _optional(False, "After the load curve, a diagnostic trial at the highest load in which the "
+                                          "DUT's kernel tells why it drops packets (skb:kfree_skb)")
     warmup: Duration = _optional("1s", "A discarded trial before the first; 0 for none")
 
 
@@ -532,6 +534,10 @@ def _measure_problems(spec: Scenario) -> list[tuple[Location, str]]:
         problems.append((("measure", "warmup"), f"{measure.warmup:g}s is out of range; 10ms to 1h, or 0"))
     if measure.bystander is not None:
         problems += _bystander_problems(measure)
+    highest = measure.load_curve is not None or (throughput is not None and Goal.MRR in throughput.goals)
+    if measure.drop_reasons and not highest:
+        problems.append((("measure", "drop_reasons"), "drops are explained at the highest load: add measure.load_curve "
+                                                      "or mrr to measure.throughput.goals"))
     problems += [(("gate", name), problem) for name in spec.gate
                  if (problem := _not_gated(Metric.parse(name), measure))]
     return problems

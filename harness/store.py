@@ -27,6 +27,8 @@ from harness.migrations import migrated
 from harness.records import PointOutcome, Resumption, RunInfo, Trial
 
 RUN, TRIALS, POINTS, LOGS = "run.json", "trials.jsonl", "points.jsonl", "logs"
+#: Folders of evidence, and what is in each.
+ANOMALIES, EVIDENCE = f"{LOGS}/anomalies", "README.txt"
 _MAX_RUN_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 1_000_000

@@ -253,21 +253,25 @@ class Session:
     # --------------------------------------------------------------------------------------------- role checks
 
     def exchange(self, params: Json) -> Json:
-        """Push a few frames from one port, return what another (or the same) received within a time."""
+        """Push a few frames from one port, return what another (or the same) received within a time; with ``both``
+        what was sent as well. ``at``: seconds since the epoch by this host's clock."""
         tx_port, rx_port = int(params["port"]), int(params["rx_port"])
         frames = [base64.b64decode(f, validate=True) for f in params["frames"]]
         self.client.set_service_mode(ports=self.ports, enabled=True)
         try:
-            capture = self.client.start_capture(rx_ports=[rx_port], limit=1000)["id"]
-            received: List[Json] = []
+            sent = {"tx_ports": [tx_port]} if params.get("both") else {}  # type: Json
+            capture = self.client.start_capture(rx_ports=[rx_port], limit=1000, **sent)
+            began = time.time() - float(capture["ts"])
+            seen: List[Json] = []
             try:
                 self.push(tx_port, frames)
                 time.sleep(float(params["wait_s"]))
             finally:  # a capture left behind holds the port in service mode
-                self.client.stop_capture(capture, received)
+                self.client.stop_capture(capture["id"], seen)
         finally:
             self.client.set_service_mode(ports=self.ports, enabled=False)
-        return {"frames": [base64.b64encode(as_bytes(p["binary"])).decode() for p in received]}
+        return {"frames": [{"frame": base64.b64encode(as_bytes(p["binary"])).decode(), "at": began + float(p["ts"]),
+                            "sent": p["origin"] == "TX"} for p in seen]}
 
     def push(self, port: int, frames: List[bytes]) -> None:
         """Send frames with the MACs they have."""

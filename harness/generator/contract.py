@@ -103,6 +103,16 @@ class TrafficResult:
     latency_unavailable: str = ""
 
 
+@dataclass(frozen=True)
+class CapturedFrame:
+    """A frame at one of the generator's ports, without FCS. ``at``: seconds since the epoch, that host's clock;
+    ``sent``: by the port, otherwise received."""
+
+    at: float
+    sent: bool
+    frame: bytes
+
+
 class Generator(Protocol):
     """A traffic generator under control of this run. Every call has a deadline and raises GeneratorError."""
 
@@ -121,6 +131,9 @@ class Generator(Protocol):
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
         """Send a few frames once each from ``port``; return all frames that ``rx_port`` received within ``wait_s``
         (without FCS). Used for role checks, never for measuring."""
+
+    def capture(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[CapturedFrame]:
+        """As ``exchange``, with what ``port`` sent as well, in order of time: evidence, never for measuring."""
 
     def alive(self) -> bool:
         """Whether it still answers; when it does not, a restart may help."""

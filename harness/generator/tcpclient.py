@@ -21,6 +21,7 @@ from typing import Any
 from harness.errors import GeneratorError, TestbedError
 from harness.generator import h2load
 from harness.generator.contract import (
+    CapturedFrame,
     DirectionResult,
     GeneratorPort,
     LatencyResult,
@@ -147,6 +148,9 @@ class TcpClientGenerator:
 
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
         raise GeneratorError("a TCP client sends no frames of its own; roles other than accept need another generator")
+
+    def capture(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[CapturedFrame]:
+        raise GeneratorError("a TCP client captures nothing; the capture on the DUT has both directions")
 
     def close(self) -> None:
         """Put the generator's kernel back. Idempotent."""

@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import GeneratorDied, GeneratorError
 from harness.generator.channel import AgentClient
 from harness.generator.contract import (
+    CapturedFrame,
     DirectionResult,
     GeneratorPort,
     LatencyResult,
@@ -89,12 +90,19 @@ class TrexGenerator:
         return TrafficResult(directions, [] if missing else latency, _self_report(raw, clock), missing)
 
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
+        return [seen.frame for seen in self._exchange(port, frames, rx_port, wait_s, both=False)]
+
+    def capture(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[CapturedFrame]:
+        return self._exchange(port, frames, rx_port, wait_s, both=True)
+
+    def _exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float, *,
+                  both: bool) -> list[CapturedFrame]:
         params = {
-            "port": port, "rx_port": rx_port, "wait_s": wait_s,
+            "port": port, "rx_port": rx_port, "wait_s": wait_s, "both": both,
             "frames": [base64.b64encode(f).decode() for f in frames],
         }
         raw = self._call("exchange", params, _CALL_S + wait_s)
-        return [base64.b64decode(f) for f in raw["frames"]]
+        return [CapturedFrame(float(f["at"]), bool(f["sent"]), base64.b64decode(f["frame"])) for f in raw["frames"]]
 
     def _call(self, op: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """A call whose failure is told apart: the generator refused, or it is gone."""

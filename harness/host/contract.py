@@ -40,16 +40,18 @@ class CpuSample:
 class Sampling:
     """What the agent recorded between ``start_sampling`` and ``stop_sampling``.
 
-    ``pauses``: (start ns, length ns, core) during which a core of the probe stood still. ``cost_s``: CPU seconds the
-    agent itself used. ``threads``: (core, comm) -> seconds of run time of threads seen on that core, for naming extra
-    work. ``probe_periods``: probed core -> seconds between two looks; a pause is surely seen when it is longer than
-    that plus 250 us, shorter ones by chance, and it may have begun up to one period before its start."""
+    ``pauses``: (start ns, length ns, core) during which a core of the probe stood still. ``cost_s``: CPU seconds that
+    the agent itself and all its probes used, ``probe_costs``: probed core -> those of its probe. ``threads``: (core,
+    comm) -> seconds of run time of threads seen on that core, for naming extra work. ``probe_periods``: probed core ->
+    seconds between two looks; a pause is surely seen when it is longer than that plus 250 us, shorter ones by chance,
+    and it may have begun up to one period before its start."""
 
     samples: list[CpuSample]
     pauses: list[tuple[int, int, int]]
     cost_s: float
     threads: dict[tuple[int, str], float] = field(default_factory=dict)
     probe_periods: dict[int, float] = field(default_factory=dict)
+    probe_costs: dict[int, float] = field(default_factory=dict)
 
 
 class RemoteProcess(Protocol):

@@ -190,7 +190,7 @@ class AgentDut:
 
     def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = TRIAL_QUIET_S,
                        probe_period_s: float = 0.0, threads: bool = True) -> None:
-        """As the contract says. ``probe_period_s`` 0: the shortest of 1, 2 and 4 ms that costs at most 0.5 % of a busy
+        """As the contract says. ``probe_period_s`` 0: the shortest of 1, 2 and 4 ms that costs at most 0.4 % of a busy
         core of this host. ``threads``: note what ran."""
         self._link.call("sample_start", period_s=period_s, cores=list(probe_cores), threads=threads,
                         probe_period_ns=round(probe_period_s * 1e9), probe_program=self._probe_program())
@@ -265,7 +265,8 @@ def _sampling(answer: Mapping[str, Any]) -> Sampling:
               for start, length in probe["pauses"]]
     threads = {(int(core), str(name)): float(seconds) for core, name, seconds in answer["threads"]}
     periods = {int(probe["core"]): probe["period_ns"] / 1e9 for probe in answer["probes"]}
-    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods)
+    costs = {int(probe["core"]): float(probe["cost_s"]) for probe in answer["probes"]}
+    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs)
 
 
 class SshDut(AgentDut):

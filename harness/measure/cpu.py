@@ -31,11 +31,13 @@ def cpu_of_trial(
     first, last = inside[0], inside[-1]
     seconds = (last.ns - first.ns) / 1e9
     cores = [_core(core, first, last, seconds, core in given) for core in sorted(last.ticks)]
-    covered = sampling.samples[-1].ns - sampling.samples[0].ns
+    covered_s = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
+    dearest = max(sampling.probe_costs.values(), default=None)
     return Cpu(
         indicative=duration_s < FULL_FIGURE_S, seconds=seconds, cores=cores,
         busy_cores=sum(c.busy for c in cores if c.given),
-        sampling_cost=sampling.cost_s / (covered / 1e9) if covered else None,
+        sampling_cost=sampling.cost_s / covered_s if covered_s else None,
+        probe_cost=dearest / covered_s if covered_s and dearest is not None else None,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything measured at one deployed point: warm-up, search, latency, load curve, polls.
+"""Everything measured at one deployed point: warm-up, search, latency, load curve, polls, diagnosis.
 
 Knows the order within a point and the rules on repeating a trial: a search trial is made again, at most
 ``pause_retries`` times, when pauses account for every frame it lost or when the generator left out departures at a
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import GeneratorDied
 from harness.generator.contract import Generator, TrafficSpec
+from harness.measure.dropreasons import Count, counting
 from harness.measure.search import raw_bound, search
 from harness.measure.trial import Bench, make_trial
 from harness.measure.verdicts import fell_short
@@ -59,6 +60,7 @@ class PointMeasurement:
         self._latency()
         self._load_curve()
         self._polls()
+        self._diagnose()
 
     # ---------------------------------------------------------------------------------------------- one trial
 
@@ -92,15 +94,17 @@ class PointMeasurement:
             return make_trial(self.bench, number=self.watcher.next_number(), repeat=self.repeat, phase=phase,
                               attempt=attempt, rate_pps=rate_pps, duration_s=duration_s)
 
-    def _trial(self, phase: Phase, rate_pps: float, duration_s: float, note: str = "") -> Trial:
+    def _trial(self, phase: Phase, rate_pps: float, duration_s: float, note: str = "",
+               counted: Count | None = None) -> Trial:
         """A recorded trial; one of the search is repeated where it says nothing. ``note``: why it carries no latency
-        stream."""
+        stream; ``counted``: the kernel's drops meanwhile."""
         retries = self.settings.pause_retries if phase is Phase.SEARCH else 0
         for attempt in range(retries + 1):
             trial = self._once(phase, rate_pps, duration_s, attempt)
             short = fell_short(trial, self.max_load_pps)
             trial.superseded = (trial.spoilt or short) and attempt < retries
             trial.latency_note = trial.latency_note or note
+            trial.drop_reasons = counted.read() if counted is not None else None
             self.watcher.record(trial)
             self.outcome.trials += 1
             self._note([v for v in trial.verdicts if v in _OF_THE_WIRE])
@@ -195,6 +199,17 @@ class PointMeasurement:
                 self._trial(Phase.POLLS, rate, self.settings.load_trial_s)
         finally:
             self.bench.stack.record_polls(False)
+
+    def _diagnose(self) -> None:
+        """Why the DUT's kernel drops packets at the highest load of the curve, or at MRR's: never a measured trial."""
+        loads = list(self.settings.load_rates_pps)
+        if not loads and self.outcome.mrr is not None and self.outcome.mrr.load_pps is not None:
+            loads = [self.outcome.mrr.load_pps]
+        if not self.settings.drop_reasons or not loads:
+            return
+        self._configure(0.0)
+        with counting(self.bench.dut, self.bench.ifnames) as counted:
+            self._trial(Phase.DIAGNOSE, max(loads), self.settings.diagnose_trial_s, counted=counted)
 
     def _note(self, verdicts: list[Verdict]) -> None:
         self.outcome.verdicts = in_order([*self.outcome.verdicts, *verdicts])

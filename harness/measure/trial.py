@@ -58,6 +58,9 @@ class Bench:
     ifnames: Sequence[str] = ()
     #: Connects during trials of the load curve; None: nobody asked.
     bystander: Watch | None = None
+    #: Counters before and after the last trial; ``after`` None when the stack did not survive it.
+    before: Snapshot | None = None
+    after: Snapshot | None = None
 
     @property
     def probe(self) -> OsProbe:
@@ -87,28 +90,32 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class _Snapshot:
+class Snapshot:
+    """Every counter of the DUT at one time."""
+
     readings: Readings
     counters: StackCounters
     polls: PollUsage | None
     exact: int | None
 
 
-def _snapshot(bench: Bench) -> _Snapshot:
-    exact = bench.counted() if bench.exact_counter else None
+def snapshot(bench: Bench, *, settled: bool = True) -> Snapshot:
+    """Read every counter; ``settled``: once the exact one has stood still."""
+    exact = bench.counted() if settled and bench.exact_counter else None
     counters = bench.stack.counters()
     readings = Readings(
         bench.probe.interface_counters(bench.ifnames), bench.dut.system_counters(), dict(counters.losses),
         counters.in_port_drops,
     )
-    return _Snapshot(readings, counters, bench.stack.poll_usage(), exact)
+    return Snapshot(readings, counters, bench.stack.poll_usage(), exact)
 
 
 def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt: int, rate_pps: float,
                duration_s: float) -> Trial:
     """Measure once. Raises StackError when the stack died, GeneratorError when the generator did."""
     started_at = now()
-    before = _snapshot(bench)
+    bench.before = before = snapshot(bench)
+    bench.after = None
     period_s = max(_LEAST_PERIOD_S, min(SAMPLE_PERIOD_S, duration_s / _SAMPLES))
     bench.probe.start(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
     sampling_ns = time.monotonic_ns()
@@ -121,7 +128,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
         sampling = bench.probe.stop()
     bystander = watch.stop(traffic.report.started_ns, traffic.report.ended_ns) if watch is not None else None
     bench.stack.check_alive()
-    after = _snapshot(bench)
+    bench.after = after = snapshot(bench)
     trial = Trial(
         number=number, point=bench.point.id, repeat=repeat, phase=phase, attempt=attempt, started_at=started_at,
         asked_pps=rate_pps, duration_s=duration_s, real_s=traffic.report.real_s, bystander=bystander,
@@ -188,7 +195,7 @@ def _count(trial: Trial, traffic: TrafficResult, counted: int | None) -> None:
         trial.status, trial.reason = "failed", "the generator sent nothing"
 
 
-def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: _Snapshot, after: _Snapshot,
+def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: Snapshot, after: Snapshot,
              exact: int | None) -> None:
     if role is Role.ACCEPT:
         trial.losses = lost_connections(before.readings, after.readings, traffic, exact or 0)
@@ -197,8 +204,8 @@ def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: _Snapshot
     trial.unexplained = trial.lost - sum(trial.losses.values())
 
 
-def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: Sampling, before: _Snapshot,
-                  after: _Snapshot) -> None:
+def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: Sampling, before: Snapshot,
+                  after: Snapshot) -> None:
     """Latency, CPU, pauses, counters, verdicts."""
     report = traffic.report
     start, end = report.started_ns, report.ended_ns
@@ -238,7 +245,7 @@ def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> N
     cpu.polls_source = after.source
 
 
-def _changes(before: _Snapshot, after: _Snapshot) -> dict[str, Any]:
+def _changes(before: Snapshot, after: Snapshot) -> dict[str, Any]:
     """What rose during the trial: evidence kept with the number. Idle queues and workers are named too, so that a
     share is one of all."""
     workers: list[Mapping[str, int]] = []

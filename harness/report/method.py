@@ -44,7 +44,7 @@ def method(run: RunData, points: Sequence[PointSummary]) -> Method:
     """Everything about how the run was made."""
     plan, info = run.plan, run.info
     settings = [Facts("Run", tuple(_run(run, points))), Facts("Traffic", tuple(_traffic(plan))),
-                Facts("Search and trials", tuple(_measure(plan.measure, plan.role))),
+                Facts("Search and trials", (*_measure(plan.measure, plan.role), *_cost(run))),
                 Facts("Wires", tuple(_wires(plan)))]
     if points:
         settings.append(Facts("Stacks", tuple(_stacks(points))))
@@ -146,6 +146,19 @@ def _measure(settings: MeasureSettings, role: Role) -> Iterable[tuple[str, str]]
     yield "Warm-up", f"{seconds(settings.warmup_s)}, discarded"
     yield "Pause rule", (f"a search trial that lost {role.counted} while a core stood still is repeated, at most "
                          f"{plural(settings.pause_retries, 'time')}; every attempt is kept")
+
+
+def _cost(run: RunData) -> Iterable[tuple[str, str]]:
+    """What measuring took of the DUT, at most."""
+    cpus = [trial.cpu for trial in run.trials if trial.cpu is not None]
+    total = max((cost for cpu in cpus if (cost := finite(cpu.sampling_cost)) is not None), default=None)
+    probe = max((cost for cpu in cpus if (cost := finite(cpu.probe_cost)) is not None), default=None)
+    if total is None:
+        yield "Cost of measuring", "n/a: no trial recorded it"
+        return
+    on_core = f"; on a core of the stack at most {percent(probe, 2)}, by its pause probe" if probe is not None else ""
+    yield "Cost of measuring", (f"CPU samples and all pause probes together took at most {percent(total, 2)} of one "
+                                f"DUT core in any trial{on_core}")
 
 
 def _stacks(points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:

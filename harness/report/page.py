@@ -6,17 +6,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup
 
 from harness.plan import Role
 from harness.report import words
+from harness.report.anomalies import AnomalyRow, anomaly_rows
 from harness.report.bystander import BystanderSection, bystander_section
 from harness.report.charts.catalogue import KINDS, draw_all
 from harness.report.charts.material import Material, Published
 from harness.report.charts.svg import Chart, inline
 from harness.report.checks import ChecksSection, checks_section
 from harness.report.cputable import cpu_table
+from harness.report.dropreasons import drop_reason_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
 from harness.report.headline import Answer, answer
@@ -75,6 +78,8 @@ class RunView:
     work: PlainTable | None
     balance: PlainTable | None
     losses: LossTable | None
+    drop_reasons: PlainTable | None
+    anomalies: tuple[AnomalyRow, ...]
     tuning: PlainTable | None
     checks: ChecksSection | None
     troubles: tuple[Trouble, ...]
@@ -87,14 +92,15 @@ class RunView:
     method: Method
 
 
-def render(runs: Sequence[RunData], published: Sequence[Published] = ()) -> str:
-    """The page about these runs, as text that encodes to UTF-8. ``published``: to draw beside what was measured."""
+def render(runs: Sequence[RunData], published: Sequence[Published] = (), folder: Path | None = None) -> str:
+    """The page about these runs, as text that encodes to UTF-8. ``published``: to draw beside what was measured;
+    ``folder``: where the page will lie, so that it can link to evidence in the runs' directories."""
     summaries = [summarise(run) for run in runs]
     colours = looks(point.plan for points in summaries for point in points)
     prefixes = [f"r{index}-" if len(runs) > 1 else "" for index in range(1, len(runs) + 1)]
     names = [name_points(points, colours, f"{prefix}point-")
              for points, prefix in zip(summaries, prefixes, strict=True)]
-    views = [_view(Material(run, points, colours, tuple(published)), named, prefix)
+    views = [_view(Material(run, points, colours, tuple(published)), named, prefix, folder)
              for run, points, named, prefix in zip(runs, summaries, names, prefixes, strict=True)]
     script = asset("report.js")
     html = environment().get_template("report.html.j2").render(
@@ -111,7 +117,7 @@ def _title(views: Sequence[RunView]) -> str:
     return f"{views[0].scenario}: {views[0].run_id}" if len(views) == 1 else f"{len(views)} runs"
 
 
-def _view(material: Material, names: dict[str, PointName], prefix: str) -> RunView:
+def _view(material: Material, names: dict[str, PointName], prefix: str, folder: Path | None) -> RunView:
     run, points, colours = material.run, material.points, material.looks
     pdr_loss = Limits.of(run.plan).pdr_loss
     trials = trial_table(run, points)
@@ -134,6 +140,7 @@ def _view(material: Material, names: dict[str, PointName], prefix: str) -> RunVi
         latency_missing=_latency_missing(run, points),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
         work=work_table(points, names), losses=loss_table(points, names), tuning=tuning_table(points, names),
+        drop_reasons=drop_reason_table(points, names), anomalies=anomaly_rows(run.path, points, names, folder),
         checks=checks_section(run),
         troubles=troubles(points, names), trials=trials,
         trial_data=embedded_json({**trials.data, "anchors": [names[p.plan.id].anchor for p in points]}),

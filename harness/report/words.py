@@ -129,6 +129,7 @@ PHASES: dict[Phase, str] = {
     Phase.LATENCY: "latency at a fraction of a found rate",
     Phase.LOAD: "load curve: CPU at fixed rates",
     Phase.POLLS: "useful and empty polls, in a pass of their own",
+    Phase.DIAGNOSE: "diagnosis: why the DUT’s kernel drops what it drops; not a measured rate",
 }
 
 RATE_TEXT = {

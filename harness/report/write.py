@@ -33,7 +33,7 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None, *, refere
     target = output if output is not None else default_output(run_dirs)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, render(runs, published_points() if references else ()))
+        write_atomically(target, render(runs, published_points() if references else (), target.parent))
     except OSError as error:
         why = error.strerror or str(error)
         raise UsageError(f"{target}: cannot be written: {why}; name another file with -o") from error

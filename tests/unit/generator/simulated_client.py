@@ -90,15 +90,17 @@ class STLClient(object):
     def set_service_mode(self, ports, enabled):
         self.service = enabled
 
-    def start_capture(self, rx_ports, limit):
-        self.pushed = []
-        return {"id": 1}
+    def start_capture(self, rx_ports, limit, tx_ports=()):
+        self.pushed, self.watched = [], {"TX": tx_ports, "RX": rx_ports}
+        return {"id": 1, "ts": 1000.0}
 
     def push_packets(self, pkts, ports, force):
         self.pushed += [p.buffer for p in pkts]
 
     def stop_capture(self, capture_id, output):
-        output.extend({"binary": base64.b64encode(p).decode()} for p in self.pushed)
+        for number, pushed in enumerate(self.pushed):
+            output.extend({"binary": base64.b64encode(pushed).decode(), "ts": 1000.5 + number, "origin": origin}
+                          for origin in ("TX", "RX") if self.watched[origin])
 
     def disconnect(self, stop_traffic, release_ports):
         print("bye")

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,14 @@ def test_a_decimal_histogram_says_how_coarse_it_is() -> None:
 
 def test_frames_pushed_come_back_from_the_capture(agent: AgentClient) -> None:
     assert connected(agent).exchange(0, [b"a" * 60, b"b" * 60], 0, 0.01) == [b"a" * 60, b"b" * 60]
+
+
+def test_a_capture_holds_what_was_sent_beside_what_came_back(agent: AgentClient) -> None:
+    began = time.time()
+    seen = connected(agent).capture(0, [b"a" * 60, b"b" * 60], 0, 0.01)
+    assert [(f.sent, f.frame[:1]) for f in seen] == [(True, b"a"), (False, b"a"), (True, b"b"), (False, b"b")]
+    assert began + 0.5 <= seen[0].at <= time.time() + 0.5
+    assert seen[2].at - seen[0].at == pytest.approx(1.0)
 
 
 def test_a_refusal_is_an_error_and_the_agent_lives(agent: AgentClient) -> None:

@@ -99,7 +99,7 @@ def sample(at_s: float, user: float, idle: float, run_s: float | None) -> CpuSam
 
 def test_cpu_uses_only_samples_inside_the_trial() -> None:
     sampling = Sampling([sample(0, 0, 0, 0), sample(1, 0.9, 0.1, 0.9), sample(3, 1.9, 1.1, 1.8), sample(9, 9, 9, 9)],
-                        [], 0.009)
+                        [], 0.009, probe_costs={0: 0.0045, 1: 0.0009})
     cpu = cpu_of_trial(sampling, round(0.5 * S), round(3.5 * S), [0], 3.0)
     assert cpu is not None
     assert cpu.seconds == pytest.approx(2.0)
@@ -109,6 +109,7 @@ def test_cpu_uses_only_samples_inside_the_trial() -> None:
     assert cpu.cores[0].run == pytest.approx(0.45)
     assert cpu.busy_cores == pytest.approx(0.45)
     assert cpu.sampling_cost == pytest.approx(0.001)
+    assert cpu.probe_cost == pytest.approx(0.0005)
     add_cycles(cpu, 300_000, 2.5e9, 3.0)
     assert cpu.cycles_per_packet == pytest.approx(0.45 * 2.5e9 / 100_000)
     assert cpu_of_trial(sampling, 4 * S, 8 * S, [0], 3.0) is None

@@ -38,6 +38,12 @@ class SimulatedDut:
     def system_counters(self) -> Mapping[str, int]:
         return {}
 
+    def which(self, program: str) -> None:
+        return None
+
+    def exists(self, path: str) -> bool:
+        return False
+
     def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = 180.0) -> None:
         assert period_s >= 0.01
 
@@ -120,6 +126,22 @@ def test_everything_is_measured_in_order_and_polls_in_a_pass_of_their_own() -> N
     assert run.outcome.ndr.load_pps == pytest.approx(CAPACITY, rel=0.06)
     assert run.stack.switched == [True, False]
     assert run.outcome.trials == len(run.trials)
+
+
+def test_the_diagnosis_is_the_last_trial_at_the_highest_load_and_says_what_the_host_lacks() -> None:
+    run = Run(dataclasses.replace(SETTINGS, drop_reasons=True))
+    run.point.run()
+    last = run.trials[-1]
+    assert [t.phase for t in run.trials].count(Phase.DIAGNOSE) == 1
+    assert (last.phase, last.asked_pps, last.duration_s) == (Phase.DIAGNOSE, 50_000.0, 2.0)
+    assert last.drop_reasons is not None
+    assert last.drop_reasons.counts is None
+    assert "clang is missing (apt-get install clang)" in last.drop_reasons.reason
+    assert last.number not in {entry.trial for entry in run.outcome.load_curve}
+    rates = Run(dataclasses.replace(SETTINGS, drop_reasons=True, load_rates_pps=()))
+    rates.point.run()
+    assert rates.outcome.mrr is not None
+    assert (rates.trials[-1].phase, rates.trials[-1].asked_pps) == (Phase.DIAGNOSE, rates.outcome.mrr.load_pps)
 
 
 def test_a_load_too_small_for_latency_frames_says_so_in_the_record() -> None:
