@@ -20,7 +20,7 @@ import harness
 from harness import stacks
 from harness.doctor.examination import Examination
 from harness.doctor.examine import refuse
-from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError
+from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError, StackError
 from harness.figures import noisy
 from harness.flows import addressed
 from harness.host.tuning.apply import tuned
@@ -136,6 +136,7 @@ class _Session:
         """Hosts first (their locks say who else is there), then the generator."""
         for name in self.machines.dut_names():
             dut = self.machines.connect_dut(name, owned)
+            self.machines.guard_ports(name)
             self.writer.info.hosts[name] = dict(dut.facts())
             for remark in self.machines.core_remarks(name):
                 if remark not in self.writer.info.notes:
@@ -209,7 +210,11 @@ class _Session:
         return min(like.line_rate_pps or bound, bound)
 
     def _ceiling_trials(self, point: PointPlan) -> CeilingTrials:
-        """All of them once more, after a restart, when the generator dies."""
+        """All of them once more, after a restart, when the generator dies. Raises StackError where the host lacks what
+        the responder needs."""
+        missing = stacks.create(point.stack, point.params).requirements(self.machines.dut(point.host), point)
+        if missing:
+            raise StackError("; ".join(f"{m.what} ({m.remedy})" for m in missing))
         for last in (False, True):
             self._need_generator()
             try:

@@ -13,21 +13,13 @@ from pathlib import Path
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
+from harness.host.guard import REMEDY, protected, refuse_device
+from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
 
 from .interface import InterfaceState, snapshot
-from .pci import (
-    DEVICES,
-    bound_to,
-    group_companions,
-    interfaces,
-    override,
-    pci_address,
-    protected,
-    refuse_protected,
-    used_ports,
-)
+from .pci import group_companions, override, used_ports
 
 #: Drivers that hand a device to user space.
 USER_SPACE = ("vfio-pci", "uio_pci_generic", "igb_uio")
@@ -36,7 +28,7 @@ BIFURCATED = ("mlx5_core", "mlx4_core")
 #: Modules in the order they are loaded. VFIO asks for its IOMMU part by itself, so it would be left behind.
 _MODULES = {"vfio-pci": ("vfio_iommu_type1", "vfio-pci"), "uio_pci_generic": ("uio_pci_generic",)}
 _REBIND = Path(__file__).with_name("rebind.py")
-_MASTER_REMEDY = "take it out for the test, or name a port in the testbed file that carries test traffic only"
+_MASTER_REMEDY = f"take it out for the test, or {REMEDY}"
 
 
 def wanted_driver(dut: Dut, pci: str, bind: str) -> str:
@@ -71,7 +63,7 @@ def _missing_of_port(dut: Dut, port: PortPlan, pci: str, reasons: dict[str, str]
     for ifname in interfaces(dut, pci):
         if ifname in reasons:
             found.append(Missing(f"a port of its own: {ifname} ({pci}) is {reasons[ifname]}",
-                                 "name a port in the testbed file that carries test traffic only"))
+                                 REMEDY))
         tied = _tied_to(dut, ifname)
         if tied:
             found.append(Missing(f"{ifname} ({pci}) free of {', '.join(tied)}, which would break", _MASTER_REMEDY))
@@ -120,7 +112,7 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
     """Bind devices for the block. On leaving, once the journal has been undone, what their interfaces were is compared
     with what they are. Raises StackError before anything is touched, HostError when something did not come back."""
     for pci in addresses:
-        refuse_protected(dut, management, pci)
+        refuse_device(dut, management, pci, "dpdk")
     mark, states = dut.undo_mark(), list[InterfaceState]()
     try:
         for pci in addresses:

@@ -7,13 +7,11 @@ itself (link-local and local entries, routes learnt from a router) comes back by
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from harness.errors import HostError
 from harness.host.contract import Dut
+from harness.host.iproute import families, ip_json
 
 IFF_UP = 0x1
 #: States of a route that ``ip`` shows among its words and does not take back.
@@ -68,21 +66,6 @@ def snapshot(dut: Dut, ifname: str) -> InterfaceState:
         routes=tuple(words for family in families(dut) for words in _routes(dut, ifname, family)),
         neighbours=tuple(_neighbours(dut, ifname)),
     )
-
-
-def families(dut: Dut) -> tuple[str, ...]:
-    """Options of ``ip`` for the address families that the host's kernel has."""
-    return ("-4", "-6") if dut.exists("/proc/net/if_inet6") else ("-4",)
-
-
-def ip_json(dut: Dut, *words: str) -> list[dict[str, Any]]:
-    """What ``ip -j`` answers. Raises HostError."""
-    done = dut.run(["ip", "-j", *words])
-    try:
-        rows = json.loads(done.stdout or "[]")
-    except (ValueError, RecursionError) as error:
-        raise HostError(f"{dut.name}: 'ip -j {' '.join(words)}' did not answer in JSON: {error}") from error
-    return [row for row in rows if isinstance(row, dict) and row]
 
 
 def _addresses(dut: Dut, ifname: str) -> Iterator[tuple[str, ...]]:

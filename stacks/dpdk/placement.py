@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
 from harness.host.facts import expand
+from harness.host.pci import names, numa_node
 from harness.host.tuning.memory import hugepages
-
-from .pci import names, numa_node
 
 NODES = "/sys/devices/system/node"
 

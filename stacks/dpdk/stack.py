@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from harness.errors import StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.pci import pci_address
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
@@ -26,7 +27,7 @@ from . import l3fwd
 from .binding import given_to_dpdk, missing_for_binding
 from .command import MAX_QUEUES, Layout, command, memory_mib, pci_devices
 from .kernelports import af_packet, af_xdp, missing_queues, prepare_kernel_ports
-from .pci import pci_address, used_ports
+from .pci import used_ports
 from .placement import main_core, reserve
 from .session import RunningTestpmd
 from .telemetry import RUNTIME_DIR, Telemetry

@@ -162,7 +162,7 @@ def test_a_port_with_the_default_route_is_refused(dut: FakeDut) -> None:
     assert missing_for_ports(dut, point()) == []
     dut.answers["ip -j -4 route show default"] = [{"dst": "default", "gateway": "192.0.2.1", "dev": "eth2"}]
     (missing,) = missing_for_ports(dut, point())
-    assert "eth2 carries the default route" in missing.what
+    assert "eth2 is an interface with a default route" in missing.what
     del dut.files["/sys/class/net/eth1/ifindex"], dut.files["/sys/class/net/eth1/flags"]
     assert missing_for_ports(dut, point())[0].what == "interface 'eth1' of dut"
 
