@@ -92,11 +92,10 @@ def check_ports(dut: Dut, management: str, ports: Sequence[PortPlan]) -> None:
                                    f"been touched. {REMEDY.capitalize()}.")
 
 
-def refuse_device(dut: Dut, management: str, pci: str, who: str) -> None:
-    """Raise StackError when a device must not be taken from the kernel, by name; called before anything is touched.
-    ``who``: the stack that would take it."""
+def refuse_device(dut: Dut, management: str, pci: str) -> None:
+    """Raise StackError when a device must not be taken from the kernel, by name; called before anything is touched."""
     reasons = protected(dut, management)
     for ifname in interfaces(dut, pci):
         if ifname in reasons:
-            raise StackError(f"{who}: {ifname} ({pci}) of {dut.name} is {reasons[ifname]}; it is never taken from the "
-                             f"kernel. {REMEDY.capitalize()}.")
+            raise StackError(f"{ifname} ({pci}) of {dut.name} is {reasons[ifname]}; it is never taken from the kernel. "
+                             f"{REMEDY.capitalize()}.")

@@ -8,7 +8,6 @@ was not given where there is one.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal
@@ -21,14 +20,14 @@ from harness.host.pci import pci_address
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
+from harness.stacks.binding import given_to_dpdk, missing_for_binding
+from harness.stacks.devices import used_ports
+from harness.stacks.placement import await_released, main_core, reserve, used_hugepages
 from harness.stacks.ports import missing_for_ports
 
 from . import l3fwd
-from .binding import given_to_dpdk, missing_for_binding
 from .command import MAX_QUEUES, Layout, command, memory_mib, pci_devices
 from .kernelports import af_packet, af_xdp, missing_queues, prepare_kernel_ports
-from .pci import used_ports
-from .placement import main_core, reserve
 from .session import RunningTestpmd
 from .telemetry import RUNTIME_DIR, Telemetry
 from .vf import make_vf, missing_for_vf
@@ -38,8 +37,6 @@ _REMEDIES = {
     "testpmd": "apt-get install dpdk-dev (Debian, Ubuntu), or a DPDK build's in PATH",
     "l3fwd": "build DPDK with -Dexamples=l3fwd (22.03 or newer; no Debian package has it) and put it in PATH",
 }
-RELEASE_S = 5.0
-HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 
 
 class DpdkParams(StackParams):
@@ -238,15 +235,7 @@ def _remove_runtime_files(dut: Dut, prefix: str) -> None:
     dut.apply(["true"], ["rm", "-rf", f"{RUNTIME_DIR}/{prefix}"])
 
 
-def used_hugepages(dut: Dut) -> int:
-    """2 MiB hugepages that someone uses at present."""
-    return int(dut.read(f"{HUGEPAGES}/nr_hugepages", "0")) - int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))
-
-
 def _stop(dut: Dut, process: RemoteProcess, used: int) -> None:
-    """INT: it closes its ports, which takes the XDP program off. The kernel lets go of an AF_XDP socket's memory
-    a moment after its process has ended; hugepages can be given back only then. ``used``: by others, before."""
+    """INT: it closes its ports, which takes the XDP program off. ``used``: hugepages, by others, before."""
     process.stop(10.0)
-    deadline = time.monotonic() + RELEASE_S
-    while used_hugepages(dut) > used and time.monotonic() < deadline:
-        time.sleep(0.02)
+    await_released(dut, used)

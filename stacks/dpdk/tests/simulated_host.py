@@ -59,6 +59,10 @@ class SimulatedHost:
             out = "\n".join(sorted(names))
         elif argv[0] == "readlink":
             out = f"../x/{self.files[argv[-1]]}\n" if argv[-1] in self.files else ""
+            if argv[1] == "-f":
+                ifname = argv[-1].split("/")[4]
+                device = next((path for path in self.files if path.endswith(f"/net/{ifname}")), "")
+                out = "/".join(device.split("/")[:-2])
         elif argv[0] == "ip":
             answer = self.answers.get(" ".join(argv[1:]), [] if argv[1] == "-j" else "")
             out = answer if isinstance(answer, str) else json.dumps(answer)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.stacks.dpdk import rebind
-from harness.stacks.dpdk.binding import given_to_dpdk, wanted_driver
-from harness.stacks.dpdk.placement import main_core, reserve
 from harness.stacks.dpdk.tests.simulated_host import DEVICES, NET, SimulatedHost
 from harness.stacks.dpdk.vf import make_vf, other_mac
 
 from harness import stacks
 from harness.errors import HostError, StackError
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
+from harness.stacks import rebind
+from harness.stacks.binding import given_to_dpdk, wanted_driver
+from harness.stacks.placement import main_core, reserve
 
 PCI, OTHER = "0000:03:00.0", "0000:03:00.1"
 MAC = "3c:fd:fe:00:00:01"

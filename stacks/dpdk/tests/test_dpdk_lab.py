@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.stacks.dpdk.interface import snapshot
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
@@ -25,6 +24,7 @@ from harness.lab.lab import Lab
 from harness.measure.rolecheck import FRAMES, canonical, check_role
 from harness.plan import PointPlan, Role
 from harness.stack import StackContext, StackCounters
+from harness.stacks.interface import snapshot
 
 pytestmark = pytest.mark.lab
 MakePoint = Callable[..., PointPlan]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ports of a point DPDK takes, and what else of a PCI device it has to know."""
+"""Which ports of a point a stack in user space takes, and what else of a PCI device it has to know."""
 
 from __future__ import annotations
 

@@ -17,9 +17,8 @@ from harness.host.guard import REMEDY, protected, refuse_device
 from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
-
-from .interface import InterfaceState, snapshot
-from .pci import group_companions, override, used_ports
+from harness.stacks.devices import group_companions, override, used_ports
+from harness.stacks.interface import InterfaceState, snapshot
 
 #: Drivers that hand a device to user space.
 USER_SPACE = ("vfio-pci", "uio_pci_generic", "igb_uio")
@@ -112,7 +111,7 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
     """Bind devices for the block. On leaving, once the journal has been undone, what their interfaces were is compared
     with what they are. Raises StackError before anything is touched, HostError when something did not come back."""
     for pci in addresses:
-        refuse_device(dut, management, pci, "dpdk")
+        refuse_device(dut, management, pci)
     mark, states = dut.undo_mark(), list[InterfaceState]()
     try:
         for pci in addresses:
@@ -148,7 +147,7 @@ def take(dut: Dut, pci: str, driver: str) -> None:
         dut.apply([*rebind, driver, was, ""], undo)
     except HostError as error:
         said = str(error).rpartition("status 1: ")[2]
-        raise StackError(f"dpdk: {pci} of {dut.name} could not be bound to {driver}: {said}") from error
+        raise StackError(f"{pci} of {dut.name} could not be bound to {driver}: {said}") from error
 
 
 def _check_restored(dut: Dut, states: Sequence[InterfaceState]) -> None:
