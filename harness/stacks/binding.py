@@ -48,17 +48,17 @@ def missing_for_binding(dut: Dut, point: PointPlan, bind: str) -> list[Missing]:
     reasons = protected(dut, point.management)
     taken = [pci_address(dut, port) for port in used_ports(point)]
     for port, pci in zip(used_ports(point), taken, strict=True):
-        missing += _missing_of_port(dut, port, pci, reasons) or _missing_of_driver(dut, pci, bind, taken)
+        missing += _missing_of_port(dut, port, pci, bind, reasons) or _missing_of_driver(dut, pci, bind, taken)
     return missing
 
 
-def _missing_of_port(dut: Dut, port: PortPlan, pci: str, reasons: dict[str, str]) -> list[Missing]:
+def _missing_of_port(dut: Dut, port: PortPlan, pci: str, bind: str, reasons: dict[str, str]) -> list[Missing]:
     if not pci:
         return [Missing(f"the PCI address of the DUT's port {port.index}",
                         "give it in the testbed file (pci: 0000:01:00.0), or choose driver: af_xdp")]
     if not dut.exists(f"{DEVICES}/{pci}"):
         return [Missing(f"a PCI device {pci} on {dut.name}", "correct pci in the testbed file; lspci lists them")]
-    found = []
+    found, taken = list[Missing](), wanted_driver(dut, pci, bind) != bound_to(dut, pci)
     for ifname in interfaces(dut, pci):
         if ifname in reasons:
             found.append(Missing(f"a port of its own: {ifname} ({pci}) is {reasons[ifname]}",
@@ -66,6 +66,10 @@ def _missing_of_port(dut: Dut, port: PortPlan, pci: str, reasons: dict[str, str]
         tied = _tied_to(dut, ifname)
         if tied:
             found.append(Missing(f"{ifname} ({pci}) free of {', '.join(tied)}, which would break", _MASTER_REMEDY))
+        lost = snapshot(dut, ifname).lost if taken and not found and dut.which("python3") else ()
+        if lost:
+            found.append(Missing(f"{ifname} ({pci}) without {'; '.join(lost)}: unbinding it would lose them for good",
+                                 _MASTER_REMEDY))
     return found
 
 
@@ -117,13 +121,22 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
         for pci in addresses:
             driver = wanted_driver(dut, pci, bind)
             if driver and driver != bound_to(dut, pci):
-                states += [snapshot(dut, ifname) for ifname in interfaces(dut, pci)]
+                there = [snapshot(dut, ifname) for ifname in interfaces(dut, pci)]
+                _refuse_losses(dut, there)
+                states += there
                 load_module(dut, driver)
-                take(dut, pci, driver)
+                take(dut, pci, driver, there)
         yield
     finally:
         dut.undo_to(mark)
         _check_restored(dut, states)
+
+
+def _refuse_losses(dut: Dut, states: Sequence[InterfaceState]) -> None:
+    for state in states:
+        if state.lost:
+            raise StackError(f"{state.ifname} of {dut.name} has {'; '.join(state.lost)}: unbinding it would lose them "
+                             f"for good; {_MASTER_REMEDY}")
 
 
 def load_module(dut: Dut, driver: str) -> None:
@@ -133,16 +146,15 @@ def load_module(dut: Dut, driver: str) -> None:
             dut.apply(["modprobe", module], ["modprobe", "-r", module])
 
 
-def take(dut: Dut, pci: str, driver: str) -> None:
-    """Bind one device to ``driver``. Its interfaces and all they were are on the journal. Raises StackError."""
+def take(dut: Dut, pci: str, driver: str, states: Sequence[InterfaceState]) -> None:
+    """Bind one device to ``driver``; what its interfaces were (``states``) is on the journal. Raises StackError."""
     before, was = bound_to(dut, pci), override(dut, pci)
-    ifnames = interfaces(dut, pci)
-    for ifname in ifnames:
-        for command in reversed(snapshot(dut, ifname).commands()):
+    for state in states:
+        for command in reversed(state.commands()):
             dut.apply(["true"], command)
     rebind = ["python3", "-c", _REBIND.read_text(encoding="utf-8"), pci]
     # A device with several interfaces has them all back once the first is.
-    undo = [*rebind, before, was, ifnames[0] if ifnames else ""]
+    undo = [*rebind, before, was, states[0].ifname if states else ""]
     try:
         dut.apply([*rebind, driver, was, ""], undo)
     except HostError as error:
