@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from harness.errors import StackError
 from harness.host.contract import Dut
 from harness.host.guard import REMEDY, interfaces_of, protected
+from harness.host.interrupts import queue_interrupts
 from harness.host.iproute import ip_json
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
@@ -87,14 +88,11 @@ def keep_tags(dut: Dut, ifnames: Sequence[str]) -> None:
 
 
 def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
-    """Put the interrupts of every port on the point's cores, queue after queue; journalled. Ports without any (virtual
-    ones) are passed over, interrupts that are in place are left alone."""
-    taken = 0
+    """Put the interrupts of every port's queues on the point's cores, queue 0 on the first of them; journalled. Those
+    of no queue stay where they are, as do those in place; ports without any (virtual ones) are passed over."""
     for wire in point.wires:
-        interrupts = _interrupts(dut, wire.dut.ifname)
-        for n, interrupt in enumerate(interrupts, start=taken):
-            _steer(dut, interrupt, point.cores[n % len(point.cores)])
-        taken += len(interrupts)
+        for interrupt in queue_interrupts(dut, wire.dut.ifname) if wire.dut.ifname else ():
+            _steer(dut, interrupt.affinity, point.cores[interrupt.queue % len(point.cores)])
 
 
 def _version(address: str) -> int:
@@ -147,15 +145,6 @@ def _route(dut: Dut, wire: WirePlan) -> None:
               ["ip", f"-{prefix.version}", "route", "flush", "exact", str(prefix), "via", gateway, "dev", port])
 
 
-def _interrupts(dut: Dut, ifname: str) -> Sequence[int]:
-    """Numbers of the port's MSI interrupts in order; none for a virtual port."""
-    folder = f"/sys/class/net/{ifname}/device/msi_irqs"
-    if not dut.exists(folder):
-        return []
-    return sorted(int(word) for word in dut.run(["ls", folder]).stdout.split() if word.isdigit())
-
-
-def _steer(dut: Dut, interrupt: int, core: int) -> None:
-    path = f"/proc/irq/{interrupt}/smp_affinity_list"
+def _steer(dut: Dut, path: str, core: int) -> None:
     if dut.read(path).strip() != str(core):
         dut.set_file(path, str(core))
