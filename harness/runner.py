@@ -29,6 +29,7 @@ from harness.host.tuning.profile import Profile
 from harness.machines import Machines, machines_of
 from harness.measure.bystander import Watch
 from harness.measure.ceiling import CeilingTrials, find_ceiling
+from harness.measure.placement import InterruptWatch
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench
@@ -306,6 +307,7 @@ class _Session:
         stack, dut = stacks.create(point.stack, point.params), self.machines.dut(point.host)
         info = stack.role_info(point.role)
         outcome.semantics = info.semantics
+        interrupts = InterruptWatch(dut, [wire.dut.ifname for wire in point.wires if wire.dut.ifname])
         started = time.monotonic()
         with (
             self._tuned(point, outcome),
@@ -318,13 +320,24 @@ class _Session:
                 outcome.deploy_s, outcome.degraded = time.monotonic() - started, running.degraded
                 if running.degraded:
                     outcome.verdicts.append(Verdict.DEGRADED)
+                outcome.tuning += interrupts.changes()
                 yield bench
+                self._note_moves(point, outcome, interrupts.moved())
             except MeasurementError:
                 outcome.log_tail = running.log_tail()
                 raise
             finally:
                 started = time.monotonic()
         outcome.undeploy_s = time.monotonic() - started
+
+    def _note_moves(self, point: PointPlan, outcome: PointOutcome, moved: list[TuningChange]) -> None:
+        """Interrupts that did not stay on the point's cores: kept with the outcome, and said once for the run."""
+        outcome.tuning += moved
+        if moved:
+            first = moved[0]
+            self.writer.info.notes.append(
+                f"{point.label}: {len(moved)} interrupts were moved during the point, not by the harness (the first: "
+                f"{first.target} from {first.before} to {first.after}); stop what moves them (irqbalance?)")
 
     @contextmanager
     def _tuned(self, point: PointPlan, outcome: PointOutcome) -> Iterator[None]:

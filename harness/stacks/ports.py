@@ -19,6 +19,8 @@ from harness.host.contract import Dut
 from harness.host.guard import REMEDY, interfaces_of, protected
 from harness.host.interrupts import queue_interrupts
 from harness.host.iproute import ip_json
+from harness.host.tuning.change import Target
+from harness.host.tuning.steering import irqbalance
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
 
@@ -89,10 +91,14 @@ def keep_tags(dut: Dut, ifnames: Sequence[str]) -> None:
 
 def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
     """Put the interrupts of every port's queues on the point's cores, queue 0 on the first of them; journalled. Those
-    of no queue stay where they are, as do those in place; ports without any (virtual ones) are passed over."""
-    for wire in point.wires:
-        for interrupt in queue_interrupts(dut, wire.dut.ifname) if wire.dut.ifname else ():
-            _steer(dut, interrupt.affinity, point.cores[interrupt.queue % len(point.cores)])
+    of no queue stay where they are, as do those in place; ports without any (virtual ones) are passed over. irqbalance
+    is stopped for the time, whatever the profile: it would move them again. Where it cannot be stopped and does so, the
+    outcome of the point says it (:mod:`harness.measure.placement`)."""
+    interrupts = [found for wire in point.wires if wire.dut.ifname for found in queue_interrupts(dut, wire.dut.ifname)]
+    if interrupts:
+        list(irqbalance(Target(dut, (), ()), "stopped"))  # it is an iterator
+    for interrupt in interrupts:
+        _steer(dut, interrupt.affinity, point.cores[interrupt.queue % len(point.cores)])
 
 
 def _version(address: str) -> int:

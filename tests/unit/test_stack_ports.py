@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,10 @@ from harness.errors import StackError
 from harness.host.contract import Completed
 from harness.host.interrupts import LISTING
 from harness.host.undo import undone
+from harness.measure.placement import InterruptWatch
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
+from harness.records import PointOutcome
+from harness.runner import _Session
 from harness.stack import StackContext
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
@@ -206,6 +211,69 @@ def test_interrupts_of_queues_go_to_the_cores_in_order_from_the_first_at_each_po
     interrupts_on_cores(dut, point())
     assert {number: dut.files[f"/proc/irq/{number}/smp_affinity_list"].strip() for number in expected} == expected
     assert len(dut.journal) == sum(cores != "0-3" for cores in expected.values())
+
+
+class Balanced(FakeDut):
+    """A host with a NIC of one queue, and irqbalance running."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        folder = "/sys/class/net/eth1/device/msi_irqs"
+        self.files |= {f"{folder}/70": "", "/proc/irq/70/smp_affinity_list": "0-3\n"}
+        self.programs.add("systemctl")
+        self.answers = {f"ls {folder}": "70\n", " ".join(LISTING): " 70:  IR-PCI-MSI 1-edge  eth1-TxRx-0\n",
+                        "systemctl is-active irqbalance": "active\n"}
+
+    def read(self, path: str, default: str | None = None) -> str:
+        return self.files.get(path, default) if default is not None else self.files[path]
+
+    def apply(self, do: Sequence[str], undo: Sequence[str]) -> Completed:
+        self.answers["systemctl is-active irqbalance"] = "inactive\n"
+        return super().apply(do, undo)
+
+
+def test_irqbalance_is_stopped_before_interrupts_are_moved_and_started_after_they_are_back() -> None:
+    dut = Balanced()
+    watch = InterruptWatch(dut, ["eth1"])  # type: ignore[arg-type]
+    interrupts_on_cores(dut, point())  # type: ignore[arg-type]
+    assert dut.journal == [("systemctl", "start", "irqbalance"), ("set", "/proc/irq/70/smp_affinity_list", "0-3\n")]
+    assert [(c.item, c.target, c.before, c.after, c.status) for c in watch.changes()] == [
+        ("interrupts", "eth1-TxRx-0 (irq 70)", "0-3", "2", "applied"),
+        ("irqbalance", "dut", "running", "stopped", "applied")]
+    assert watch.moved() == []
+    dut.files["/proc/irq/70/smp_affinity_list"] = "1\n"
+    assert [(c.target, c.before, c.after, c.status) for c in watch.moved()] == [
+        ("eth1-TxRx-0 (irq 70)", "2", "1", "moved")]
+
+
+def test_the_runner_keeps_what_a_stack_moved_and_notes_what_somebody_else_moved(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    dut, plan, outcome = Balanced(), point(), PointOutcome(point="p", repeat=0)
+
+    class Serving:
+        def role_info(self, role: Role) -> SimpleNamespace:
+            return SimpleNamespace(semantics="")
+
+        def in_softirq(self) -> bool:
+            return False
+
+        @contextmanager
+        def deploy(self, context: StackContext) -> Iterator[SimpleNamespace]:
+            interrupts_on_cores(dut, plan)  # type: ignore[arg-type]
+            yield SimpleNamespace(degraded="")
+
+    machines = SimpleNamespace(dut=lambda name: dut, pin=lambda *_, **__: None, generator=None)
+    writer = SimpleNamespace(info=SimpleNamespace(notes=[]))
+    made: Any = _Session(machines, SimpleNamespace(), writer, None)  # type: ignore[arg-type]
+    made._bench = lambda *_: SimpleNamespace(exact_counter="")
+    monkeypatch.setattr("harness.runner.stacks.create", lambda name, params: Serving())
+    monkeypatch.setattr("harness.runner.check_role", lambda *_: None)
+    with made._deployed(plan, outcome):
+        dut.files["/proc/irq/70/smp_affinity_list"] = "1\n"
+    assert [(c.item, c.after, c.status) for c in outcome.tuning] == [
+        ("interrupts", "2", "applied"), ("irqbalance", "stopped", "applied"), ("interrupts", "1", "moved")]
+    (note,) = writer.info.notes
+    assert note.startswith("p: 1 interrupts were moved during the point, not by the harness (the first: eth1-TxRx-0")
 
 
 def test_virtual_ports_have_no_interrupts(dut: FakeDut) -> None:
