@@ -22,6 +22,7 @@ from harness.generator.tcpclient import TcpClientGenerator, check_client
 from harness.generator.trex import TrexGenerator
 from harness.generator.xdpgen import TABLE_CELLS
 from harness.host.dut import SshDut
+from harness.host.guard import check_ports
 from harness.host.inventory import Request, Survey
 from harness.host.topology import check_cores
 from harness.host.tuning.napi import pin_napi
@@ -110,6 +111,11 @@ class Machines:
         ports = [wire.dut.ifname for wire in self.plan.wires if wire.host == name and wire.dut.ifname]
         management = next(host.management for host in self.plan.hosts if host.name == name)
         return check_cores(self.dut(name), self._cores_used(name), ports, management)
+
+    def guard_ports(self, name: str) -> None:
+        """Refuse a connected DUT of which a test port carries its SSH or its default route. Raises TestbedError."""
+        management = next(host.management for host in self.plan.hosts if host.name == name)
+        check_ports(self.dut(name), management, [wire.dut for wire in self.plan.wires if wire.host == name])
 
     def dut(self, name: str) -> SshDut:
         """A connected DUT."""

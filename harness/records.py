@@ -292,8 +292,9 @@ class LoadPoint(_Record):
 
 
 class TuningChange(_Record):
-    """One setting of the DUT for a point, as read back. ``status``: applied, already (it was so) or unsupported with
-    ``reason``. ``target``: an interface, a core, a file of the kernel or the host."""
+    """One setting of the DUT for a point, as read back. ``status``: applied, already (it was so), unsupported with
+    ``reason``, or moved (by somebody else, during the point). ``target``: an interface, a core, an
+    interrupt, a file of the kernel or the host."""
 
     item: str
     target: str

@@ -20,7 +20,7 @@ import harness
 from harness import stacks
 from harness.doctor.examination import Examination
 from harness.doctor.examine import refuse
-from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError
+from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError, StackError
 from harness.figures import noisy
 from harness.flows import addressed
 from harness.host.tuning.apply import tuned
@@ -30,6 +30,7 @@ from harness.machines import Machines, machines_of
 from harness.measure.anomaly import Watchdog, watched
 from harness.measure.bystander import Watch
 from harness.measure.ceiling import CeilingTrials, find_ceiling
+from harness.measure.placement import InterruptWatch
 from harness.measure.point import PointMeasurement, Watcher
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench
@@ -140,6 +141,7 @@ class _Session:
         """Hosts first (their locks say who else is there), then the generator."""
         for name in self.machines.dut_names():
             dut = self.machines.connect_dut(name, owned)
+            self.machines.guard_ports(name)
             self.writer.info.hosts[name] = dict(dut.facts())
             for remark in self.machines.core_remarks(name):
                 if remark not in self.writer.info.notes:
@@ -216,7 +218,11 @@ class _Session:
         return min(like.line_rate_pps or bound, bound)
 
     def _ceiling_trials(self, point: PointPlan) -> CeilingTrials:
-        """All of them once more, after a restart, when the generator dies."""
+        """All of them once more, after a restart, when the generator dies. Raises StackError where the host lacks what
+        the responder needs."""
+        missing = stacks.create(point.stack, point.params).requirements(self.machines.dut(point.host), point)
+        if missing:
+            raise StackError("; ".join(f"{m.what} ({m.remedy})" for m in missing))
         for last in (False, True):
             self._need_generator()
             try:
@@ -308,6 +314,7 @@ class _Session:
         stack, dut = stacks.create(point.stack, point.params), self.machines.dut(point.host)
         info = stack.role_info(point.role)
         outcome.semantics = info.semantics
+        interrupts = InterruptWatch(dut, [wire.dut.ifname for wire in point.wires if wire.dut.ifname])
         started = time.monotonic()
         with (
             self._tuned(point, outcome),
@@ -321,9 +328,20 @@ class _Session:
                 outcome.deploy_s, outcome.degraded = time.monotonic() - started, running.degraded
                 if running.degraded:
                     outcome.verdicts.append(Verdict.DEGRADED)
+                outcome.tuning += interrupts.changes()
                 yield bench
+                self._note_moves(point, outcome, interrupts.moved())
             started = time.monotonic()
         outcome.undeploy_s = time.monotonic() - started
+
+    def _note_moves(self, point: PointPlan, outcome: PointOutcome, moved: list[TuningChange]) -> None:
+        """Interrupts that did not stay on the point's cores: kept with the outcome, and said once for the run."""
+        outcome.tuning += moved
+        if moved:
+            first = moved[0]
+            self.writer.info.notes.append(
+                f"{point.label}: {len(moved)} interrupts were moved during the point, not by the harness (the first: "
+                f"{first.target} from {first.before} to {first.after}); stop what moves them (irqbalance?)")
 
     @contextmanager
     def _tuned(self, point: PointPlan, outcome: PointOutcome) -> Iterator[None]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from harness.errors import TestbedError
 from harness.host.contract import Dut
+from harness.host.interrupts import vectors
 
 #: What :meth:`Topology.parse` reads: CPU, physical core, socket, NUMA node.
 LSCPU = ("lscpu", "-p=CPU,CORE,SOCKET,NODE")
@@ -157,12 +158,9 @@ def _is(cpus: Sequence[Cpu]) -> str:
 def interrupt_cores(dut: Dut, ifname: str) -> tuple[int, ...]:
     """The cores on which interrupts of an interface arrive, ascending; none where the kernel does not say (virtual
     interfaces, interrupts that may arrive anywhere)."""
-    folder = f"/sys/class/net/{ifname}/device/msi_irqs"
-    if not dut.exists(folder):
-        return ()
     cores: set[int] = set()
-    for number in dut.run(["ls", folder], check=False).stdout.split()[:256]:
-        text = dut.read(f"/proc/irq/{number}/effective_affinity_list", "").strip() if number.isdecimal() else ""
+    for number in vectors(dut, ifname)[:256]:
+        text = dut.read(f"/proc/irq/{number}/effective_affinity_list", "").strip()
         if text.isdecimal():
             cores.add(int(text))
     return tuple(sorted(cores))

@@ -10,7 +10,8 @@ from harness.report.identity import one_line
 from harness.report.summarise import PointSummary
 from harness.report.tables import Cell, Heading, PlainTable, PointName
 
-_WORDS = {"applied": "set", "already": "was so", "unsupported": "not possible"}
+_WORDS = {"applied": "set", "already": "was so", "unsupported": "not possible",
+          "moved": "moved by somebody else"}
 MAX_ROWS = 400
 
 

@@ -11,13 +11,16 @@ which IPv6 is off gets it without autoconfiguration, so that nothing but test tr
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from harness.errors import HostError, StackError
+from harness.errors import StackError
 from harness.host.contract import Dut
+from harness.host.guard import REMEDY, interfaces_of, protected
+from harness.host.interrupts import queue_interrupts
+from harness.host.iproute import ip_json
+from harness.host.tuning.change import Target
+from harness.host.tuning.steering import irqbalance
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
 
@@ -34,12 +37,9 @@ def missing_for_ports(dut: Dut, point: PointPlan) -> list[Missing]:
         return [*missing, Missing("the program ip", "apt-get install iproute2")]
     if point.ip_version == 6 and not dut.exists(_CONF6):
         return [*missing, Missing(f"IPv6 in the kernel of {dut.name}", "boot it without ipv6.disable=1")]
-    default = {str(route.get("dev")) for version in {4, point.ip_version}
-               for route in _ip(dut, version, "route", "show", "default")}
-    carries = {**dict.fromkeys(default, "carries the default route"), point.management: "is the management interface"}
-    missing += [Missing(f"a port of its own: {wire.dut.ifname} {carries[wire.dut.ifname]} of {dut.name}",
-                        "name a port in the testbed file that carries test traffic only")
-                for wire in point.wires if wire.dut.ifname and wire.dut.ifname in carries]
+    reasons = protected(dut, point.management)
+    missing += [Missing(f"a port of its own: {ifname} is {reasons[ifname]} of {dut.name}", REMEDY)
+                for wire in point.wires for ifname in interfaces_of(dut, wire.dut) if ifname in reasons]
     return missing
 
 
@@ -75,7 +75,7 @@ def keep_neighbours(dut: Dut, ifname: str) -> None:
     """Journal the permanent neighbours of an interface whose MAC a stack's program is going to set, if only to what it
     was: the kernel forgets all neighbours then, the permanent ones too."""
     for version in (4, 6):
-        for row in _ip(dut, version, "neigh", "show", "dev", ifname, "nud", "permanent"):
+        for row in ip_json(dut, f"-{version}", "neigh", "show", "dev", ifname, "nud", "permanent"):
             if "dst" in row and "lladdr" in row:
                 dut.apply(["true"], _permanent(str(row["dst"]), str(row["lladdr"]), ifname))
 
@@ -99,33 +99,25 @@ def keep_lro(dut: Dut, ifnames: Sequence[str]) -> None:
 
 
 def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:
-    """Put the interrupts of every port on the point's cores, queue after queue; journalled. Ports without any (virtual
-    ones) are passed over, interrupts that are in place are left alone."""
-    taken = 0
-    for wire in point.wires:
-        interrupts = _interrupts(dut, wire.dut.ifname)
-        for n, interrupt in enumerate(interrupts, start=taken):
-            _steer(dut, interrupt, point.cores[n % len(point.cores)])
-        taken += len(interrupts)
+    """Put the interrupts of every port's queues on the point's cores, queue 0 on the first of them; journalled. Those
+    of no queue stay where they are, as do those in place; ports without any (virtual ones) are passed over. irqbalance
+    is stopped for the time, whatever the profile: it would move them again. Where it cannot be stopped and does so, the
+    outcome of the point says it (:mod:`harness.measure.placement`)."""
+    interrupts = [found for wire in point.wires if wire.dut.ifname for found in queue_interrupts(dut, wire.dut.ifname)]
+    if interrupts:
+        list(irqbalance(Target(dut, (), ()), "stopped"))  # it is an iterator
+    for interrupt in interrupts:
+        _steer(dut, interrupt.affinity, point.cores[interrupt.queue % len(point.cores)])
 
 
 def _version(address: str) -> int:
     return ipaddress.ip_interface(address).version
 
 
-def _ip(dut: Dut, version: int, *words: str) -> list[dict[str, Any]]:
-    done = dut.run(["ip", "-j", f"-{version}", *words])
-    try:
-        rows = json.loads(done.stdout or "[]")
-    except (ValueError, RecursionError) as error:
-        raise HostError(f"{dut.name}: 'ip -j -{version} {' '.join(words)}' did not answer in JSON: {error}") from error
-    return [row for row in rows if isinstance(row, dict)]
-
-
 def _address(dut: Dut, wire: WirePlan) -> None:
     """Duplicate address detection is left out: it would keep the address from use for a second."""
     port, version = wire.dut, _version(wire.dut.ip)
-    rows = [row for row in _ip(dut, version, "addr", "show", "dev", port.ifname) if row]
+    rows = [row for row in ip_json(dut, f"-{version}", "addr", "show", "dev", port.ifname) if row]
     there = {entry.get("local") for row in rows for entry in row.get("addr_info", [])}
     if port.ip not in there:
         address = [f"{port.ip}/{port.prefix_len}", "dev", port.ifname, *(["nodad"] if version == 6 else [])]
@@ -135,7 +127,7 @@ def _address(dut: Dut, wire: WirePlan) -> None:
 
 def _neighbour(dut: Dut, wire: WirePlan) -> None:
     port, tg = wire.dut.ifname, wire.tg
-    rows = _ip(dut, _version(tg.ip), "neigh", "show", "to", tg.ip, "dev", port, "nud", "permanent")
+    rows = ip_json(dut, f"-{_version(tg.ip)}", "neigh", "show", "to", tg.ip, "dev", port, "nud", "permanent")
     old = next((str(row["lladdr"]) for row in rows if row.get("dst") == tg.ip and "lladdr" in row), None)
     if old is not None and old.lower() == tg.mac.lower():
         return
@@ -158,7 +150,7 @@ def _route(dut: Dut, wire: WirePlan) -> None:
         raise StackError(f"wire {wire.index}: flows behind {prefix} would take the default route of {dut.name}; "
                          "give the wire a prefix of its own in the testbed file")
     port, gateway = wire.dut.ifname, wire.tg.ip
-    rows = _ip(dut, prefix.version, "route", "show", "exact", str(prefix))
+    rows = ip_json(dut, f"-{prefix.version}", "route", "show", "exact", str(prefix))
     if any(row.get("dev") == port and row.get("gateway") == gateway for row in rows):
         return
     if rows:
@@ -168,15 +160,6 @@ def _route(dut: Dut, wire: WirePlan) -> None:
               ["ip", f"-{prefix.version}", "route", "flush", "exact", str(prefix), "via", gateway, "dev", port])
 
 
-def _interrupts(dut: Dut, ifname: str) -> Sequence[int]:
-    """Numbers of the port's MSI interrupts in order; none for a virtual port."""
-    folder = f"/sys/class/net/{ifname}/device/msi_irqs"
-    if not dut.exists(folder):
-        return []
-    return sorted(int(word) for word in dut.run(["ls", folder]).stdout.split() if word.isdigit())
-
-
-def _steer(dut: Dut, interrupt: int, core: int) -> None:
-    path = f"/proc/irq/{interrupt}/smp_affinity_list"
+def _steer(dut: Dut, path: str, core: int) -> None:
     if dut.read(path).strip() != str(core):
         dut.set_file(path, str(core))

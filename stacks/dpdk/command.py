@@ -17,6 +17,10 @@ MBUF_BYTES = 2560
 MBUF_SIZE = 2176
 #: What EAL, rings and ports take besides the mbufs.
 BASE_MIB = 64
+#: Entries of a ring where the driver chooses: the most among common ones.
+_PCI_RING, _VIRTUAL_RING = 1024, 2048
+#: Buffers that an lcore keeps: testpmd's cache of 250, which is let grow by half, and a burst.
+_LCORE_MBUFS = 512
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,14 @@ class Layout:
 def memory_mib(mbufs: int) -> int:
     """Memory that testpmd needs, in MiB, rounded up."""
     return BASE_MIB + -(-mbufs * MBUF_BYTES // 2**20)
+
+
+def mbufs_for(layout: Layout, least: int, descriptors: int) -> int:
+    """Packet buffers of the pool: enough for every ring to be full, receive and transmit, and for what every lcore
+    keeps; with fewer, ports do not start or frames are lost for want of buffers. ``descriptors`` 0: the driver's own
+    choice of ring size."""
+    ring = descriptors or (_PCI_RING if "-a" in layout.devices else _VIRTUAL_RING)
+    return max(least, layout.ports * layout.queues * 2 * ring + (1 + len(layout.workers)) * _LCORE_MBUFS)
 
 
 def af_xdp_devices(ports: Sequence[tuple[str, int]], busy_budget: int) -> tuple[str, ...]:

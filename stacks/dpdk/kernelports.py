@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from harness.host.contract import Dut
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
+from harness.stacks.devices import used_ports
 from harness.stacks.ports import interrupts_on_cores, keep_neighbours, keep_tags, set_up_ports
 
 from .command import MAX_QUEUES, af_packet_devices, af_xdp_devices
-from .pci import used_ports
 
 #: Empty polls after which a device goes back to interrupts, while ``coalesce_us`` paces it.
 DEFER_HARD_IRQS = "2"

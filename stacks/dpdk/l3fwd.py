@@ -18,6 +18,8 @@ READY_S = 60.0
 LOG_BYTES = 8192
 #: Its two tables of routes take 64 MiB and 16 MiB, whatever is in them, and its pool is its own.
 MEMORY_MIB = 384
+#: Packet buffers that are in this; more rings take more.
+COVERED_MBUFS = 65536
 _WRITE = "import sys; open(sys.argv[1], 'x').write(sys.argv[2])"
 #: It wants a route for IPv6, too; the prefix is for documentation (RFC 3849).
 _NO_IPV6 = "R2001:0db8:0000:0000:0000:0000:0000:0000/32 0\n"

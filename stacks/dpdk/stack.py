@@ -8,7 +8,6 @@ was not given where there is one.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal
@@ -17,17 +16,18 @@ from pydantic import Field, model_validator
 
 from harness.errors import StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.host.pci import pci_address
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
+from harness.stacks.binding import given_to_dpdk, missing_for_binding
+from harness.stacks.devices import used_ports
+from harness.stacks.placement import await_released, main_core, reserve, used_hugepages
 from harness.stacks.ports import missing_for_ports
 
 from . import l3fwd
-from .binding import given_to_dpdk, missing_for_binding
-from .command import MAX_QUEUES, Layout, command, memory_mib, pci_devices
+from .command import MAX_QUEUES, Layout, command, mbufs_for, memory_mib, pci_devices
 from .kernelports import af_packet, af_xdp, missing_queues, prepare_kernel_ports
-from .pci import pci_address, used_ports
-from .placement import main_core, reserve
 from .session import RunningTestpmd
 from .telemetry import RUNTIME_DIR, Telemetry
 from .vf import make_vf, missing_for_vf
@@ -37,8 +37,6 @@ _REMEDIES = {
     "testpmd": "apt-get install dpdk-dev (Debian, Ubuntu), or a DPDK build's in PATH",
     "l3fwd": "build DPDK with -Dexamples=l3fwd (22.03 or newer; no Debian package has it) and put it in PATH",
 }
-RELEASE_S = 5.0
-HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 
 
 class DpdkParams(StackParams):
@@ -61,7 +59,12 @@ class DpdkParams(StackParams):
     )
     burst: int = Field(32, ge=1, le=512, description="frames asked for in one poll")
     descriptors: int = Field(0, ge=0, le=8192, description="entries of each ring; 0: the driver's own choice")
-    mbufs: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers of the pool")
+    mbufs: int = Field(
+        16384,
+        ge=2048,
+        le=1 << 20,
+        description="packet buffers of the pool, at least: it has as many as fill all rings",
+    )
     busy_budget: int = Field(
         64,
         ge=0,
@@ -198,7 +201,8 @@ class Dpdk(Stack):
         if self._app == "l3fwd":
             wires = l3fwd.in_port_order(layout, point.wires)
             return l3fwd.command(program, layout, wires, l3fwd.write_rules(dut, wires, layout.prefix))
-        return command(program, point.role, layout, mbufs=params.mbufs, burst=params.burst,
+        mbufs = mbufs_for(layout, params.mbufs, params.descriptors)
+        return command(program, point.role, layout, mbufs=mbufs, burst=params.burst,
                        descriptors=params.descriptors)
 
 
@@ -207,7 +211,6 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
     """Prepare the host, journalled; testpmd's layout, and what is slower than DPDK ought to be."""
     driver, prefix = driver_of(params, dut), f"netstack-harness-{secrets.token_hex(4)}"
     ports, queues = used_ports(point), params.rxq or len(point.cores)
-    mib = l3fwd.MEMORY_MIB if params.app == "l3fwd" else memory_mib(params.mbufs)
     huge = params.hugepages == "yes" or (params.hugepages == "auto" and not dut.virtual)
     main = main_core(dut, point.cores)
     _remove_runtime_files(dut, prefix)
@@ -215,9 +218,10 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
         taken = [make_vf(dut, port, point.role, point.management) if params.vf else pci_address(dut, port)
                  for port in ports]
         with given_to_dpdk(dut, taken, params.bind, point.management):
+            layout = Layout(pci_devices(taken), queues, main, point.cores, prefix, huge, params.rss)
             if huge:
-                reserve(dut, mib, (main, *point.cores), taken)
-            yield Layout(pci_devices(taken), queues, main, point.cores, prefix, huge, params.rss), ""
+                reserve(dut, _memory_mib(layout, params), (main, *point.cores), taken)
+            yield layout, ""
         return
     prepare_kernel_ports(dut, point, params.coalesce_us)
     if driver == "af_xdp":
@@ -225,9 +229,18 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
         queues = 1  # of a device: there is one for each queue
     else:
         devices, degraded = af_packet(dut, ports, queues)
+    layout = Layout(devices, queues, main, point.cores, prefix, huge)
     if huge:
-        reserve(dut, mib, (main, *point.cores))
-    yield Layout(devices, queues, main, point.cores, prefix, huge), degraded
+        reserve(dut, _memory_mib(layout, params), (main, *point.cores))
+    yield layout, degraded
+
+
+def _memory_mib(layout: Layout, params: DpdkParams) -> int:
+    """Of hugepages, on every node. l3fwd has its own pool, as large as all rings."""
+    mbufs = mbufs_for(layout, params.mbufs, params.descriptors)
+    if params.app == "l3fwd":
+        return l3fwd.MEMORY_MIB + max(0, memory_mib(mbufs) - memory_mib(l3fwd.COVERED_MBUFS))
+    return memory_mib(mbufs)
 
 
 def _remove_runtime_files(dut: Dut, prefix: str) -> None:
@@ -237,15 +250,7 @@ def _remove_runtime_files(dut: Dut, prefix: str) -> None:
     dut.apply(["true"], ["rm", "-rf", f"{RUNTIME_DIR}/{prefix}"])
 
 
-def used_hugepages(dut: Dut) -> int:
-    """2 MiB hugepages that someone uses at present."""
-    return int(dut.read(f"{HUGEPAGES}/nr_hugepages", "0")) - int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))
-
-
 def _stop(dut: Dut, process: RemoteProcess, used: int) -> None:
-    """INT: it closes its ports, which takes the XDP program off. The kernel lets go of an AF_XDP socket's memory
-    a moment after its process has ended; hugepages can be given back only then. ``used``: by others, before."""
+    """INT: it closes its ports, which takes the XDP program off. ``used``: hugepages, by others, before."""
     process.stop(10.0)
-    deadline = time.monotonic() + RELEASE_S
-    while used_hugepages(dut) > used and time.monotonic() < deadline:
-        time.sleep(0.02)
+    await_released(dut, used)

@@ -12,13 +12,14 @@ import time
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
+from harness.host.guard import refuse_device
+from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing
+from harness.stacks.binding import BIFURCATED
+from harness.stacks.devices import used_ports
+from harness.stacks.interface import IFF_UP
 from harness.stacks.ports import keep_neighbours
-
-from .binding import BIFURCATED
-from .interface import IFF_UP
-from .pci import DEVICES, bound_to, interfaces, pci_address, refuse_protected, used_ports
 
 #: Drivers make the device a moment after the count was written.
 _APPEAR_S = 5.0
@@ -47,7 +48,7 @@ def make_vf(dut: Dut, port: PortPlan, role: Role, management: str) -> str:
     """Make one function on a port, journalled, bound to no driver (a bifurcated one: to the kernel's); returns its PCI
     address. Raises StackError."""
     pci = pci_address(dut, port)
-    refuse_protected(dut, management, pci)
+    refuse_device(dut, management, pci)
     device, (pf, *_) = f"{DEVICES}/{pci}", interfaces(dut, pci)
     if int(dut.read(f"{device}/sriov_numvfs")) > 0:
         raise StackError(f"dpdk: {pf} ({pci}) has virtual functions that are not the harness's; it is left alone.")

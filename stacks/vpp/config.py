@@ -23,6 +23,10 @@ class Layout:
     queues: int
     buffers: int
     rx_mode: str
+    #: Over DPDK: the PCI addresses of the ports in the order of the wires, and the driver they are bound to ("" where
+    #: the kernel keeps them). VPP would choose one by itself and bind them anew.
+    devices: tuple[str, ...] = ()
+    bound: str = ""
 
     @property
     def socket(self) -> str:
@@ -44,9 +48,10 @@ def startup(layout: Layout, point: PointPlan) -> str:
         ("plugins", ["  plugin default { disable }", f"  plugin {PLUGINS[layout.driver]} {{ enable }}"]),
     ]
     if layout.driver == "dpdk":
-        devices = [f"  dev {wire.dut.pci} {{ name {name} num-rx-queues {layout.queues} }}"
-                   for wire, name in zip(point.wires, names(layout, point), strict=True)]
-        sections.append(("dpdk", [*devices, "  no-tx-checksum-offload"]))
+        devices = [f"  dev {device} {{ name {name} num-rx-queues {layout.queues} }}"
+                   for device, name in zip(layout.devices, names(layout, point), strict=True)]
+        driver = [f"  uio-driver {layout.bound}"] if layout.bound else []
+        sections.append(("dpdk", [*devices, *driver, "  no-tx-checksum-offload"]))
     return "".join(f"{title} {{\n" + "\n".join(lines) + "\n}\n" for title, lines in sections)
 
 

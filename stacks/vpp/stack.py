@@ -10,16 +10,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from harness.errors import StackError
 from harness.host.contract import Dut
-from harness.host.facts import expand
+from harness.host.pci import bound_to, pci_address
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
+from harness.stacks.binding import USER_SPACE, given_to_dpdk, missing_for_binding
+from harness.stacks.placement import await_released, main_core, reserve, used_hugepages
 from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports
 
 from . import config
@@ -27,12 +30,11 @@ from .config import Layout
 from .session import RunningVpp, Vppctl
 
 PROGRAMS = ("vpp", "vppctl")
-HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 #: Bytes of one buffer with its headers; VPP keeps them in hugepages where there are any.
 BUFFER_BYTES = 2496
+#: What DPDK inside VPP takes besides the buffers: rings, ports.
+BASE_MIB = 64
 IFF_PROMISC = 0x100
-#: Drivers through which DPDK reaches a PCI device; the last two share it with the kernel.
-PCI_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "mlx5_core", "mlx4_core")
 L2, L3 = RoleInfo("L2 cross-connect: frames leave as they came", layer="l2"), RoleInfo("L3, TTL - 1", layer="l3")
 
 
@@ -84,7 +86,7 @@ class Vpp(Stack):
             missing.append(Missing(f"two wires to forward between (the point has {len(point.wires)})",
                                    "give the testbed two wires to this host"))
         if self.driver(dut) == "dpdk":
-            return missing + _missing_for_dpdk(dut, point, self.settings.buffers)
+            return missing + missing_for_binding(dut, point, "auto")
         if self.driver(dut) == "af_packet" and dut.which("nft") is None:
             missing.append(Missing("the program nft", "apt-get install nftables"))
         return missing + missing_for_ports(dut, point)
@@ -95,10 +97,10 @@ class Vpp(Stack):
         program, vppctl = (dut.which(name) for name in PROGRAMS)
         if program is None or vppctl is None:
             raise StackError(f"vpp: {dut.name} has no vpp or no vppctl.")
-        with undone(dut):
-            layout = self._layout(dut, point)
+        with undone(dut), self._layout(dut, point) as layout:
             _prepare_ports(dut, point, layout.driver)
             _write_config(dut, layout, point)
+            used = used_hugepages(dut)
             process = dut.spawn([program, "-c", f"{layout.folder}/startup.conf"], name="vpp")
             try:
                 control = Vppctl(dut, process, vppctl, layout.socket)
@@ -109,13 +111,23 @@ class Vpp(Stack):
                 yield running
             finally:
                 process.stop(10.0)
+                await_released(dut, used)
 
-    def _layout(self, dut: Dut, point: PointPlan) -> Layout:
-        online = expand(dut.read("/sys/devices/system/cpu/online").strip())
-        main = next((core for core in online if core not in point.cores), point.cores[0])
-        return Layout(driver=self.driver(dut), folder=f"/run/netstack-harness-vpp-{secrets.token_hex(4)}", main=main,
-                      workers=point.cores, queues=self.settings.queues or len(point.cores),
-                      buffers=self.settings.buffers, rx_mode=self.settings.rx_mode)
+    @contextmanager
+    def _layout(self, dut: Dut, point: PointPlan) -> Iterator[Layout]:
+        """Where VPP runs; over DPDK with the ports taken from the kernel, and memory for them, for the block."""
+        main = main_core(dut, point.cores)
+        layout = Layout(driver=self.driver(dut), folder=f"/run/netstack-harness-vpp-{secrets.token_hex(4)}", main=main,
+                        workers=point.cores, queues=self.settings.queues or len(point.cores),
+                        buffers=self.settings.buffers, rx_mode=self.settings.rx_mode)
+        if layout.driver != "dpdk":
+            yield layout
+            return
+        taken = tuple(pci_address(dut, wire.dut) for wire in point.wires)
+        with given_to_dpdk(dut, taken, "auto", point.management):
+            reserve(dut, BASE_MIB + -(-self.settings.buffers * BUFFER_BYTES // 2**20), (main, *point.cores), taken)
+            bound = {bound_to(dut, pci) for pci in taken} & set(USER_SPACE)
+            yield replace(layout, devices=taken, bound=bound.pop() if len(bound) == 1 else "")
 
     def _configure(self, control: Vppctl, layout: Layout, point: PointPlan) -> None:
         for words, printed in config.create(layout, point):
@@ -123,26 +135,6 @@ class Vpp(Stack):
         forward = config.forward_l2 if self.settings.forward == "l2" else config.forward_ip4
         for words in [*forward(layout, point), *config.serve(layout, point)]:
             control.tell(words)
-
-
-def _missing_for_dpdk(dut: Dut, point: PointPlan, buffers: int) -> list[Missing]:
-    missing = []
-    for wire in point.wires:
-        if not wire.dut.pci:
-            missing.append(Missing(f"the PCI address of the DUT's port {wire.dut.index}",
-                                   "give it in the testbed file (pci: 0000:01:00.0), or choose driver: af_packet"))
-            continue
-        link = dut.run(["readlink", f"/sys/bus/pci/devices/{wire.dut.pci}/driver"], check=False).stdout.strip()
-        bound = link.rpartition("/")[2]
-        if bound not in PCI_DRIVERS:
-            missing.append(Missing(f"{wire.dut.pci} bound to a DPDK driver (it is bound to {bound or 'none'})",
-                                   f"dpdk-devbind.py --bind=vfio-pci {wire.dut.pci}"))
-    pages = -(-buffers * BUFFER_BYTES // 2**21)
-    free = int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))
-    if free < pages:
-        missing.append(Missing(f"{pages} free hugepages of 2 MiB (there are {free})",
-                               f"sysctl -w vm.nr_hugepages={pages} or more"))
-    return missing
 
 
 def _prepare_ports(dut: Dut, point: PointPlan, driver: str) -> None:

@@ -71,8 +71,13 @@ class Interrupts:
     def exists(self, path: str) -> bool:
         return True
 
-    def run(self, argv: list[str]) -> Completed:
-        return Completed(tuple(argv), 0, " ".join(path.split("/")[3] for path in self.at), "")
+    def run(self, argv: list[str] | tuple[str, ...], check: bool = True) -> Completed:
+        numbers = [path.split("/")[3] for path in self.at]
+        listing = "\n".join(f" {n}: IR-PCI-MSI {n}-edge ens1f0-TxRx-{int(n) - 100}" for n in numbers)
+        return Completed(tuple(argv), 0, listing if argv[0] == "sed" else " ".join(numbers), "")
+
+    def which(self, program: str) -> None:
+        return None
 
     def read(self, path: str) -> str:
         return self.at[path]

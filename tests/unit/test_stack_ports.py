@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,12 @@ import pytest
 from harness import stacks
 from harness.errors import StackError
 from harness.host.contract import Completed
+from harness.host.interrupts import LISTING
 from harness.host.undo import undone
+from harness.measure.placement import InterruptWatch
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
+from harness.records import PointOutcome
+from harness.runner import _Session
 from harness.stack import StackContext
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
@@ -162,20 +168,112 @@ def test_a_port_with_the_default_route_is_refused(dut: FakeDut) -> None:
     assert missing_for_ports(dut, point()) == []
     dut.answers["ip -j -4 route show default"] = [{"dst": "default", "gateway": "192.0.2.1", "dev": "eth2"}]
     (missing,) = missing_for_ports(dut, point())
-    assert "eth2 carries the default route" in missing.what
+    assert "eth2 is an interface with a default route" in missing.what
     del dut.files["/sys/class/net/eth1/ifindex"], dut.files["/sys/class/net/eth1/flags"]
     assert missing_for_ports(dut, point())[0].what == "interface 'eth1' of dut"
 
 
-def test_interrupts_are_spread_over_the_cores_of_the_point_in_order(dut: FakeDut) -> None:
-    for port, interrupts in (("eth1", (70, 9, 71)), ("eth2", (80,))):
-        dut.files |= {f"/sys/class/net/{port}/device/msi_irqs/{n}": "" for n in interrupts}
-        dut.files |= {f"/proc/irq/{n}/smp_affinity_list": "2\n" for n in interrupts}
-        dut.answers[f"ls /sys/class/net/{port}/device/msi_irqs"] = "\n".join(map(str, interrupts))
+#: What kernels print for two ports, the names as the drivers give them, in the order of the vectors; and for each port
+#: the queue of every interrupt that has one. ixgbe's and i40e's last or first is not a queue, mlx5's first is not.
+DRIVERS = {
+    "ixgbe": ("{port}-TxRx-0 {port}-TxRx-1 {port}-TxRx-2 {port}", [0, 1, 2, None]),
+    "i40e": ("i40e-0000:03:00.0:misc i40e-{port}-TxRx-0 i40e-{port}-TxRx-1 i40e-{port}-TxRx-2", [None, 0, 1, 2]),
+    "iavf": ("iavf-0000:03:02.0:mbx iavf-{port}-TxRx-0 iavf-{port}-TxRx-1", [None, 0, 1]),
+    "mlx5": ("mlx5_async0@pci:0000:03:00.0 mlx5_comp0@pci:0000:03:00.0 mlx5_comp1@pci:0000:03:00.0", [None, 0, 1]),
+    "virtio": ("virtio1-config virtio1-input.0 virtio1-output.0 virtio1-input.1 virtio1-output.1",
+               [None, 0, 0, 1, 1]),
+    "vmxnet3": ("{port}-rxtx-0 {port}-rxtx-1 {port}-event-2", [0, 1, None]),
+    "tg3": ("{port}-tx-0 {port}-rx-1 {port}-rx-2", [0, 0, 1]),
+    "ena": ("ena-mgmnt@pci:0000:00:05.0 {port}-Tx-Rx-0 {port}-Tx-Rx-1", [None, 0, 1]),
+    "unknown": ("this that other", [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("counts", ["", "   1200        0          7          0  "], ids=["cut", "whole"])
+def test_interrupts_of_queues_go_to_the_cores_in_order_from_the_first_at_each_port(
+        dut: FakeDut, driver: str, counts: str) -> None:
+    names, queues = DRIVERS[driver]
+    expected, listing = {}, ["            CPU0       CPU1       CPU2       CPU3", "  9:  0 0 0 0  IO-APIC 9-edge acpi"]
+    for first, (port, pci) in ((70, ("eth1", "0000:03:00.0")), (90, ("eth2", "0000:04:00.0"))):
+        folder = f"/sys/class/net/{port}/device/msi_irqs"
+        if driver == "virtio":  # the interface's device is a child of the PCI device
+            folder = f"/sys/bus/pci/devices/{pci}/msi_irqs"
+            dut.files[f"/sys/class/net/{port}/device/vendor"] = "0x1af4"
+            dut.answers[f"readlink -f /sys/class/net/{port}/device"] = f"/sys/devices/pci0000:00/{pci}/virtio1\n"
+        for number, (name, queue) in enumerate(zip(names.format(port=port).split(), queues, strict=True), start=first):
+            dut.files |= {f"{folder}/{number}": "", f"/proc/irq/{number}/smp_affinity_list": "0-3\n"}
+            listing.append(f" {number}: {counts} IR-PCI-MSI {number + 524288}-edge      {name.format(port=port)}")
+            expected[number] = "0-3" if queue is None else str((2, 3)[queue % 2])
+        dut.answers[f"ls {folder}"] = "\n".join(map(str, range(first, first + len(queues))))
+    listing += [" 200:  0 0 0 0  IR-PCI-MSI 1-edge  nvme0q1", "NMI:  1 2 3 4   Non-maskable interrupts"]
+    dut.answers[" ".join(LISTING)] = "\n".join(listing) + "\n"
     interrupts_on_cores(dut, point())
-    assert {n: dut.files[f"/proc/irq/{n}/smp_affinity_list"].strip() for n in (9, 70, 71, 80)} == {
-        9: "2", 70: "3", 71: "2", 80: "3"}
-    assert [entry[1] for entry in dut.journal] == ["/proc/irq/70/smp_affinity_list", "/proc/irq/80/smp_affinity_list"]
+    assert {number: dut.files[f"/proc/irq/{number}/smp_affinity_list"].strip() for number in expected} == expected
+    assert len(dut.journal) == sum(cores != "0-3" for cores in expected.values())
+
+
+class Balanced(FakeDut):
+    """A host with a NIC of one queue, and irqbalance running."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        folder = "/sys/class/net/eth1/device/msi_irqs"
+        self.files |= {f"{folder}/70": "", "/proc/irq/70/smp_affinity_list": "0-3\n"}
+        self.programs.add("systemctl")
+        self.answers = {f"ls {folder}": "70\n", " ".join(LISTING): " 70:  IR-PCI-MSI 1-edge  eth1-TxRx-0\n",
+                        "systemctl is-active irqbalance": "active\n"}
+
+    def read(self, path: str, default: str | None = None) -> str:
+        return self.files.get(path, default) if default is not None else self.files[path]
+
+    def apply(self, do: Sequence[str], undo: Sequence[str]) -> Completed:
+        self.answers["systemctl is-active irqbalance"] = "inactive\n"
+        return super().apply(do, undo)
+
+
+def test_irqbalance_is_stopped_before_interrupts_are_moved_and_started_after_they_are_back() -> None:
+    dut = Balanced()
+    watch = InterruptWatch(dut, ["eth1"])  # type: ignore[arg-type]
+    interrupts_on_cores(dut, point())  # type: ignore[arg-type]
+    assert dut.journal == [("systemctl", "start", "irqbalance"), ("set", "/proc/irq/70/smp_affinity_list", "0-3\n")]
+    assert [(c.item, c.target, c.before, c.after, c.status) for c in watch.changes()] == [
+        ("interrupts", "eth1-TxRx-0 (irq 70)", "0-3", "2", "applied"),
+        ("irqbalance", "dut", "running", "stopped", "applied")]
+    assert watch.moved() == []
+    dut.files["/proc/irq/70/smp_affinity_list"] = "1\n"
+    assert [(c.target, c.before, c.after, c.status) for c in watch.moved()] == [
+        ("eth1-TxRx-0 (irq 70)", "2", "1", "moved")]
+
+
+def test_the_runner_keeps_what_a_stack_moved_and_notes_what_somebody_else_moved(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    dut, plan, outcome = Balanced(), point(), PointOutcome(point="p", repeat=0)
+
+    class Serving:
+        def role_info(self, role: Role) -> SimpleNamespace:
+            return SimpleNamespace(semantics="")
+
+        def in_softirq(self) -> bool:
+            return False
+
+        @contextmanager
+        def deploy(self, context: StackContext) -> Iterator[SimpleNamespace]:
+            interrupts_on_cores(dut, plan)  # type: ignore[arg-type]
+            yield SimpleNamespace(degraded="")
+
+    machines = SimpleNamespace(dut=lambda name: dut, pin=lambda *_, **__: None, generator=None)
+    writer = SimpleNamespace(info=SimpleNamespace(notes=[]))
+    made: Any = _Session(machines, SimpleNamespace(), writer, None)  # type: ignore[arg-type]
+    made._bench = lambda *_: SimpleNamespace(exact_counter="")
+    monkeypatch.setattr("harness.runner.stacks.create", lambda name, params: Serving())
+    monkeypatch.setattr("harness.runner.check_role", lambda *_: None)
+    with made._deployed(plan, outcome):
+        dut.files["/proc/irq/70/smp_affinity_list"] = "1\n"
+    assert [(c.item, c.after, c.status) for c in outcome.tuning] == [
+        ("interrupts", "2", "applied"), ("irqbalance", "stopped", "applied"), ("interrupts", "1", "moved")]
+    (note,) = writer.info.notes
+    assert note.startswith("p: 1 interrupts were moved during the point, not by the harness (the first: eth1-TxRx-0")
 
 
 def test_virtual_ports_have_no_interrupts(dut: FakeDut) -> None:

@@ -65,16 +65,18 @@ def irqbalance(target: Target, wanted: str) -> Iterator[Change]:
         yield unsupported("irqbalance", dut.name, "the host has no systemctl to stop it with")
         return
 
-    def read() -> str:
-        state = dut.run(["systemctl", "is-active", "irqbalance"], check=False).stdout.strip()
-        if state not in ("active", "inactive", "failed", "unknown"):
-            raise HostError(f"{dut.name}: `systemctl is-active irqbalance` says {state!r}")
-        return "running" if state == "active" else "stopped"
-
     try:
-        read()
+        irqbalance_state(dut)
     except HostError as error:
         yield unsupported("irqbalance", dut.name, str(error))
         return
-    yield made("irqbalance", dut.name, wanted, read, lambda: dut.apply(
+    yield made("irqbalance", dut.name, wanted, lambda: irqbalance_state(dut), lambda: dut.apply(
         ["systemctl", "stop", "irqbalance"], ["systemctl", "start", "irqbalance"]))
+
+
+def irqbalance_state(dut: Dut) -> str:
+    """"running" or "stopped". Raises HostError where systemd does not tell."""
+    state = dut.run(["systemctl", "is-active", "irqbalance"], check=False).stdout.strip()
+    if state not in ("active", "inactive", "failed", "unknown"):
+        raise HostError(f"{dut.name}: `systemctl is-active irqbalance` says {state[:100]!r}")
+    return "running" if state == "active" else "stopped"

@@ -16,7 +16,8 @@ DEVICES, NET, DRIVERS = "/sys/bus/pci/devices", "/sys/class/net", "/sys/bus/pci/
 
 class SimulatedHost:
     """``files``: path -> text (a folder is there when something is in it); ``answers``: words after ``ip`` -> rows or
-    text; ``done`` and ``journal``: what was applied, and what would undo it."""
+    text; ``settings`` and ``lost``: of every interface; ``done`` and ``journal``: what was applied, and what would
+    undo it."""
 
     name = "sut"
     virtual = False
@@ -28,6 +29,8 @@ class SimulatedHost:
         self.done: list[tuple[str, ...]] = []
         self.journal: list[tuple[str, ...]] = []
         self.forgets = False
+        self.settings: dict[str, str] = {}
+        self.lost: list[str] = []
 
     def nic(self, pci: str, ifname: str, driver: str = "ixgbe", iommu: bool = False, node: int = -1) -> None:
         """A NIC with an interface that is up."""
@@ -59,9 +62,15 @@ class SimulatedHost:
             out = "\n".join(sorted(names))
         elif argv[0] == "readlink":
             out = f"../x/{self.files[argv[-1]]}\n" if argv[-1] in self.files else ""
+            if argv[1] == "-f":
+                ifname = argv[-1].split("/")[4]
+                device = next((path for path in self.files if path.endswith(f"/net/{ifname}")), "")
+                out = "/".join(device.split("/")[:-2])
         elif argv[0] == "ip":
             answer = self.answers.get(" ".join(argv[1:]), [] if argv[1] == "-j" else "")
             out = answer if isinstance(answer, str) else json.dumps(answer)
+        elif argv[0] == "python3" and argv[3] == "show":
+            out = json.dumps({"settings": self.settings, "lost": self.lost})
         elif argv[0] == "modprobe":
             status = 0 if argv[-1] in self.answers.get("modules", ()) else 1  # type: ignore[operator]
         return Completed(tuple(argv), status, out, "")
@@ -93,3 +102,4 @@ class SimulatedHost:
         del self.journal[mark:]
         if self.forgets:
             self.answers = {words: rows for words, rows in self.answers.items() if "addr show" not in words}
+            self.settings = dict.fromkeys(self.settings, "0")

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.stacks.dpdk import rebind
-from harness.stacks.dpdk.binding import given_to_dpdk, wanted_driver
-from harness.stacks.dpdk.placement import main_core, reserve
 from harness.stacks.dpdk.tests.simulated_host import DEVICES, NET, SimulatedHost
 from harness.stacks.dpdk.vf import make_vf, other_mac
 
 from harness import stacks
 from harness.errors import HostError, StackError
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
+from harness.stacks import rebind
+from harness.stacks.binding import given_to_dpdk, wanted_driver
+from harness.stacks.placement import main_core, reserve
 
 PCI, OTHER = "0000:03:00.0", "0000:03:00.1"
 MAC = "3c:fd:fe:00:00:01"
@@ -121,6 +121,7 @@ def test_requirements_of_drivers(host: SimulatedHost) -> None:
 
 
 def test_the_journal_gives_everything_back_in_order(host: SimulatedHost) -> None:
+    host.settings = {"sysctl ipv4/conf/rp_filter": "2"}
     with given_to_dpdk(host, [PCI], "auto", "eth0"):  # type: ignore[arg-type]
         assert host.files[f"{DEVICES}/{PCI}/driver"] == "uio_pci_generic"
         host.files[f"{DEVICES}/{PCI}/driver"] = "ixgbe"
@@ -130,9 +131,12 @@ def test_the_journal_gives_everything_back_in_order(host: SimulatedHost) -> None
     assert made[1][3:] == (PCI, "uio_pci_generic", "(null)", "")
     back, *rest = host.undone
     assert back[3:] == (PCI, "ixgbe", "(null)", "eth1")
-    assert [" ".join(words) for words in rest] == [
+    settings = 'eth1 {"sysctl ipv4/conf/rp_filter": "2"}'
+    assert [" ".join(words[3:] if words[0] == "python3" else words) for words in rest] == [
         "ip link set dev eth1 mtu 9000",
+        f"prepare {settings}",
         "ip link set dev eth1 up",
+        f"restore {settings}",
         "ip addr replace 10.0.0.2/24 brd 10.0.0.255 label eth1 scope global dev eth1",
         "ip -4 route replace 10.0.0.0/24 proto kernel scope link src 10.0.0.2 dev eth1",
         "ip -4 route replace 16.0.0.0/16 via 10.0.0.1 table 100 dev eth1",
@@ -148,10 +152,22 @@ def test_what_is_bound_already_is_used_and_left(host: SimulatedHost) -> None:
 
 
 def test_an_address_that_does_not_come_back_is_said(host: SimulatedHost) -> None:
-    host.forgets = True
-    with pytest.raises(HostError, match=r"eth1: addresses: '10\.0\.0\.2/24 .*' is gone"):
+    host.forgets, host.settings = True, {"sysctl ipv4/conf/rp_filter": "2"}
+    with pytest.raises(HostError, match=r"eth1: addresses: '10\.0\.0\.2/24 .*' is gone; .*rp_filter was 2 and is 0$"):
         with given_to_dpdk(host, [PCI], "auto", "eth0"):  # type: ignore[arg-type]
             pass
+
+
+def test_a_device_with_something_that_could_not_be_put_back_is_left_alone(host: SimulatedHost) -> None:
+    host.lost = ["2 ntuple rules (ethtool -n)"]
+    assert missing(host, point()) == [
+        f"eth1 ({PCI}) without 2 ntuple rules (ethtool -n): unbinding it would lose them for good"]
+    with pytest.raises(StackError, match=r"^eth1 of sut has 2 ntuple rules \(ethtool -n\): unbinding it would"):
+        with given_to_dpdk(host, [PCI], "auto", "eth0"):  # type: ignore[arg-type]
+            pytest.fail("taken")
+    assert host.done == []
+    host.files[f"{DEVICES}/{PCI}/driver"] = "uio_pci_generic"
+    assert missing(host, point()) == [], "bound already: nothing is lost"
 
 
 def test_a_refusal_is_told_in_the_kernels_words(host: SimulatedHost) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.stacks.dpdk.interface import snapshot
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import Ether
 
@@ -25,6 +24,7 @@ from harness.lab.lab import Lab
 from harness.measure.rolecheck import FRAMES, canonical, check_role
 from harness.plan import PointPlan, Role
 from harness.stack import StackContext, StackCounters
+from harness.stacks.interface import snapshot
 
 pytestmark = pytest.mark.lab
 MakePoint = Callable[..., PointPlan]
@@ -119,11 +119,23 @@ def test_an_interface_comes_back_as_it_was(dut: Dut) -> None:
                       ["route", "add", "198.51.100.0/24", "dev", name, "table", "77", "onlink", "via", "198.51.100.9"],
                       ["-6", "route", "add", "2001:db8:1::/48", "via", "2001:db8::9", "dev", name]):
             dut.run(["ip", *words])
+        for words in (["ip", "link", "set", "dev", name, "promisc", "on", "txqueuelen", "77", "alias", "mine"],
+                      ["ip", "link", "property", "add", "dev", name, "altname", f"{name}-other"],
+                      ["ethtool", "-K", name, "tso", "off"], ["tc", "qdisc", "add", "dev", name, "clsact"],
+                      ["tee", f"/proc/sys/net/ipv4/conf/{name}/rp_filter"],
+                      ["tee", f"/sys/class/net/{name}/queues/rx-0/rps_cpus"]):
+            dut.run(words, stdin="1" if words[0] == "tee" else "")
+        assert snapshot(dut, name).lost == ("qdiscs of somebody's (clsact; tc qdisc)",)
+        dut.run(["tc", "qdisc", "del", "dev", name, "clsact"])
         before = snapshot(dut, name)
+        assert before.lost == ()
         assert len(before.addresses) == 4
         dut.run(["ip", "link", "del", name])
         dut.run(make)
-        assert len(before.differences(snapshot(dut, name))) > 5
+        found = before.differences(snapshot(dut, name))
+        for text in ("promisc was on and is off", "tx_queue_len was 77", "ifalias was mine", "is gone",
+                     "tx-tcp-segmentation was off and is on", "rp_filter was 1 and is", "rps_cpus was 1 and is 0"):
+            assert text in "; ".join(found)
         for _ in range(2):
             for command in before.commands():
                 dut.run(command)

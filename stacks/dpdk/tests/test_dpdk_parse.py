@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 from harness.stacks.dpdk import l3fwd, parse
-from harness.stacks.dpdk.command import Layout, af_packet_devices, af_xdp_devices, command, memory_mib, pci_devices
+from harness.stacks.dpdk.command import (
+    Layout,
+    af_packet_devices,
+    af_xdp_devices,
+    command,
+    mbufs_for,
+    memory_mib,
+    pci_devices,
+)
 from harness.stacks.dpdk.session import CYCLE_SOURCE, FORWARDING, RunningTestpmd
 from harness.stacks.dpdk.telemetry import LCORE_USAGE, LcoreUsage, answers, lcore_usage, xstats
 
@@ -220,3 +228,16 @@ def test_use_of_lcores_is_asked_for_where_dpdk_knows_it_and_role_drop_has_it_too
     running = RunningTestpmd(older, older, drops=True, degraded="", misses=True)  # type: ignore[arg-type]
     running.start()
     assert not running.record_polls(True)
+
+
+@pytest.mark.parametrize("queues", [1, 2, 4, 8, 16, 32, 64])
+def test_the_pool_fills_every_ring_and_the_caches_of_all_lcores(queues: int) -> None:
+    workers = tuple(range(1, queues + 1))
+    pci = Layout(pci_devices(["0000:03:00.0", "0000:03:00.1"]), queues, 0, workers, "p", True)
+    in_rings = 2 * queues * (1024 + 1024)
+    assert mbufs_for(pci, 2048, 0) >= in_rings + (queues + 1) * 375, "a cache of 250 holds up to half as many more"
+    assert mbufs_for(pci, 2048, 0) <= in_rings + (queues + 1) * 1024, "and memory is not given away"
+    assert mbufs_for(pci, 2048, 4096) - mbufs_for(pci, 2048, 2048) == 2 * queues * 2 * 2048
+    assert mbufs_for(pci, 1 << 20, 0) == 1 << 20, "more where it is asked for"
+    devices = af_xdp_devices([("eth1", queues), ("eth2", queues)], 0)
+    assert mbufs_for(Layout(devices, 1, 0, workers, "p", False), 2048, 0) >= 2 * queues * (2048 + 2048)

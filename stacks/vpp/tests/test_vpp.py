@@ -6,11 +6,13 @@ Nothing here runs VPP: Debian has no package of it. data/README.md says where th
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.stacks.dpdk.tests.simulated_host import DEVICES, SimulatedHost
 from harness.stacks.vpp import config, parse
 from harness.stacks.vpp.config import Layout
 from harness.stacks.vpp.session import Vppctl, counters_of
@@ -117,16 +119,56 @@ def test_startup_in_the_lab() -> None:
 
 
 def test_startup_over_pci() -> None:
-    wires = plan_wires("abc")
-    plan = point((2, 4))
-    object.__setattr__(wires[0].dut, "pci", "0000:03:00.0")
-    object.__setattr__(wires[1].dut, "pci", "0000:03:00.1")
-    object.__setattr__(plan, "wires", wires)
-    found = sections(config.startup(layout("dpdk", (2, 4), 2), plan))
+    plan, pci = point((2, 4)), ("0000:03:00.0", "0000:03:00.1")
+    taken = dataclasses.replace(layout("dpdk", (2, 4), 2), devices=pci, bound="vfio-pci")
+    found = sections(config.startup(taken, plan))
     assert found["dpdk"] == ["dev 0000:03:00.0 { name port0 num-rx-queues 2 }",
-                             "dev 0000:03:00.1 { name port1 num-rx-queues 2 }", "no-tx-checksum-offload"]
+                             "dev 0000:03:00.1 { name port1 num-rx-queues 2 }", "uio-driver vfio-pci",
+                             "no-tx-checksum-offload"]
     assert found["plugins"][1] == "plugin dpdk_plugin.so { enable }"
-    assert config.create(layout("dpdk", (2, 4), 2), plan) == []
+    assert config.create(taken, plan) == []
+
+
+def over_pci(management: str = "eth0") -> tuple[SimulatedHost, PointPlan]:
+    """A host whose second port is known by its PCI address only and belongs to a driver that DPDK shares."""
+    host, plan = SimulatedHost(), point((2, 3))
+    host.programs |= {"vpp", "vppctl"}
+    host.nic("0000:03:00.0", "eth1")
+    host.nic("0000:04:00.0", "eth2", driver="mlx5_core")
+    host.answers["modules"] = ["uio_pci_generic"]
+    pages = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+    host.files |= {"/sys/devices/system/cpu/online": "0-7\n", f"{pages}/nr_hugepages": "0\n",
+                   f"{pages}/free_hugepages": "0\n"}
+    ports = (("eth1", ""), ("", "0000:04:00.0"))
+    wires = tuple(dataclasses.replace(wire, dut=dataclasses.replace(wire.dut, ifname=ifname, pci=pci))
+                  for wire, (ifname, pci) in zip(plan.wires, ports, strict=True))
+    return host, dataclasses.replace(plan, wires=wires, management=management)
+
+
+def test_over_dpdk_ports_are_taken_and_memory_is_made() -> None:
+    host, plan = over_pci()
+    stack = stacks.create("vpp", {"driver": "dpdk"})
+    assert stack.requirements(host, plan) == []  # type: ignore[arg-type]
+    assert isinstance(stack, Vpp)
+    with stack._layout(host, plan) as made:  # type: ignore[arg-type]
+        assert made.devices == ("0000:03:00.0", "0000:04:00.0")
+        assert made.bound == "uio_pci_generic"
+        # 16384 x 2496 B are 39 MiB, and 64: 52 pages.
+        assert ("set", "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "52") in host.done
+        assert [words[3:5] for words in host.done if words[0] == "python3"] == [("0000:03:00.0", "uio_pci_generic")]
+        host.files[f"{DEVICES}/0000:03:00.0/driver"] = "ixgbe"
+
+
+def test_the_management_interface_is_refused_though_dpdk_would_share_it() -> None:
+    host, plan = over_pci(management="eth2")
+    stack = stacks.create("vpp", {"driver": "dpdk"})
+    assert [m.what for m in stack.requirements(host, plan)] == [  # type: ignore[arg-type]
+        "a port of its own: eth2 (0000:04:00.0) is the management interface"]
+    assert isinstance(stack, Vpp)
+    with pytest.raises(StackError, match=r"^eth2 \(0000:04:00\.0\) of sut is the management interface"):
+        with stack._layout(host, plan):  # type: ignore[arg-type]
+            pytest.fail("taken")
+    assert host.done == []
 
 
 def test_ports_are_made_and_each_command_known_by_what_it_prints() -> None:

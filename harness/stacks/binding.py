@@ -13,21 +13,12 @@ from pathlib import Path
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
+from harness.host.guard import REMEDY, protected, refuse_device
+from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
-
-from .interface import InterfaceState, snapshot
-from .pci import (
-    DEVICES,
-    bound_to,
-    group_companions,
-    interfaces,
-    override,
-    pci_address,
-    protected,
-    refuse_protected,
-    used_ports,
-)
+from harness.stacks.devices import group_companions, override, used_ports
+from harness.stacks.interface import InterfaceState, snapshot
 
 #: Drivers that hand a device to user space.
 USER_SPACE = ("vfio-pci", "uio_pci_generic", "igb_uio")
@@ -36,7 +27,7 @@ BIFURCATED = ("mlx5_core", "mlx4_core")
 #: Modules in the order they are loaded. VFIO asks for its IOMMU part by itself, so it would be left behind.
 _MODULES = {"vfio-pci": ("vfio_iommu_type1", "vfio-pci"), "uio_pci_generic": ("uio_pci_generic",)}
 _REBIND = Path(__file__).with_name("rebind.py")
-_MASTER_REMEDY = "take it out for the test, or name a port in the testbed file that carries test traffic only"
+_MASTER_REMEDY = f"take it out for the test, or {REMEDY}"
 
 
 def wanted_driver(dut: Dut, pci: str, bind: str) -> str:
@@ -57,24 +48,28 @@ def missing_for_binding(dut: Dut, point: PointPlan, bind: str) -> list[Missing]:
     reasons = protected(dut, point.management)
     taken = [pci_address(dut, port) for port in used_ports(point)]
     for port, pci in zip(used_ports(point), taken, strict=True):
-        missing += _missing_of_port(dut, port, pci, reasons) or _missing_of_driver(dut, pci, bind, taken)
+        missing += _missing_of_port(dut, port, pci, bind, reasons) or _missing_of_driver(dut, pci, bind, taken)
     return missing
 
 
-def _missing_of_port(dut: Dut, port: PortPlan, pci: str, reasons: dict[str, str]) -> list[Missing]:
+def _missing_of_port(dut: Dut, port: PortPlan, pci: str, bind: str, reasons: dict[str, str]) -> list[Missing]:
     if not pci:
         return [Missing(f"the PCI address of the DUT's port {port.index}",
                         "give it in the testbed file (pci: 0000:01:00.0), or choose driver: af_xdp")]
     if not dut.exists(f"{DEVICES}/{pci}"):
         return [Missing(f"a PCI device {pci} on {dut.name}", "correct pci in the testbed file; lspci lists them")]
-    found = []
+    found, taken = list[Missing](), wanted_driver(dut, pci, bind) != bound_to(dut, pci)
     for ifname in interfaces(dut, pci):
         if ifname in reasons:
             found.append(Missing(f"a port of its own: {ifname} ({pci}) is {reasons[ifname]}",
-                                 "name a port in the testbed file that carries test traffic only"))
+                                 REMEDY))
         tied = _tied_to(dut, ifname)
         if tied:
             found.append(Missing(f"{ifname} ({pci}) free of {', '.join(tied)}, which would break", _MASTER_REMEDY))
+        lost = snapshot(dut, ifname).lost if taken and not found and dut.which("python3") else ()
+        if lost:
+            found.append(Missing(f"{ifname} ({pci}) without {'; '.join(lost)}: unbinding it would lose them for good",
+                                 _MASTER_REMEDY))
     return found
 
 
@@ -120,19 +115,28 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
     """Bind devices for the block. On leaving, once the journal has been undone, what their interfaces were is compared
     with what they are. Raises StackError before anything is touched, HostError when something did not come back."""
     for pci in addresses:
-        refuse_protected(dut, management, pci)
+        refuse_device(dut, management, pci)
     mark, states = dut.undo_mark(), list[InterfaceState]()
     try:
         for pci in addresses:
             driver = wanted_driver(dut, pci, bind)
             if driver and driver != bound_to(dut, pci):
-                states += [snapshot(dut, ifname) for ifname in interfaces(dut, pci)]
+                there = [snapshot(dut, ifname) for ifname in interfaces(dut, pci)]
+                _refuse_losses(dut, there)
+                states += there
                 load_module(dut, driver)
-                take(dut, pci, driver)
+                take(dut, pci, driver, there)
         yield
     finally:
         dut.undo_to(mark)
         _check_restored(dut, states)
+
+
+def _refuse_losses(dut: Dut, states: Sequence[InterfaceState]) -> None:
+    for state in states:
+        if state.lost:
+            raise StackError(f"{state.ifname} of {dut.name} has {'; '.join(state.lost)}: unbinding it would lose them "
+                             f"for good; {_MASTER_REMEDY}")
 
 
 def load_module(dut: Dut, driver: str) -> None:
@@ -142,21 +146,20 @@ def load_module(dut: Dut, driver: str) -> None:
             dut.apply(["modprobe", module], ["modprobe", "-r", module])
 
 
-def take(dut: Dut, pci: str, driver: str) -> None:
-    """Bind one device to ``driver``. Its interfaces and all they were are on the journal. Raises StackError."""
+def take(dut: Dut, pci: str, driver: str, states: Sequence[InterfaceState]) -> None:
+    """Bind one device to ``driver``; what its interfaces were (``states``) is on the journal. Raises StackError."""
     before, was = bound_to(dut, pci), override(dut, pci)
-    ifnames = interfaces(dut, pci)
-    for ifname in ifnames:
-        for command in reversed(snapshot(dut, ifname).commands()):
+    for state in states:
+        for command in reversed(state.commands()):
             dut.apply(["true"], command)
     rebind = ["python3", "-c", _REBIND.read_text(encoding="utf-8"), pci]
     # A device with several interfaces has them all back once the first is.
-    undo = [*rebind, before, was, ifnames[0] if ifnames else ""]
+    undo = [*rebind, before, was, states[0].ifname if states else ""]
     try:
         dut.apply([*rebind, driver, was, ""], undo)
     except HostError as error:
         said = str(error).rpartition("status 1: ")[2]
-        raise StackError(f"dpdk: {pci} of {dut.name} could not be bound to {driver}: {said}") from error
+        raise StackError(f"{pci} of {dut.name} could not be bound to {driver}: {said}") from error
 
 
 def _check_restored(dut: Dut, states: Sequence[InterfaceState]) -> None:

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where testpmd's main thread and its memory go."""
+"""Where the main thread of a stack in user space and its memory go."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
 from harness.host.facts import expand
+from harness.host.pci import names, numa_node
 from harness.host.tuning.memory import hugepages
 
-from .pci import names, numa_node
-
 NODES = "/sys/devices/system/node"
+HUGEPAGES = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+RELEASE_S = 5.0
 
 
 def main_core(dut: Dut, given: tuple[int, ...]) -> int:
@@ -46,4 +48,17 @@ def reserve(dut: Dut, mib: int, cores: Sequence[int], devices: Sequence[str] = (
         for node in memory_nodes(dut, cores, devices):
             hugepages(dut, -(-mib // 2), node)
     except HostError as error:
-        raise StackError(f"dpdk: {error}") from error
+        raise StackError(str(error)) from error
+
+
+def used_hugepages(dut: Dut) -> int:
+    """2 MiB hugepages that someone uses at present."""
+    return int(dut.read(f"{HUGEPAGES}/nr_hugepages", "0")) - int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))
+
+
+def await_released(dut: Dut, used: int) -> None:
+    """Wait until no more hugepages are used than ``used``, by others, before. The kernel lets go of an AF_XDP socket's
+    memory a moment after its process has ended; hugepages can be given back only then."""
+    deadline = time.monotonic() + RELEASE_S
+    while used_hugepages(dut) > used and time.monotonic() < deadline:
+        time.sleep(0.02)

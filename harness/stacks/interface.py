@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel knows of an interface and forgets when its driver is unbound: snapshot, and the way back.
 
-Kept: name, MAC, MTU, up or down, addresses, routes of every table, permanent neighbours. What the kernel makes by
-itself (link-local and local entries, routes learnt from a router) comes back by itself.
+Kept: name, MAC, MTU, up or down, addresses, routes of every table, permanent neighbours; sysctls, what ethtool sets,
+RPS and XPS, flags, alternative names. What the kernel makes by itself (link-local and local entries, routes learnt from
+a router) comes back by itself. What could not be put back (filters, qdiscs) is told, so that nobody takes the device.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from harness.errors import HostError
 from harness.host.contract import Dut
+from harness.host.iproute import families, ip_json
+from harness.stacks.netdev_settings import differences
 
 IFF_UP = 0x1
+_SCRIPT = Path(__file__).with_name("netdev_settings.py")
 #: States of a route that ``ip`` shows among its words and does not take back.
 _SHOWN_ONLY = frozenset({"linkdown", "dead", "offload", "trap", "offload_failed", "rt_offload", "rt_trap"})
 _FOREVER = 2**32 - 1
@@ -24,6 +28,8 @@ _FOREVER = 2**32 - 1
 @dataclass(frozen=True)
 class InterfaceState:
     """``addresses``, ``routes`` and ``neighbours``: the words after ``ip ... replace`` that make each of them.
+    ``settings``: name -> value, as :mod:`harness.stacks.netdev_settings` lists them; ``lost``: what is set and could
+    not be put back, in words.
     ``permanent``: the MAC is the device's own. Many drivers refuse to set one while the interface is up."""
 
     ifname: str
@@ -34,6 +40,8 @@ class InterfaceState:
     addresses: tuple[tuple[str, ...], ...]
     routes: tuple[tuple[str, ...], ...]
     neighbours: tuple[tuple[str, ...], ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
 
     def commands(self) -> list[list[str]]:
         """What brings an interface of this name to this state, in order; each may be repeated."""
@@ -41,7 +49,10 @@ class InterfaceState:
         return [
             *([] if self.permanent else [[*link, "address", self.mac]]),
             [*link, "mtu", str(self.mtu)],
+            # Some settings can only be made before it is up, others are told only afterwards.
+            _settings("prepare", self.ifname, json.dumps(self.settings)),
             [*link, "up" if self.up else "down"],
+            _settings("restore", self.ifname, json.dumps(self.settings)),
             *(["ip", "addr", "replace", *words] for words in self.addresses),
             *(["ip", words[0], "route", "replace", *words[1:]] for words in self.routes),
             *(["ip", "neigh", "replace", *words] for words in self.neighbours),
@@ -54,35 +65,36 @@ class InterfaceState:
         for name in ("addresses", "routes", "neighbours"):
             was, there = ({_lasting(words) for words in getattr(state, name)} for state in (self, now))
             found += [f"{name}: '{' '.join(words)}' is gone" for words in sorted(was - there)]
-        return found
+        return found + differences(dict(self.settings), dict(now.settings))
 
 
 def snapshot(dut: Dut, ifname: str) -> InterfaceState:
     """The state of an interface. Raises HostError."""
     folder = f"/sys/class/net/{ifname}"
+    settings, lost = _settings_of(dut, ifname)
     return InterfaceState(
         ifname=ifname, mac=dut.read(f"{folder}/address").strip(),
         permanent=not any("permaddr" in row for row in ip_json(dut, "link", "show", "dev", ifname)),
         mtu=int(dut.read(f"{folder}/mtu")),
         up=bool(int(dut.read(f"{folder}/flags"), 16) & IFF_UP), addresses=tuple(_addresses(dut, ifname)),
         routes=tuple(words for family in families(dut) for words in _routes(dut, ifname, family)),
-        neighbours=tuple(_neighbours(dut, ifname)),
+        neighbours=tuple(_neighbours(dut, ifname)), settings=settings, lost=lost,
     )
 
 
-def families(dut: Dut) -> tuple[str, ...]:
-    """Options of ``ip`` for the address families that the host's kernel has."""
-    return ("-4", "-6") if dut.exists("/proc/net/if_inet6") else ("-4",)
+def _settings(*words: str) -> list[str]:
+    return ["python3", "-c", _SCRIPT.read_text(encoding="utf-8"), *words]
 
 
-def ip_json(dut: Dut, *words: str) -> list[dict[str, Any]]:
-    """What ``ip -j`` answers. Raises HostError."""
-    done = dut.run(["ip", "-j", *words])
+def _settings_of(dut: Dut, ifname: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What the script lists. Raises HostError."""
+    text = dut.run(_settings("show", ifname)).stdout
     try:
-        rows = json.loads(done.stdout or "[]")
-    except (ValueError, RecursionError) as error:
-        raise HostError(f"{dut.name}: 'ip -j {' '.join(words)}' did not answer in JSON: {error}") from error
-    return [row for row in rows if isinstance(row, dict) and row]
+        told = json.loads(text)
+        return ({str(name): str(value) for name, value in told["settings"].items()},
+                tuple(str(thing) for thing in told["lost"]))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise HostError(f"{dut.name}: the settings of {ifname} cannot be read: {error!r}") from error
 
 
 def _addresses(dut: Dut, ifname: str) -> Iterator[tuple[str, ...]]:
