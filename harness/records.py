@@ -193,7 +193,8 @@ class Bystander(_Record):
 
 
 class Trial(_Record):
-    """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses)."""
+    """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses).
+    ``other_traffic``: drops that the DUT's counters saw beyond what the test lost, so they are not the test's."""
 
     schema_version: int = SCHEMA_VERSION
     number: int
@@ -224,6 +225,7 @@ class Trial(_Record):
     pauses: Pauses | None = None
     losses: dict[str, int] = Field(default_factory=dict)
     unexplained: int = 0
+    other_traffic: int = 0
     generator_utilisation: float | None = None
     bystander: Bystander | None = None
     counters: dict[str, Any] = Field(default_factory=dict)

@@ -17,7 +17,7 @@ from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
 from harness.host.osprobe import AgentProbe, OsProbe
-from harness.measure.accounting import Readings, losses_by_place, rise
+from harness.measure.accounting import Readings, bounded, losses_by_place, rise
 from harness.measure.bystander import Watch
 from harness.measure.connections import completed, lost_connections
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
@@ -128,7 +128,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     )
     exact = None if before.exact is None or after.exact is None else after.exact - before.exact
     _count(trial, traffic, _received(bench.point.role, traffic, exact))
-    _explain(trial, bench.point.role, traffic, before, after, exact)
+    _explain(trial, bench.point.role, traffic, before, after, exact, bench.point.cores)
     if not bench.lab:
         _on_our_clock(sampling, sampling_ns)
     _add_evidence(trial, bench, traffic, sampling, before, after)
@@ -189,11 +189,12 @@ def _count(trial: Trial, traffic: TrafficResult, counted: int | None) -> None:
 
 
 def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: _Snapshot, after: _Snapshot,
-             exact: int | None) -> None:
+             exact: int | None, cores: Sequence[int]) -> None:
     if role is Role.ACCEPT:
         trial.losses = lost_connections(before.readings, after.readings, traffic, exact or 0)
     else:
-        trial.losses = losses_by_place(before.readings, after.readings, traffic)
+        places = losses_by_place(before.readings, after.readings, traffic, cores)
+        trial.losses, trial.other_traffic = bounded(places, trial.lost)
     trial.unexplained = trial.lost - sum(trial.losses.values())
 
 

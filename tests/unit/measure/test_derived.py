@@ -8,7 +8,7 @@ import pytest
 from harness.generator.contract import DirectionResult, LatencyResult, SelfReport, TrafficResult
 from harness.generator.histogram import merge, percentile, thin
 from harness.host.contract import CpuSample, Sampling
-from harness.measure.accounting import Readings, losses_by_place
+from harness.measure.accounting import Readings, bounded, losses_by_place
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
@@ -170,3 +170,15 @@ def test_a_loss_that_stack_and_port_both_count_is_counted_once() -> None:
     before = Readings({"d0": {"rx_queue_0_drops": 10}}, {}, {"AF_XDP rx ring": 4}, 4)
     after = Readings({"d0": {"rx_queue_0_drops": 35}}, {}, {"AF_XDP rx ring": 24}, 24)
     assert losses_by_place(before, after, traffic(100, 100, 70, refused=5)) == {"DUT ring": 10, "AF_XDP rx ring": 20}
+
+
+def test_counters_explain_no_more_than_was_lost_and_the_tests_own_come_first() -> None:
+    """A management daemon's datagrams to no socket, and the backlog of a core that is not the point's."""
+    after = Readings({"d0": {"rx_queue_0_drops": 20}}, {"softnet.1.dropped": 5, "softnet.7.dropped": 900,
+                                                        "udp.NoPorts": 300}, {"application": 4})
+    places = losses_by_place(Readings({"d0": {"rx_queue_0_drops": 0}}), after, traffic(100, 100, 70), [0, 1])
+    assert places == {"application": 4, "DUT ring": 20, "softirq backlog": 5, "no socket": 300}
+    assert bounded(places, 30) == ({"application": 4, "DUT ring": 20, "softirq backlog": 5, "no socket": 1}, 299)
+    assert bounded(places, 22) == ({"application": 4, "DUT ring": 18}, 307)
+    assert bounded(places, 400) == (places, 0)
+    assert bounded(places, -3) == ({}, 329), "a trial that received more than was sent has no losses"
