@@ -233,6 +233,11 @@ class Trial(_Record):
     status: str = "ok"
     reason: str = ""
 
+    @property
+    def surplus(self) -> int:
+        """Frames by which one direction received more than was sent into it, in the worst; 0 where none did."""
+        return max((-d.lost for d in self.directions if d.lost < 0), default=0)
+
 
 class Bound(_Record):
     """A searched rate, as measured by the trials at the search's lower bound: ``pps`` was forwarded per direction,
@@ -302,6 +307,10 @@ class PointOutcome(_Record):
     #: Search trials made again: lost frames in a pause; the generator fell short of a load that it can send.
     paused_repeats: int = 0
     short_repeats: int = 0
+    #: Search trials made again because more was received, or discarded, than sent.
+    stray_repeats: int = 0
+    #: Role drop: what reached the stack before the trials, when nothing was sent; "" when nothing did.
+    strays: str = ""
     deploy_s: float = 0.0
     undeploy_s: float = 0.0
     semantics: str = ""

@@ -186,6 +186,10 @@ def _count(trial: Trial, traffic: TrafficResult, counted: int | None) -> None:
     trial.loss_ratio = trial.lost / trial.sent if trial.sent else None
     if not trial.sent:
         trial.status, trial.reason = "failed", "the generator sent nothing"
+    elif strays := trial.surplus:
+        trial.status = "failed"
+        trial.reason = (f"{strays:,} more came out of it than were sent: others' frames (LLDP, ARP, a switch that "
+                        "floods) are counted as the test's; keep them off the wire")
 
 
 def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: _Snapshot, after: _Snapshot,

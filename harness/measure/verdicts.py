@@ -73,5 +73,6 @@ def judge(trial: Trial, report: SelfReport, *, lab: bool, live_queues: int) -> l
         Verdict.LAB_RSS: lab and live_queues < 2,
         Verdict.EXTRA_CORE: trial.cpu is not None and bool(trial.cpu.extra),
         Verdict.OTHER_LOAD: trial.cpu is not None and bool(trial.cpu.other),
+        Verdict.FAILED: trial.surplus > 0,
     }
     return in_order(verdict for verdict, holds in calls.items() if holds)
