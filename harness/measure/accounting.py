@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from harness.generator.contract import TrafficResult
 from harness.measure.places import DRIVER, DUT_RING, RETURN, WIRE, Counters, port_losses
 
-__all__ = ["BACKLOG", "DUT_RING", "RETURN", "SOCKET", "TG_RECEIVE", "Counters", "Readings", "bounded",
+__all__ = ["BACKLOG", "DUT_RING", "NO_SOCKET", "RETURN", "SOCKET", "TG_RECEIVE", "Counters", "Readings", "bounded",
            "losses_by_place", "rise"]
 
 BACKLOG = "softirq backlog"

@@ -20,7 +20,7 @@ from harness.host.osprobe import AgentProbe, OsProbe
 from harness.measure.accounting import Readings, bounded, losses_by_place, rise
 from harness.measure.bystander import Watch
 from harness.measure.connections import completed, lost_connections
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, stretched
@@ -217,7 +217,8 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     else:
         own = (*bench.own_threads, *bench.stack.thread_names)
         trial.cpu.other = others(trial.cpu, sampling, own)
-        add_cycles(trial.cpu, trial.received, bench.nominal_hz, trial.real_s)
+        frames, trial.cpu_note = handled(trial, bench.point.role, rise(before.counters.totals, after.counters.totals))
+        add_cycles(trial.cpu, frames, bench.nominal_hz, trial.real_s)
         trial.cpu.extra = extra_work(trial.cpu, sampling, own, bench.lab)
         _add_polls(trial.cpu, before.polls, after.polls)
     found = (report.pauses, _longest_possible(sampling))

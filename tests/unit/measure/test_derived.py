@@ -9,10 +9,11 @@ from harness.generator.contract import DirectionResult, LatencyResult, SelfRepor
 from harness.generator.histogram import merge, percentile, thin
 from harness.host.contract import CpuSample, Sampling
 from harness.measure.accounting import Readings, bounded, losses_by_place
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, short_of, stretched
+from harness.plan import Role
 from harness.records import Direction, Phase, Trial, Verdict
 
 S = 1_000_000_000
@@ -113,6 +114,23 @@ def test_cpu_uses_only_samples_inside_the_trial() -> None:
     assert cpu.cycles_per_packet == pytest.approx(0.45 * 2.5e9 / 100_000)
     assert cpu_of_trial(sampling, 4 * S, 8 * S, [0], 3.0) is None
     assert cpu_of_trial(sampling, 0, 20 * S, [0], 20.0) is None
+
+
+def test_cycles_are_for_the_frames_that_the_dut_worked_on_or_not_given() -> None:
+    """Above its capacity a stack works on frames that it drops later: dividing by what came back says too much."""
+    tight, over = trial(100_000, 900), trial(100_000, 40_000)
+    assert handled(tight, Role.ECHO, {}) == (99_100, "")
+    frames, why = handled(over, Role.ECHO, {})
+    assert frames == 0
+    assert "40,000 more that were lost" in why
+    over.losses = {"tx ring": 40_000}
+    assert handled(over, Role.ECHO, {"received": 100_000}) == (100_000, ""), "it received what it could not send"
+    over.losses = {"DUT ring": 40_000}
+    assert handled(over, Role.ECHO, {"received": 60_000}) == (60_000, ""), "the ring's losses cost the cores nothing"
+    over.losses = {"socket buffer": 40_000}
+    assert handled(over, Role.ECHO, {"received": 60_000})[0] == 0, "softirq worked on them"
+    over.losses, over.unexplained = {}, 40_000
+    assert handled(over, Role.ECHO, {"received": 60_000})[0] == 0
 
 
 def test_other_programs_on_the_given_core_are_named() -> None:
