@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.balance import identified, with_idle_queues
+from harness.analysis.balance import identified, live_queues, with_idle_queues
 from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
@@ -53,6 +53,7 @@ class Bench:
     exact_counter: str
     nominal_hz: float | None
     lab: bool
+    #: Receive queues that can have work, for a port whose driver does not count by queue.
     live_queues: int
     own_threads: Sequence[str] = ()
     ifnames: Sequence[str] = ()
@@ -234,7 +235,8 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
         trial.handshake = Handshake(**client["connect"]) if client["connect"] else None
     trial.spoilt = lost_in_pauses(trial, log)
     virtual = bench.lab or any(wire.virtual for wire in bench.point.wires)
-    trial.verdicts = judge(trial, report, lab=virtual, live_queues=bench.live_queues)
+    trial.verdicts = judge(trial, report, lab=virtual,
+                           live_queues=live_queues(trial.counters, bench.ifnames, bench.live_queues))
 
 
 def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> None:

@@ -84,6 +84,7 @@ def test_unexplained_loss_and_lab_verdicts() -> None:
     assert Verdict.UNEXPLAINED_LOSS not in verdicts(trial(1000, 20, 9), traffic(1000, 1000, 980), QUIET)
     found = judge(trial(1000, 0), traffic(1000, 1000, 1000).report, lab=True, live_queues=1)
     assert found == [Verdict.LAB, Verdict.LAB_RSS]
+    assert judge(trial(1000, 0), traffic(1000, 1000, 1000).report, lab=False, live_queues=1) == [Verdict.LAB_RSS]
 
 
 def test_pauses_are_cut_to_the_trial() -> None:
