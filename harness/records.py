@@ -218,7 +218,8 @@ class Anomaly(_Record):
 
 
 class Trial(_Record):
-    """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses)."""
+    """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses).
+    ``other_traffic``: drops that the DUT's counters saw beyond what the test lost, so they are not the test's."""
 
     schema_version: int = SCHEMA_VERSION
     number: int
@@ -249,6 +250,7 @@ class Trial(_Record):
     pauses: Pauses | None = None
     losses: dict[str, int] = Field(default_factory=dict)
     unexplained: int = 0
+    other_traffic: int = 0
     generator_utilisation: float | None = None
     bystander: Bystander | None = None
     drop_reasons: DropReasons | None = None
@@ -256,6 +258,11 @@ class Trial(_Record):
     verdicts: list[Verdict] = Field(default_factory=list)
     status: str = "ok"
     reason: str = ""
+
+    @property
+    def surplus(self) -> int:
+        """Frames by which one direction received more than was sent into it, in the worst; 0 where none did."""
+        return max((-d.lost for d in self.directions if d.lost < 0), default=0)
 
 
 class Bound(_Record):
@@ -327,6 +334,10 @@ class PointOutcome(_Record):
     #: Search trials made again: lost frames in a pause; the generator fell short of a load that it can send.
     paused_repeats: int = 0
     short_repeats: int = 0
+    #: Search trials made again because more was received, or discarded, than sent.
+    stray_repeats: int = 0
+    #: Role drop: what reached the stack before the trials, when nothing was sent; "" when nothing did.
+    strays: str = ""
     deploy_s: float = 0.0
     undeploy_s: float = 0.0
     semantics: str = ""

@@ -367,9 +367,9 @@ class _Session:
         )
 
     def _live_queues(self, point: PointPlan) -> int:
-        """How many receive queues can have work: in the lab a queue for each sending core, and a core for each flow.
-        But the kernel's own frames (role accept) are spread by their flow's hash over all queues, of which a wire has
-        one for each core of the machine."""
+        """How many receive queues can have work, where the driver does not count it: in the lab a queue for each
+        sending core, and a core for each flow. But the kernel's own frames (role accept) are spread by their flow's
+        hash over all queues, of which a wire has one for each core of the machine."""
         if not self.plan.lab:
             return len(point.cores)
         if point.role is Role.ACCEPT:

@@ -7,7 +7,7 @@ From ``Trial.counters``. A queue that received nothing is a member too; a total 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,12 @@ def queue_balance(counters: Mapping[str, Any], ifname: str) -> Balance | None:
         if any(frames for _, frames in found):
             return Balance(tuple((f"queue {number}", frames) for number, frames in found))
     return None
+
+
+def live_queues(counters: Mapping[str, Any], ifnames: Iterable[str], otherwise: int) -> int:
+    """Receive queues that had work in a trial, of the port that had most; ``otherwise`` where no driver tells."""
+    found = [balance.live for name in ifnames if (balance := queue_balance(counters, name)) is not None]
+    return max(found, default=otherwise)
 
 
 def worker_balance(counters: Mapping[str, Any]) -> Balance | None:

@@ -984,7 +984,8 @@ def _ethtool(control: socket.socket, ifname: str, command: bytes) -> bytearray:
 
 
 def driver_counters(control: socket.socket, ifname: str) -> Dict[str, int]:
-    """What ``ethtool -S`` shows; empty where a driver keeps no counters of its own."""
+    """What ``ethtool -S`` shows; empty where a driver keeps no counters of its own. A name that a driver uses for each
+    of its queues (vmxnet3) has their sum."""
     try:
         info = _ethtool(control, ifname, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << 1, 0))
         count = struct.unpack_from("=I", info, 16)[0] if struct.unpack_from("=Q", info, 8)[0] else 0
@@ -999,7 +1000,7 @@ def driver_counters(control: socket.socket, ifname: str) -> Dict[str, int]:
     result = {}  # type: Dict[str, int]
     for index in range(count):
         name = bytes(names[12 + 32 * index:44 + 32 * index]).partition(b"\0")[0].decode("ascii", "replace").strip()
-        result[name] = struct.unpack_from("=Q", values, 8 + 8 * index)[0]
+        result[name] = result.get(name, 0) + struct.unpack_from("=Q", values, 8 + 8 * index)[0]
     return result
 
 

@@ -1,32 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the lost frames of a trial went: sent = received + losses by place + unexplained.
 
-From counters read before and after on every hop. Each place takes the first of its counters that the device has, so
-that a driver which reports one event under two names is not counted twice. "unexplained" is shown, never hidden.
+From counters read before and after on every hop; :mod:`harness.measure.places` says which counter of a port means what.
+Counters of a whole host or port see other traffic, too, so together they explain no more than was lost; the rest is
+recorded as other traffic's. "unexplained" is shown, never hidden.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from harness.generator.contract import TrafficResult
+from harness.measure.places import DRIVER, DUT_RING, RETURN, WIRE, Counters, port_losses
 
-#: Counters of one interface: name -> count.
-Counters = Mapping[str, int]
+__all__ = ["BACKLOG", "DUT_RING", "NO_SOCKET", "RETURN", "SOCKET", "TG_RECEIVE", "Counters", "Readings", "bounded",
+           "losses_by_place", "rise"]
 
-DUT_RING = "DUT ring"
 BACKLOG = "softirq backlog"
 SOCKET = "socket buffer"
 NO_SOCKET = "no socket"
-RETURN = "return path"
 TG_RECEIVE = "generator receive"
-
-#: Receive side of a port: the ring was full. veth counts per queue (lab-facts.md); NIC drivers under other names.
-_RX_RING = (r"rx_queue_\d+_drops", r"rx_missed_errors", r"rx_out_of_buffer", r"rx_fifo_errors", r"imissed")
-#: Transmit side: frames the DUT handed to a full ring towards the generator. veth's tx_dropped holds those of XDP too.
-_TX_RING = (r"tx_dropped", r"rx_queue_\d+_xdp_tx_errors", r"tx_queue_\d+_xdp_xmit_errors")
 
 
 @dataclass
@@ -45,30 +40,39 @@ def rise(before: Counters, after: Counters) -> dict[str, int]:
     return {k: v - before.get(k, 0) for k, v in after.items() if v - before.get(k, 0) > 0}
 
 
-def _first(changes: Counters, patterns: tuple[str, ...]) -> int:
-    for pattern in patterns:
-        total = sum(v for k, v in changes.items() if re.fullmatch(pattern, k))
-        if total:
-            return total
-    return 0
-
-
-def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult) -> dict[str, int]:
-    """Lost frames by place, places without loss left out."""
-    places, port_drops = {RETURN: 0}, 0
-    for name, counters in after.dut.items():
-        changes = rise(before.dut.get(name, {}), counters)
-        port_drops += _first(changes, _RX_RING)
-        places[RETURN] += _first(changes, _TX_RING)
-    port_drops -= min(port_drops, after.in_port_drops - before.in_port_drops)
-    places[DUT_RING] = sum(d.refused for d in traffic.directions) + port_drops
-    system = rise(before.system, after.system)
-    places[BACKLOG] = sum(v for k, v in system.items() if re.fullmatch(r"softnet\.\d+\.dropped", k))
-    stack = rise(before.stack, after.stack)
-    if SOCKET not in after.stack:
-        places[SOCKET] = system.get("udp.RcvbufErrors", 0) + system.get("udp6.RcvbufErrors", 0)
-    places[NO_SOCKET] = system.get("udp.NoPorts", 0) + system.get("udp6.NoPorts", 0)
-    for place, count in stack.items():
-        places[place] = places.get(place, 0) + count
+def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult,
+                    cores: Collection[int] | None = None) -> dict[str, int]:
+    """Lost frames by place, places without loss left out; those that are surely the test's come first, those that a
+    counter of the whole host tells last. ``cores``: of which the softirq backlog is the test's (None: all)."""
+    places = rise(before.stack, after.stack)
     places[TG_RECEIVE] = sum(traffic.report.extra.get("receive_drops", {}).values())
+    ports = dict.fromkeys((RETURN, DUT_RING, WIRE, DRIVER), 0)
+    for name, counters in after.dut.items():
+        for place, count in port_losses(counters, rise(before.dut.get(name, {}), counters)).items():
+            ports[place] += count
+    ports[DUT_RING] -= min(ports[DUT_RING], after.in_port_drops - before.in_port_drops)
+    ports[DUT_RING] += sum(d.refused for d in traffic.directions)
+    system = rise(before.system, after.system)
+    ports[BACKLOG] = sum(count for name, count in system.items() if _backlog(name, cores))
+    if SOCKET not in after.stack:
+        ports[SOCKET] = system.get("udp.RcvbufErrors", 0) + system.get("udp6.RcvbufErrors", 0)
+    ports[NO_SOCKET] = system.get("udp.NoPorts", 0) + system.get("udp6.NoPorts", 0)
+    for place, count in ports.items():
+        places[place] = places.get(place, 0) + count
     return {place: count for place, count in places.items() if count}
+
+
+def _backlog(name: str, cores: Collection[int] | None) -> bool:
+    found = re.fullmatch(r"softnet\.(\d+)\.dropped", name)
+    return found is not None and (cores is None or int(found[1]) in cores)
+
+
+def bounded(places: Mapping[str, int], lost: int) -> tuple[dict[str, int], int]:
+    """(losses by place that together are no more than ``lost``, what the counters saw beyond that). Places are given
+    theirs in the order of :func:`losses_by_place`."""
+    left, kept = max(0, lost), dict[str, int]()
+    for place, count in places.items():
+        if here := min(count, left):
+            kept[place] = here
+            left -= here
+    return kept, sum(places.values()) - sum(kept.values())

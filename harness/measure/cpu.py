@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.host.contract import CpuSample, Sampling
-from harness.records import CoreLoad, Cpu
+from harness.measure.accounting import BACKLOG, NO_SOCKET, SOCKET
+from harness.measure.places import DRIVER
+from harness.plan import Role
+from harness.records import CoreLoad, Cpu, Trial
 
 #: Below this a figure is "indicative": ticks of 10 ms are too coarse (design.md, "CPU").
 FULL_FIGURE_S = 2.0
 #: Work on a core the stack was not given, as a share of that core, that makes the verdict ``extra-core``.
 EXTRA_SHARE = 0.02
+
+#: Share of frames that cost the DUT work without being counted above which there are no cycles per frame.
+UNCOUNTED = 0.01
+#: Where the kernel drops what it has worked on before a stack counts it.
+_WORKED_ON = (DRIVER, BACKLOG, SOCKET, NO_SOCKET)
 
 #: Samples have to cover this share of a trial for its CPU to be told.
 COVERAGE = 0.5
@@ -50,6 +58,21 @@ def _core(core: int, first: CpuSample, last: CpuSample, seconds: float, given: b
         core=core, given=given, user=share["user"] + share["nice"], system=share["system"], irq=share["irq"],
         softirq=share["softirq"], steal=share["steal"], idle=share["idle"] + share["iowait"], run=run,
     )
+
+
+def handled(trial: Trial, role: Role, stack: Mapping[str, int]) -> tuple[int, str]:
+    """(frames that the DUT's work of a trial was for, or 0 with why that is not known). ``stack``: what rose of the
+    stack's counters. What it received it worked on, also what it had to drop later. Without such a count what came back
+    has to do, which at more than 1 % of loss says too much of each."""
+    own = stack.get("received", 0) if role is not Role.ACCEPT else 0
+    if own:
+        uncounted = sum(trial.losses.get(place, 0) for place in _WORKED_ON) + max(0, trial.unexplained)
+    else:
+        own, uncounted = trial.received, max(0, trial.lost)
+    if uncounted > UNCOUNTED * (own + uncounted):
+        return 0, (f"no cycles per packet: the DUT worked on up to {uncounted:,} more that were lost, and how "
+                   "far it got with them is not known")
+    return own, ""
 
 
 def add_cycles(cpu: Cpu, frames: int, nominal_hz: float | None, trial_s: float) -> None:

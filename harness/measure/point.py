@@ -2,8 +2,9 @@
 """Everything measured at one deployed point: warm-up, search, latency, load curve, polls, diagnosis.
 
 Knows the order within a point and the rules on repeating a trial: a search trial is made again, at most
-``pause_retries`` times, when pauses account for every frame it lost or when the generator left out departures at a
-load well below its ceiling; any trial once when the generator died. Every attempt is recorded.
+``pause_retries`` times, when pauses account for every frame it lost, when the generator left out departures at a load
+well below its ceiling, or when more came out of the stack than was sent; any trial once when the generator died. Every
+attempt is recorded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.errors import GeneratorDied
+from harness.errors import GeneratorDied, StackError
 from harness.generator.contract import Generator, TrafficSpec
 from harness.measure.dropreasons import Count, counting
 from harness.measure.search import raw_bound, search
@@ -26,6 +27,8 @@ from harness.store import now
 _OF_THE_WIRE = (Verdict.LAB, Verdict.LAB_RSS)
 #: A load must exceed the latency stream's own rate by this factor to carry one.
 _LATENCY_SHARE = 2.0
+#: Role drop: how long nothing is sent, to see whether others' frames are counted as discarded.
+IDLE_S = 1.0
 
 
 @dataclass
@@ -54,6 +57,7 @@ class PointMeasurement:
 
     def run(self) -> None:
         """Measure everything the settings ask for into ``outcome``."""
+        self._idle_strays()
         self._warm_up()
         if self.settings.search is not None:
             self._search()
@@ -102,7 +106,8 @@ class PointMeasurement:
         for attempt in range(retries + 1):
             trial = self._once(phase, rate_pps, duration_s, attempt)
             short = fell_short(trial, self.max_load_pps)
-            trial.superseded = (trial.spoilt or short) and attempt < retries
+            stray = trial.surplus > 0
+            trial.superseded = (trial.spoilt or short or stray) and attempt < retries
             trial.latency_note = trial.latency_note or note
             trial.drop_reasons = counted.read() if counted is not None else None
             self.watcher.record(trial)
@@ -113,10 +118,23 @@ class PointMeasurement:
             if not trial.superseded:
                 break
             self.outcome.paused_repeats += trial.spoilt
-            self.outcome.short_repeats += not trial.spoilt
+            self.outcome.stray_repeats += stray
+            self.outcome.short_repeats += not (trial.spoilt or stray)
+        if trial.surplus and phase is Phase.SEARCH:
+            raise StackError(f"at {rate_pps:,.0f} {self.bench.point.role.rate_unit} {trial.reason}")
         return trial
 
     # ------------------------------------------------------------------------------------------------- phases
+
+    def _idle_strays(self) -> None:
+        """Role drop: a frame of somebody else's that the stack counts as discarded hides one that it lost."""
+        if not self.bench.no_reply:
+            return
+        before = self.bench.counted()
+        time.sleep(IDLE_S)
+        if strays := self.bench.counted() - before:
+            self.outcome.strays = (f"frames not the test's that were discarded, and counted, in an idle {IDLE_S:g} s: "
+                                   f"{strays:,}; losses may go unseen")
 
     def _warm_up(self) -> None:
         """Discarded: fills caches, neighbour tables and page pools."""

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.balance import identified, with_idle_queues
+from harness.analysis.balance import identified, live_queues, with_idle_queues
 from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
 from harness.host.osprobe import AgentProbe, OsProbe
-from harness.measure.accounting import Readings, losses_by_place, rise
+from harness.measure.accounting import Readings, bounded, losses_by_place, rise
 from harness.measure.bystander import Watch
 from harness.measure.connections import completed, lost_connections
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, stretched
@@ -53,6 +53,7 @@ class Bench:
     exact_counter: str
     nominal_hz: float | None
     lab: bool
+    #: Receive queues that can have work, for a port whose driver does not count by queue.
     live_queues: int
     own_threads: Sequence[str] = ()
     ifnames: Sequence[str] = ()
@@ -135,7 +136,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     )
     exact = None if before.exact is None or after.exact is None else after.exact - before.exact
     _count(trial, traffic, _received(bench.point.role, traffic, exact))
-    _explain(trial, bench.point.role, traffic, before, after, exact)
+    _explain(trial, bench.point.role, traffic, before, after, exact, bench.point.cores)
     if not bench.lab:
         _on_our_clock(sampling, sampling_ns)
     _add_evidence(trial, bench, traffic, sampling, before, after)
@@ -193,14 +194,19 @@ def _count(trial: Trial, traffic: TrafficResult, counted: int | None) -> None:
     trial.loss_ratio = trial.lost / trial.sent if trial.sent else None
     if not trial.sent:
         trial.status, trial.reason = "failed", "the generator sent nothing"
+    elif strays := trial.surplus:
+        trial.status = "failed"
+        trial.reason = (f"{strays:,} more came out of it than were sent: others' frames (LLDP, ARP, a switch that "
+                        "floods) are counted as the test's; keep them off the wire")
 
 
 def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: Snapshot, after: Snapshot,
-             exact: int | None) -> None:
+             exact: int | None, cores: Sequence[int]) -> None:
     if role is Role.ACCEPT:
         trial.losses = lost_connections(before.readings, after.readings, traffic, exact or 0)
     else:
-        trial.losses = losses_by_place(before.readings, after.readings, traffic)
+        places = losses_by_place(before.readings, after.readings, traffic, cores)
+        trial.losses, trial.other_traffic = bounded(places, trial.lost)
     trial.unexplained = trial.lost - sum(trial.losses.values())
 
 
@@ -219,7 +225,8 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     else:
         own = (*bench.own_threads, *bench.stack.thread_names)
         trial.cpu.other = others(trial.cpu, sampling, own)
-        add_cycles(trial.cpu, trial.received, bench.nominal_hz, trial.real_s)
+        frames, trial.cpu_note = handled(trial, bench.point.role, rise(before.counters.totals, after.counters.totals))
+        add_cycles(trial.cpu, frames, bench.nominal_hz, trial.real_s)
         trial.cpu.extra = extra_work(trial.cpu, sampling, own, bench.lab)
         _add_polls(trial.cpu, before.polls, after.polls)
     found = (report.pauses, _longest_possible(sampling))
@@ -235,7 +242,8 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
         trial.handshake = Handshake(**client["connect"]) if client["connect"] else None
     trial.spoilt = lost_in_pauses(trial, log)
     virtual = bench.lab or any(wire.virtual for wire in bench.point.wires)
-    trial.verdicts = judge(trial, report, lab=virtual, live_queues=bench.live_queues)
+    trial.verdicts = judge(trial, report, lab=virtual,
+                           live_queues=live_queues(trial.counters, bench.ifnames, bench.live_queues))
 
 
 def _add_polls(cpu: Cpu, before: PollUsage | None, after: PollUsage | None) -> None:

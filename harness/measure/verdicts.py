@@ -70,8 +70,9 @@ def judge(trial: Trial, report: SelfReport, *, lab: bool, live_queues: int) -> l
         Verdict.PAUSED: trial.spoilt or stalled(trial) > SHORTFALL * asked,
         Verdict.UNEXPLAINED_LOSS: trial.unexplained > UNEXPLAINED * max(trial.sent, 1),
         Verdict.LAB: lab,
-        Verdict.LAB_RSS: lab and live_queues < 2,
+        Verdict.LAB_RSS: live_queues < 2,
         Verdict.EXTRA_CORE: trial.cpu is not None and bool(trial.cpu.extra),
         Verdict.OTHER_LOAD: trial.cpu is not None and bool(trial.cpu.other),
+        Verdict.FAILED: trial.surplus > 0,
     }
     return in_order(verdict for verdict, holds in calls.items() if holds)

@@ -170,7 +170,8 @@ def _stacks(points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:
             seen.add(key)
             said = [params_text(point.plan) or "no parameters", f"tuning {one_line(point.plan.profile, 40)}",
                     one_line(point.semantics, 120),
-                    one_line(point.degraded, 120)]
+                    one_line(point.degraded, 120),
+                    one_line(next((o.strays for o in point.outcomes if o.strays), ""), 120)]
             yield stack_name(point.plan), "; ".join(text for text in said if text)
 
 

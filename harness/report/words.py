@@ -59,7 +59,7 @@ VERDICTS: dict[Verdict, VerdictText] = {
         "A driver that supports the faster mode (for AF_XDP: zero copy).", "warn"),
     Verdict.LAB_RSS: VerdictText(
         "Fewer than two receive queues were live, so this says nothing about how the stack spreads load over cores.",
-        "A NIC with RSS, or a lab with more generator cores.", "info"),
+        "More than one core and many flows, on a NIC with RSS or in a lab with more generator cores.", "info"),
     Verdict.LAB: VerdictText(
         "Measured over a virtual wire. Compare stacks with each other, not with published numbers.",
         "The same scenario on a testbed with real NICs.", "info"),

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.balance import Balance, identified, queue_balance, with_idle_queues, worker_balance
+from harness.analysis.balance import (
+    Balance,
+    identified,
+    live_queues,
+    queue_balance,
+    with_idle_queues,
+    worker_balance,
+)
 from harness.measure.accounting import rise
 
 
@@ -32,6 +39,16 @@ def test_even_and_uneven_shares() -> None:
 def test_a_few_strays_make_no_queue_live() -> None:
     strays, few = Balance((("a", 99_949), ("b", 51))), Balance((("a", 990), ("b", 10)))
     assert (strays.live, few.live) == (1, 2)
+
+
+def test_live_queues_are_those_that_the_driver_counted_not_those_that_were_planned() -> None:
+    """One queue has all the frames of a port with four: nothing is said about RSS, whatever the cores."""
+    one = {f"rx-{n}.packets": 90_000 * (n == 2) for n in range(4)}
+    two = one | {"rx-0.packets": 80_000}
+    silent = {"rx_packets": 90_000}
+    assert live_queues({"interfaces": {"p0": one, "p1": silent}}, ["p0", "p1"], otherwise=4) == 1
+    assert live_queues({"interfaces": {"p0": one, "p1": two}}, ["p0", "p1"], otherwise=4) == 2
+    assert live_queues({"interfaces": {"p1": silent}}, ["p1"], otherwise=4) == 4
 
 
 @pytest.mark.parametrize("name", ["rx_queue_{}_xdp_packets", "rx_queue_{}_packets", "rx-{}.packets", "rx{}_packets",

@@ -23,7 +23,8 @@ from harness.errors import StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
 from harness.lab.lab import Lab
-from harness.measure.accounting import _RX_RING, _first, rise
+from harness.measure.accounting import rise
+from harness.measure.places import DUT_RING, port_losses
 from harness.measure.rolecheck import FRAMES, check_role
 from harness.plan import PointPlan, Role
 from harness.stack import StackContext
@@ -226,7 +227,7 @@ def test_frames_without_room_are_found_by_place_and_once(dut: Dut, wires: Any, m
         assert lost > 0
         assert counters.totals["discarded"] + lost == counters.totals["redirected"] == 6 * 64
         assert counters.losses["AF_XDP rx ring"] + counters.losses["AF_XDP fill ring"] == lost
-        port_drops = _first(rise(before, dut.interface_counters([ifname])[ifname]), _RX_RING)
+        port_drops = port_losses(before, rise(before, dut.interface_counters([ifname])[ifname]))[DUT_RING]
         assert port_drops == counters.in_port_drops == lost, "veth counts them as its own, too"
 
 

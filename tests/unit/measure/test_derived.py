@@ -8,11 +8,12 @@ import pytest
 from harness.generator.contract import DirectionResult, LatencyResult, SelfReport, TrafficResult
 from harness.generator.histogram import merge, percentile, thin
 from harness.host.contract import CpuSample, Sampling
-from harness.measure.accounting import Readings, losses_by_place
-from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, others
+from harness.measure.accounting import Readings, bounded, losses_by_place
+from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, short_of, stretched
+from harness.plan import Role
 from harness.records import Direction, Phase, Trial, Verdict
 
 S = 1_000_000_000
@@ -83,6 +84,7 @@ def test_unexplained_loss_and_lab_verdicts() -> None:
     assert Verdict.UNEXPLAINED_LOSS not in verdicts(trial(1000, 20, 9), traffic(1000, 1000, 980), QUIET)
     found = judge(trial(1000, 0), traffic(1000, 1000, 1000).report, lab=True, live_queues=1)
     assert found == [Verdict.LAB, Verdict.LAB_RSS]
+    assert judge(trial(1000, 0), traffic(1000, 1000, 1000).report, lab=False, live_queues=1) == [Verdict.LAB_RSS]
 
 
 def test_pauses_are_cut_to_the_trial() -> None:
@@ -114,6 +116,23 @@ def test_cpu_uses_only_samples_inside_the_trial() -> None:
     assert cpu.cycles_per_packet == pytest.approx(0.45 * 2.5e9 / 100_000)
     assert cpu_of_trial(sampling, 4 * S, 8 * S, [0], 3.0) is None
     assert cpu_of_trial(sampling, 0, 20 * S, [0], 20.0) is None
+
+
+def test_cycles_are_for_the_frames_that_the_dut_worked_on_or_not_given() -> None:
+    """Above its capacity a stack works on frames that it drops later: dividing by what came back says too much."""
+    tight, over = trial(100_000, 900), trial(100_000, 40_000)
+    assert handled(tight, Role.ECHO, {}) == (99_100, "")
+    frames, why = handled(over, Role.ECHO, {})
+    assert frames == 0
+    assert "40,000 more that were lost" in why
+    over.losses = {"tx ring": 40_000}
+    assert handled(over, Role.ECHO, {"received": 100_000}) == (100_000, ""), "it received what it could not send"
+    over.losses = {"DUT ring": 40_000}
+    assert handled(over, Role.ECHO, {"received": 60_000}) == (60_000, ""), "the ring's losses cost the cores nothing"
+    over.losses = {"socket buffer": 40_000}
+    assert handled(over, Role.ECHO, {"received": 60_000})[0] == 0, "softirq worked on them"
+    over.losses, over.unexplained = {}, 40_000
+    assert handled(over, Role.ECHO, {"received": 60_000})[0] == 0
 
 
 def test_other_programs_on_the_given_core_are_named() -> None:
@@ -171,3 +190,15 @@ def test_a_loss_that_stack_and_port_both_count_is_counted_once() -> None:
     before = Readings({"d0": {"rx_queue_0_drops": 10}}, {}, {"AF_XDP rx ring": 4}, 4)
     after = Readings({"d0": {"rx_queue_0_drops": 35}}, {}, {"AF_XDP rx ring": 24}, 24)
     assert losses_by_place(before, after, traffic(100, 100, 70, refused=5)) == {"DUT ring": 10, "AF_XDP rx ring": 20}
+
+
+def test_counters_explain_no_more_than_was_lost_and_the_tests_own_come_first() -> None:
+    """A management daemon's datagrams to no socket, and the backlog of a core that is not the point's."""
+    after = Readings({"d0": {"rx_queue_0_drops": 20}}, {"softnet.1.dropped": 5, "softnet.7.dropped": 900,
+                                                        "udp.NoPorts": 300}, {"application": 4})
+    places = losses_by_place(Readings({"d0": {"rx_queue_0_drops": 0}}), after, traffic(100, 100, 70), [0, 1])
+    assert places == {"application": 4, "DUT ring": 20, "softirq backlog": 5, "no socket": 300}
+    assert bounded(places, 30) == ({"application": 4, "DUT ring": 20, "softirq backlog": 5, "no socket": 1}, 299)
+    assert bounded(places, 22) == ({"application": 4, "DUT ring": 18}, 307)
+    assert bounded(places, 400) == (places, 0)
+    assert bounded(places, -3) == ({}, 329), "a trial that received more than was sent has no losses"

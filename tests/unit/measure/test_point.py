@@ -57,7 +57,7 @@ class SimulatedGenerator:
     """Sends what it is asked; may die, and may have the DUT pause in a trial."""
 
     def __init__(self, dut: SimulatedDut) -> None:
-        self.dut, self.configured, self.die_at, self.trials = dut, list[TrafficSpec](), -1, 0
+        self.dut, self.configured, self.die_at, self.trials, self.sent = dut, list[TrafficSpec](), -1, 0, 0
         self.pause_in, self.short_in, self.pause_ns = set[int](), set[int](), S // 2
         self.dies_configuring = False
 
@@ -79,6 +79,7 @@ class SimulatedGenerator:
         left_out = round(sent * 0.01) if self.trials in self.short_in else 0
         lost = max(0, lost - left_out)
         self.dut.lost += lost
+        self.sent += sent - left_out
         result = DirectionResult(tx_port=0, rx_port=0, asked=sent, sent=sent - left_out,
                                  received=sent - left_out - lost, skipped={"receive": left_out})
         return TrafficResult([result], [], SelfReport(duration_s, duration_s, 0, round(duration_s * S), 0.5, 0))
@@ -199,6 +200,48 @@ def test_a_trial_short_of_a_load_that_the_generator_can_send_is_repeated() -> No
     assert run.outcome.short_repeats == len(below)
     assert run.outcome.ndr is not None
     assert run.outcome.ndr.load_pps == pytest.approx(CAPACITY, rel=0.06)
+
+
+class Dropping(SimulatedStack):
+    """Counts the test's frames as discarded, and somebody else's: one before the reading ``idle``, one in every trial
+    after the first ``clean``."""
+
+    def __init__(self, generator: SimulatedGenerator, idle: int, clean: int) -> None:
+        super().__init__()
+        self.generator, self.idle, self.clean, self.readings = generator, idle, clean, 0
+
+    def counters(self) -> StackCounters:
+        self.readings += 1
+        strays = (self.readings >= self.idle) + max(0, self.generator.trials - self.clean)
+        return StackCounters({"discarded": self.generator.sent - self.generator.dut.lost + strays})
+
+
+def dropping(monkeypatch: pytest.MonkeyPatch, *, idle: int = 10**9, clean: int = 10**9) -> Run:
+    monkeypatch.setattr("harness.measure.trial._STILL_S", 0.0)
+    monkeypatch.setattr("harness.measure.point.IDLE_S", 0.0)
+    run = Run(dataclasses.replace(SETTINGS, load_rates_pps=()))
+    bench = run.point.bench
+    bench.point, bench.exact_counter = dataclasses.replace(POINT, role=Role.DROP), "discarded"
+    bench.stack = Dropping(run.generator, idle, clean)
+    return run
+
+
+def test_others_frames_are_seen_before_the_trials_and_where_more_is_discarded_than_sent(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = dropping(monkeypatch)
+    quiet.point.run()
+    assert quiet.outcome.ndr is not None
+    assert (quiet.outcome.strays, quiet.outcome.stray_repeats) == ("", 0)
+    idle = dropping(monkeypatch, idle=3)  # two readings make the count before
+    idle.point.run()
+    assert idle.outcome.strays.endswith("s: 1; losses may go unseen")
+    always = dropping(monkeypatch, clean=1)
+    with pytest.raises(StackError, match=r"pps 1 more came out of it than were sent: others' frames \(LLDP"):
+        always.point.run()
+    last = always.trials[-1 - SETTINGS.pause_retries:]
+    assert [t.superseded for t in last] == [True] * SETTINGS.pause_retries + [False]
+    assert all(t.surplus == 1 and t.status == "failed" and Verdict.FAILED in t.verdicts for t in last)
+    assert always.outcome.stray_repeats >= SETTINGS.pause_retries > 0
 
 
 def test_a_generator_that_dies_between_trials_is_restarted() -> None:
