@@ -1753,7 +1753,8 @@ class Server:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         worker = threading.Thread(target=self._work, args=(host,), daemon=True)
         worker.start()
-        self._requests.put((number, "hello", {"left_over": left, "not_undone": replayed}, None))
+        self._requests.put((number, "hello", {"left_over": left, "not_undone": replayed,
+                                              "journal": journal.path}, None))
         reason = self._listen(host, args["lease_s"])
         if reason:
             host.close(reason)

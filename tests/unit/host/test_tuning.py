@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from harness.errors import HostError, StackError
+from harness.errors import HostError, HostNotRestored, StackError
 from harness.host.contract import Completed
 from harness.host.link import AgentRefused
 from harness.host.tuning import ethtool
@@ -180,7 +180,7 @@ def test_what_does_not_verify_is_undone_and_fails_the_point() -> None:
 
 def test_a_host_that_does_not_come_back_is_told() -> None:
     server = SimulatedServer()
-    with pytest.raises(HostError, match=r"not as it was: gro of eth1 was 'gro on' and is 'gro off' now"):
+    with pytest.raises(HostNotRestored, match=r"not as it was: gro of eth1 was 'gro on' and is 'gro off' now"):
         with tuned(target(server), Profile(gro=False)):
             server.journal.clear()
 
