@@ -38,6 +38,9 @@ def tuned(target: Target, profile: Profile) -> Iterator[tuple[Change, ...]]:
 
     Raises StackError when an item does not verify, or a required one is unsupported: what was applied is undone.
     Raises HostNotRestored when the host does not come back."""
+    if strangers := profile.strangers(target.ports):
+        raise StackError(f"tuning of {target.dut.name}: {', '.join(strangers)}: no test port of this point, whose "
+                         f"ports are {', '.join(target.ports) or 'not known to the kernel'}; nothing was changed")
     changes: list[Change] = []
     try:
         with undone(target.dut):

@@ -158,6 +158,20 @@ def test_tuned_sets_verifies_and_puts_back() -> None:
     assert not server.journal
 
 
+def test_sysctls_of_an_interface_that_is_no_test_port_are_refused_before_anything_is_touched() -> None:
+    server = SimulatedServer()
+    mgmt, own = "net.ipv6.conf.mgmt0.disable_ipv6", "net.ipv4.conf.eth1.rp_filter"
+    server.files |= {f"/proc/sys/{name.replace('.', '/')}": "1\n" for name in (mgmt, own)}
+    before = server.state()
+    with pytest.raises(StackError, match=rf"{mgmt}: no test port of this point, whose ports are eth1"):
+        with tuned(target(server), read_profile({"rings": "max", "sysctls": {own: 0, mgmt: 1}})):
+            pytest.fail("it was measured all the same")
+    assert (server.state(), server.journal) == (before, [])
+    with tuned(target(server), read_profile({"sysctls": {own: 0}})) as changes:
+        assert [(c.before, c.after, c.status) for c in changes] == [("1", "0", "applied")]
+    assert server.state() == before
+
+
 def test_stock_touches_nothing() -> None:
     server = SimulatedServer()
     with tuned(target(server), STOCK) as changes:
@@ -214,6 +228,10 @@ def test_masks(cores: tuple[int, ...], text: str) -> None:
     ({"sysctls": {"kernel.sysrq": 1}}, "no setting of the network stack"),
     ({"sysctls": {"net.core.x/../../kernel": 1}}, "no setting of the network stack"),
     ({"sysctls": {"net.core.rmem_max": "1; reboot"}}, "not a number"),
+    ({"sysctls": {"net.ipv4.ip_forward": 1}}, "every interface"),
+    ({"sysctls": {"net.ipv6.conf.all.forwarding": 1}}, "every interface"),
+    ({"sysctls": {"net.ipv4.neigh.default.gc_thresh3": 1}}, "every interface"),
+    ({"sysctls": {"net.ipv4.conf.all": 1}}, "every interface"),
     ({"required": ["rings"]}, "not set in this profile"), ({"rings": 0}, "rings|at least"),
     ({"idle_latency_us": "fast"}, "not a quantity"),
 ])
