@@ -72,7 +72,10 @@ def _verify_restored(target: Target, changes: list[Change]) -> None:
     wrong = []
     for change in first.values():
         assert change.read is not None  # applied changes have it
-        now = change.read()
+        try:
+            now = change.read()
+        except HostError as error:
+            now = f"unreadable: {error}"
         if now != change.before:
             wrong.append(f"{change.item} of {change.target} was {change.before!r} and is {now!r} now")
     if wrong:

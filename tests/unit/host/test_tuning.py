@@ -35,6 +35,7 @@ class SimulatedServer:
             f"{CPU}/cpu4/cpuidle/state1/latency": "133\n", f"{CPU}/cpu4/cpuidle/state1/disable": "0\n",
             "/proc/sys/net/core/netdev_budget": "300\n",
         }
+        self.unreadable: set[str] = set()
         self.journal: list[object] = []
 
     def which(self, program: str) -> str | None:
@@ -44,6 +45,8 @@ class SimulatedServer:
         return path in self.files
 
     def read(self, path: str, default: str | None = None) -> str:
+        if path in self.unreadable:
+            raise AgentRefused(f"[Errno 2] No such file or directory: {path!r}", "failed")
         return self.files[path]
 
     def set_file(self, path: str, value: str, *, verify: bool = True) -> None:
@@ -53,7 +56,11 @@ class SimulatedServer:
         if int(old.replace(",", ""), 16) == int(value, 16) if value.isdigit() else old.strip() == value:
             return
         self.journal.append((path, old))
-        self.files[path] = value + "\n"
+        size = 1 << (int(value) - 1).bit_length() if "flow_" in path and int(value) else value
+        self.files[path] = f"{size}\n"
+        if str(size) != value:
+            self.undo_to(len(self.journal) - 1)
+            raise AgentRefused(f"{path}: wrote {value!r}, reads back {size!r}", "unverified")
 
     def apply(self, do: list[str], undo: list[str]) -> Completed:
         self.journal.append(undo)
@@ -207,6 +214,33 @@ def test_required_items_fail_the_point_with_the_reason() -> None:
         with tuned(target(server), profile):
             pytest.fail("it was measured all the same")
     assert server.state() == before
+
+
+def test_a_file_that_is_there_and_cannot_be_read_is_unsupported() -> None:
+    server = SimulatedServer()
+    server.unreadable.add("/sys/class/net/eth1/queues/tx-1/xps_cpus")
+    with tuned(target(server), Profile(xps="cores")) as changes:
+        assert [c.status for c in changes] == ["applied", "unsupported"]
+        assert "No such file" in changes[1].reason
+
+
+def test_a_setting_that_cannot_be_read_after_the_point_is_told() -> None:
+    server = SimulatedServer()
+    with pytest.raises(HostNotRestored, match=r"xps of .*tx-0/xps_cpus was 'f' and is .unreadable: .*No such file"):
+        with tuned(target(server), Profile(xps="cores")):
+            server.unreadable.add("/sys/class/net/eth1/queues/tx-0/xps_cpus")
+
+
+@pytest.mark.parametrize(("wanted", "table", "share"), [(0, "0", "0"), (1, "1", "1"), (30_000, "32768", "16384"),
+                                                        (32_768, "32768", "16384")])
+def test_flow_tables_have_the_sizes_that_the_kernel_makes(wanted: int, table: str, share: str) -> None:
+    server = SimulatedServer()
+    queues = [f"/sys/class/net/eth1/queues/rx-{n}/rps_flow_cnt" for n in (0, 1)]
+    flows = {"/proc/sys/net/core/rps_sock_flow_entries": "4\n", **dict.fromkeys(queues, "4\n")}
+    server.files |= flows
+    with tuned(target(server), Profile(rfs=wanted)) as changes:
+        assert [c.after for c in changes] == [table, share, share]
+    assert flows.items() <= server.files.items()
 
 
 def test_a_table_set_by_hand_is_left_alone() -> None:
