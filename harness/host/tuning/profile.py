@@ -48,10 +48,14 @@ def _sysctls(value: object) -> Mapping[str, str]:
 
 
 class Profile(BaseModel):
-    """Items of tuning. What is left out is left as it is found."""
+    """Items of tuning. What is left out is left as it is found. The order is that of applying: rings and queues first,
+    since a driver that makes its queues anew resets what is set of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    rings: Annotated[int | Literal["max"] | None, BeforeValidator(
+        lambda value: value if value in (None, "max") else parse_count(value, least=1, most=1 << 16)),
+        ] = Field(default=None, description="Descriptors of each receive and transmit ring, or max")
     rss_queues: Literal["cores"] | None = Field(
         default=None, description="cores: as many combined queues as the stack has cores, spread equally by RSS")
     rss_hash: Literal["addresses", "ports"] | None = Field(
@@ -66,9 +70,6 @@ class Profile(BaseModel):
         default=None, description="stopped: irqbalance does not move interrupts")
     threaded_napi: bool | None = Field(
         default=None, description="NAPI in kernel threads (pinned to the cores), or in softirq")
-    rings: Annotated[int | Literal["max"] | None, BeforeValidator(
-        lambda value: value if value in (None, "max") else parse_count(value, least=1, most=1 << 16)),
-        ] = Field(default=None, description="Descriptors of each receive and transmit ring, or max")
     coalesce_us: Annotated[int | None, _count(10_000)] = Field(
         default=None, description="Microseconds between interrupts of a queue; adaptive coalescing is turned off")
     gro: bool | None = Field(default=None, description="Generic receive offload")
