@@ -66,6 +66,13 @@ class HostLost(HarnessError):
     exit_code = 4
 
 
+class HostNotRestored(HarnessError):
+    """What was changed on a host could not be put back: nothing measured there from now on would be of the host that
+    the report describes. The run ends and can be resumed once the host is set right by hand."""
+
+    exit_code = 4
+
+
 class GateFailed(HarnessError):
     """A gate found a regression."""
 

@@ -21,7 +21,7 @@ from harness import estimate, stacks
 from harness.errors import TestbedError, UsageError
 from harness.flows import addressed, directions, factor_flows, wire_plans, wires_needed
 from harness.generator.xdpgen import MOST_TABLE_CELLS
-from harness.host.tuning.profile import NamedProfile
+from harness.host.tuning.profile import NamedProfile, Profile
 from harness.plan import (
     BystanderSettings,
     FrameMix,
@@ -183,8 +183,19 @@ def _points(scenario: ScenarioFile, testbed: Testbed, wires: tuple[WirePlan, ...
                 raise scenario.document.error(("cores", position), _too_many_cores(count, dut, testbed))
             for frames in spec.frames(trailer=_marks(testbed)):
                 points += [_point(spec, choice, testbed, dut, used, frames, count) for choice in chosen]
+    _refuse_strangers(scenario, points, len(chosen))
     _refuse_namesakes(scenario, points, len(chosen))
     return tuple(points)
+
+
+def _refuse_strangers(scenario: ScenarioFile, points: Sequence[PointPlan], entries: int) -> None:
+    """Tuning of an interface that is no test port. Where the kernel's name of a port is not known yet, the point is
+    refused when it is about to be tuned."""
+    for number, point in enumerate(points):
+        ports = [wire.dut.ifname for wire in point.wires]
+        if all(ports) and (strangers := Profile.model_validate(point.tuning).strangers(ports)):
+            raise scenario.document.error(("stacks", number % entries), (
+                f"tuning: {', '.join(strangers)} is of no test port; those of {point.host} are {', '.join(ports)}"))
 
 
 def _refuse_namesakes(scenario: ScenarioFile, points: Sequence[PointPlan], entries: int) -> None:

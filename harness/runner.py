@@ -20,7 +20,15 @@ import harness
 from harness import stacks
 from harness.doctor.examination import Examination
 from harness.doctor.examine import refuse
-from harness.errors import EXIT_INTERRUPTED, GeneratorDied, HarnessError, HostLost, MeasurementError, StackError
+from harness.errors import (
+    EXIT_INTERRUPTED,
+    GeneratorDied,
+    HarnessError,
+    HostLost,
+    HostNotRestored,
+    MeasurementError,
+    StackError,
+)
 from harness.figures import noisy
 from harness.flows import addressed
 from harness.host.tuning.apply import tuned
@@ -255,7 +263,7 @@ class _Session:
             outcome = PointOutcome(point=point.id, repeat=repeat)
             try:
                 self._one_point(point, repeat, outcome)
-            except (KeyboardInterrupt, HostLost) as error:
+            except (KeyboardInterrupt, HostLost, HostNotRestored) as error:
                 outcome.status = "interrupted"
                 outcome.reason = f"the run ended in the middle of this point: {error or 'interrupted'}"
                 self.writer.add_outcome(outcome)

@@ -303,8 +303,12 @@ class Undo:
         except FileNotFoundError:
             return
 
+    def _undo_apply(self, entry: Json) -> None:
+        self.command(entry)
+
     @staticmethod
-    def _undo_apply(entry: Json) -> None:
+    def command(entry: Json) -> None:
+        """Undo a command by its opposite, where its guard says that there is something to undo. Raises AgentError."""
         made = entry.get("made")
         if made and run_command(made, UNDO_TIMEOUT_S, b"", None)["returncode"] != 0:
             return  # the change was never made, or went with something else
@@ -1464,8 +1468,22 @@ class Host:
             seq = self.journal.intend("apply", do=do, undo=undo, made=made)
             with self._off_home():
                 done = run_command(do, timeout_s, b"", self.cancelled)
-            self.journal.confirm(seq)
+            if done["returncode"] == 0:
+                self.journal.confirm(seq)
+            else:
+                self._take_back(seq)
             return done
+
+    def _take_back(self, seq: int) -> None:
+        """A command said that it failed: undo at once what it may have done by halves. That the undo fails too is to be
+        expected where there is nothing to undo, and is in the agent's log only."""
+        entry = self.journal.live[seq]
+        try:
+            with self._off_home():
+                self.undo.command(entry)
+        except (AgentError, OSError, subprocess.SubprocessError) as error:
+            self.places.log("%s, after %s had failed: %s" % (describe(entry), " ".join(entry["do"]), error))
+        self.journal.drop(seq)
 
     # -- processes
 
@@ -1755,7 +1773,8 @@ class Server:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         worker = threading.Thread(target=self._work, args=(host,), daemon=True)
         worker.start()
-        self._requests.put((number, "hello", {"left_over": left, "not_undone": replayed}, None))
+        self._requests.put((number, "hello", {"left_over": left, "not_undone": replayed,
+                                              "journal": journal.path}, None))
         reason = self._listen(host, args["lease_s"])
         if reason:
             host.close(reason)

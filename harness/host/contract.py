@@ -102,8 +102,10 @@ class Dut(Protocol):
         """Write a sysctl or sysfs value; the old one is journalled, the new one read back, undo restores and checks."""
 
     def apply(self, do: Sequence[str], undo: Sequence[str], *, made: Sequence[str] = ()) -> Completed:
-        """Run ``do`` after journalling ``undo``. ``undo`` must succeed or be harmless when ``do`` never ran; where it
-        cannot, ``made`` is a command that ends with status 0 only while there is something to undo."""
+        """Run ``do`` after journalling ``undo``. When ``do`` fails, ``undo`` is run at once, for what it may have done
+        by halves, and may fail. After a crash nobody knows how far ``do`` came: ``undo`` must succeed or be harmless
+        when it never ran; where it cannot, ``made`` is a command that ends with status 0 only while there is something
+        to undo."""
 
     def program(self, source: Path, target: str, *, beside: Sequence[Path] = ()) -> str:
         """Deploy a source folder (with a Makefile), and in it each folder of ``beside`` under its own name, under their
@@ -123,7 +125,8 @@ class Dut(Protocol):
         """The journal's present length."""
 
     def undo_to(self, mark: int) -> None:
-        """Undo every change made since the mark, newest first, past failures; raises HostError listing those."""
+        """Undo every change made since the mark, newest first, past failures; raises HostNotRestored listing
+        those, which ends the run."""
 
     def interface_counters(self, ifnames: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """ethtool -S and /sys/class/net/*/statistics of each interface."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from harness.errors import HostError
+from harness.errors import HostError, HostNotRestored, TestbedError
 from harness.host.bootstrap import PYTHONS, start_agent
 from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling
@@ -82,13 +82,19 @@ class AgentDut:
         self.agent: Mapping[str, Any] = {}
 
     def greet(self, *, home_cores: Sequence[int], lease_s: float = LEASE_S, lock_wait_s: float = LOCK_WAIT_S) -> None:
-        """Take the host's lock. Raises TestbedError when it is busy or a dead run's changes could not be undone."""
+        """Take the host's lock. Raises TestbedError when it is busy or an earlier run's changes cannot be undone."""
         owner = f"{getpass.getuser()}@{socket.gethostname()} (harness pid {os.getpid()})"
         self.agent = self._link.hello(owner, home_cores=home_cores, lease_s=lease_s, wait_s=lock_wait_s)
+        _, not_undone = self.left_over
+        if not_undone:
+            raise TestbedError(
+                f"{self.name} is not as it was found: an earlier run changed it, and this cannot be undone:\n"
+                + "\n".join(not_undone) + f"\nSet back by hand what is listed and try again. To accept the host as it "
+                f"is, remove {self.agent['journal']} there.")
 
     @property
     def left_over(self) -> tuple[int, list[str]]:
-        """Changes of a dead run that the agent found and undid, and those that it could not undo, in words."""
+        """How many changes of a dead run the agent found, and those of them that it could not undo, in words."""
         return int(self.agent["left_over"]), [str(text) for text in self.agent["not_undone"]]
 
     # -- commands and files
@@ -170,7 +176,8 @@ class AgentDut:
 
     def _complain(self, failures: Sequence[str]) -> None:
         if failures:
-            raise HostError(f"{self.name}: not everything could be undone:\n" + "\n".join(failures))
+            raise HostNotRestored(f"{self.name}: not everything could be undone:\n" + "\n".join(failures)
+                                  + "\nSet it back by hand; the next run tries it again and says what is still left.")
 
     # -- counters and samples
 
@@ -239,7 +246,7 @@ class AgentDut:
         self._link.abandon()
 
     def close(self) -> None:
-        """Undo everything, end the agent. Raises HostError listing what could not be undone. Idempotent."""
+        """Undo everything, end the agent. Raises HostNotRestored listing what could not be undone. Idempotent."""
         self._complain(self._link.close())
 
     def __enter__(self) -> AgentDut:

@@ -47,7 +47,8 @@ class AgentLink:
     def hello(self, owner: str, *, home_cores: Sequence[int] = (), lease_s: float = LEASE_S,
               wait_s: float = LOCK_WAIT_S) -> Mapping[str, Any]:
         """Take the host's lock and begin the lease; returns what the agent says of itself. ``left_over``: changes of
-        a dead run that it undid first, ``not_undone``: those it could not. Raises TestbedError when it is busy."""
+        a dead run that it found and tried to undo, ``not_undone``: those it could not. Raises TestbedError when it is
+        busy."""
         try:
             answer = self.call("hello", within_s=wait_s + 60.0, protocol=PROTOCOL, owner=owner, lease_s=lease_s,
                                home_cores=list(home_cores), wait_s=wait_s)

@@ -21,8 +21,8 @@ def local_dut(netns: str | None = None, *, prefix: Sequence[str] = (), home_core
               name: str = "local", cache_dir: str = CACHE_DIR, lease_s: float = LEASE_S,
               state_dir: str = "", python: str = sys.executable) -> Iterator[AgentDut]:
     """A Dut whose agent is a child of this process, in the network namespace ``netns`` when given. ``prefix``: an argv
-    to start it with instead (``lab.exec_argv("dut", [])``). On leaving everything is undone; HostError says what is
-    not. ``state_dir``: keep lock and journal there; a throw-away folder otherwise."""
+    to start it with instead (``lab.exec_argv("dut", [])``). On leaving everything is undone; HostNotRestored says
+    what is not. ``state_dir``: keep lock and journal there; a throw-away folder otherwise."""
     folder = state_dir or tempfile.mkdtemp(prefix="netstack-harness-local-")
     enter = list(prefix) or (["ip", "netns", "exec", netns] if netns else [])
     try:

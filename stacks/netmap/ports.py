@@ -75,7 +75,8 @@ def steer(dut: Dut, ifname: str, udp_port: int) -> int:
     try:
         dut.apply(["ethtool", "-X", ifname, "equal", str(ring)], ["ethtool", "-X", ifname, "default"])
         rule = ["flow-type", "udp4", "dst-port", str(udp_port), "action", str(ring), "loc", _PLACE]
-        dut.apply(["ethtool", "-N", ifname, *rule], ["ethtool", "-N", ifname, "delete", _PLACE])
+        dut.apply(["ethtool", "-N", ifname, *rule], ["ethtool", "-N", ifname, "delete", _PLACE],
+                  made=["ethtool", "-n", ifname, "rule", _PLACE])
     except HostError as error:
         raise StackError(f"netmap: {ifname} does not take the filter: {error}. steering: host-rings needs none."
                          ) from error

@@ -341,3 +341,12 @@ def test_entries_that_are_called_alike_are_refused(write: Write, monkeypatch: py
     monkeypatch.setattr(Stack, "identity", lambda self, given: f"{self.name} mine")
     assert plan(write, stacks="[sockets]").points[0].label == "sockets mine"
     assert "yaml:5: stacks[1]: another entry is called 'sockets mine' too; give this one a name" in refusal(write)
+
+
+def test_tuning_of_another_interface_than_the_test_ports_is_refused(write: Write) -> None:
+    port = plan(write).points[0].wires[0].dut.ifname
+    entry = "{sockets: {}, tuning: {sysctls: {net.ipv4.conf.%s.rp_filter: 0}}}"
+    tuning = plan(write, stacks=f"[{entry % port}]").points[0].tuning
+    assert tuning["sysctls"] == {f"net.ipv4.conf.{port}.rp_filter": "0"}
+    assert f"net.ipv4.conf.mgmt0.rp_filter is of no test port; those of dut are {port}" in refusal(
+        write, stacks=f"[sockets, {entry % 'mgmt0'}]")

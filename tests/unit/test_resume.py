@@ -6,14 +6,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
 from harness import cli
-from harness.errors import TestbedError, UsageError
+from harness.errors import HarnessError, HostLost, HostNotRestored, TestbedError, UsageError
 from harness.options import RunOptions
 from harness.records import CEILING, Ceiling, Phase, PointOutcome, Request, RunInfo, Trial
 from harness.resume import Kept, open_kept
+from harness.runner import _Session
 from harness.store import Store
 
 SEQUENCE = [(0, "a"), (0, "b"), (1, "b"), (1, "a")]
@@ -104,3 +107,23 @@ def test_machines_that_are_not_as_they_were_refuse(tmp_path: Path) -> None:
 def test_a_resumed_run_is_told_nothing_twice(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.invoke(["run", *words]) == 2
     assert "Error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", [HostLost("gone"), HostNotRestored("not everything could be undone")])
+def test_no_further_point_is_measured_on_a_host_that_is_gone_or_changed(tmp_path: Path, end: HarnessError) -> None:
+    class Ending(_Session):
+        def _one_point(self, point: object, repeat: int, outcome: PointOutcome) -> None:
+            tried.append(outcome.point)
+            raise end
+
+    tried: list[str] = []
+    plan = SimpleNamespace(sequence=SEQUENCE, point=lambda name: SimpleNamespace(id=name))
+    with Store(tmp_path).create(info()) as writer:
+        with pytest.raises(type(end)):
+            Ending(MagicMock(), plan, writer, MagicMock()).points()  # type: ignore[arg-type]
+        writer.finish("failed", end.exit_code)
+    assert tried == ["a"]
+    kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
+    assert kept.done == {}  # the point is begun again
+    assert [(o.point, o.status) for o in kept.reader.outcomes()] == [("a", "interrupted")]
+    assert str(end) in next(iter(kept.reader.outcomes())).reason

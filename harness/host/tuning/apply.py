@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 
-from harness.errors import HostError, StackError
+from harness.errors import HostError, HostNotRestored, StackError
 from harness.host.tuning import ethtool, power, steering
 from harness.host.tuning.change import Change, Item, Target, file_change
 from harness.host.tuning.profile import Profile
@@ -36,7 +36,11 @@ ITEMS: Mapping[str, Item] = MappingProxyType({
 def tuned(target: Target, profile: Profile) -> Iterator[tuple[Change, ...]]:
     """Apply a profile; on exit everything is put back, and read back. Yields every change with what came of it.
 
-    Raises StackError when an item does not verify, or a required one is unsupported: what was applied is undone."""
+    Raises StackError when an item does not verify, or a required one is unsupported: what was applied is undone.
+    Raises HostNotRestored when the host does not come back."""
+    if strangers := profile.strangers(target.ports):
+        raise StackError(f"tuning of {target.dut.name}: {', '.join(strangers)}: no test port of this point, whose "
+                         f"ports are {', '.join(target.ports) or 'not known to the kernel'}; nothing was changed")
     changes: list[Change] = []
     try:
         with undone(target.dut):
@@ -68,8 +72,11 @@ def _verify_restored(target: Target, changes: list[Change]) -> None:
     wrong = []
     for change in first.values():
         assert change.read is not None  # applied changes have it
-        now = change.read()
+        try:
+            now = change.read()
+        except HostError as error:
+            now = f"unreadable: {error}"
         if now != change.before:
             wrong.append(f"{change.item} of {change.target} was {change.before!r} and is {now!r} now")
     if wrong:
-        raise HostError(f"{target.dut.name} is not as it was: {'; '.join(wrong)}")
+        raise HostNotRestored(f"{target.dut.name} is not as it was: {'; '.join(wrong)}")

@@ -48,12 +48,12 @@ def unsupported(item: str, target: str, reason: str) -> Change:
 
 
 def made(item: str, target: str, wanted: str, read: Callable[[], str], change: Callable[[], object]) -> Change:
-    """Bring what ``read`` shows to ``wanted`` by ``change``, unless it is so already; read back. What the kernel
-    refuses is unsupported, with its words. Raises HostError when it says yes and shows another value."""
-    before = read()
-    if before == wanted:
-        return Change(item, target, before, before, "already")
+    """Bring what ``read`` shows to ``wanted`` by ``change``, unless it is so already; read back. What the kernel does
+    not tell or refuses is unsupported, with its words. Raises HostError when it says yes and shows another value."""
     try:
+        before = read()
+        if before == wanted:
+            return Change(item, target, before, before, "already")
         change()
     except HostError as error:
         return unsupported(item, target, str(error))
@@ -71,8 +71,8 @@ def file_change(item: str, dut: Dut, path: str, wanted: str) -> Change:
     def read() -> str:
         return dut.read(path).strip()
 
-    before = read()
     try:
+        before = read()  # some are there and cannot be read, as XPS of a device with one transmit queue
         dut.set_file(path, wanted)
     except AgentRefused as error:
         if error.kind == "unverified":

@@ -9,7 +9,7 @@ adaptive coalescing, a steady clock and shallow idle states.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,10 @@ from harness.units import parse_count, shown
 
 #: Only knobs of the network stack: a scenario is untrusted, and must not set what else /proc/sys holds.
 _SYSCTL = re.compile(r"net\.(core|ipv4|ipv6|unix|netfilter)(\.[A-Za-z0-9_-]{1,40}){1,3}")
+#: Settings of one interface. Of all interfaces at once (all, default, ip_forward) there are none for a profile: they
+#: act on the management interface too, and some of them reset others.
+_OF_INTERFACE = re.compile(r"net\.ipv[46]\.(?:conf|neigh)\.(?!(?:all|default)\.)([^.]+)\.[^.]+")
+_OF_INTERFACES = re.compile(r"net\.ipv[46]\.(?:conf|neigh)(?:\..*)?|net\.ipv4\.ip_forward")
 _MOST_SYSCTLS = 32
 
 
@@ -34,6 +38,9 @@ def _sysctls(value: object) -> Mapping[str, str]:
         if not isinstance(name, str) or not _SYSCTL.fullmatch(name):
             raise ValueError(f"{shown(name)} is no setting of the network stack; net.core, net.ipv4 and net.ipv6 ones "
                              "can be set, such as net.core.netdev_budget")
+        if _OF_INTERFACES.fullmatch(name) and not _OF_INTERFACE.fullmatch(name):
+            raise ValueError(f"{shown(name)} acts on every interface of the host, the management's among them; name a "
+                             "test port, such as net.ipv4.conf.eth1.forwarding")
         if isinstance(setting, bool) or not isinstance(setting, int | str) or not re.fullmatch(
                 r"-?\d{1,15}([ \t]-?\d{1,15}){0,3}", str(setting)):
             raise ValueError(f"{name}: {shown(setting)} is not a number (or several, separated by blanks)")
@@ -41,10 +48,14 @@ def _sysctls(value: object) -> Mapping[str, str]:
 
 
 class Profile(BaseModel):
-    """Items of tuning. What is left out is left as it is found."""
+    """Items of tuning. What is left out is left as it is found. The order is that of applying: rings and queues first,
+    since a driver that makes its queues anew resets what is set of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    rings: Annotated[int | Literal["max"] | None, BeforeValidator(
+        lambda value: value if value in (None, "max") else parse_count(value, least=1, most=1 << 16)),
+        ] = Field(default=None, description="Descriptors of each receive and transmit ring, or max")
     rss_queues: Literal["cores"] | None = Field(
         default=None, description="cores: as many combined queues as the stack has cores, spread equally by RSS")
     rss_hash: Literal["addresses", "ports"] | None = Field(
@@ -59,9 +70,6 @@ class Profile(BaseModel):
         default=None, description="stopped: irqbalance does not move interrupts")
     threaded_napi: bool | None = Field(
         default=None, description="NAPI in kernel threads (pinned to the cores), or in softirq")
-    rings: Annotated[int | Literal["max"] | None, BeforeValidator(
-        lambda value: value if value in (None, "max") else parse_count(value, least=1, most=1 << 16)),
-        ] = Field(default=None, description="Descriptors of each receive and transmit ring, or max")
     coalesce_us: Annotated[int | None, _count(10_000)] = Field(
         default=None, description="Microseconds between interrupts of a queue; adaptive coalescing is turned off")
     gro: bool | None = Field(default=None, description="Generic receive offload")
@@ -91,6 +99,11 @@ class Profile(BaseModel):
         """The items that are set, by name, in the order in which they are applied."""
         names = [name for name in type(self).model_fields if name != "required"]
         return {name: value for name in names if (value := getattr(self, name)) not in (None, {})}
+
+    def strangers(self, ports: Collection[str]) -> list[str]:
+        """Sysctls of interfaces other than these test ports; a profile with any is not to be applied."""
+        names = {name: match[1] for name in self.sysctls if (match := _OF_INTERFACE.fullmatch(name))}
+        return [name for name, ifname in names.items() if ifname not in ports]
 
     def requires(self, item: str) -> bool:
         """Whether a host that cannot do an item fails the point."""

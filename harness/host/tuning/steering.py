@@ -34,13 +34,18 @@ def rps(target: Target, wanted: str) -> Iterator[Change]:
             yield file_change("rps", target.dut, f"{queue}/rps_cpus", value)
 
 
+def table_size(entries: int) -> int:
+    """The size of a flow table as the kernel makes it: a power of two, or none."""
+    return 1 << (entries - 1).bit_length() if entries > 0 else 0
+
+
 def rfs(target: Target, wanted: int) -> Iterator[Change]:
     """Steering to the core where the application runs: one table for the host, a share of it for each queue."""
-    yield file_change("rfs", target.dut, _FLOW_TABLE, str(wanted))
+    yield file_change("rfs", target.dut, _FLOW_TABLE, str(table_size(wanted)))
     for ifname in target.ports:
         queues = _queues(target.dut, ifname, "rx")
         for queue in queues:
-            yield file_change("rfs", target.dut, f"{queue}/rps_flow_cnt", str(wanted // len(queues)))
+            yield file_change("rfs", target.dut, f"{queue}/rps_flow_cnt", str(table_size(-(-wanted // len(queues)))))
 
 
 def xps(target: Target, wanted: str) -> Iterator[Change]:

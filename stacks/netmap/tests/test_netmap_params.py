@@ -52,8 +52,11 @@ class Steered:
                    "/sys/class/net/e0/queues": "rx-0\nrx-1\nrx-2\nrx-3\ntx-0\n", "-n": ""}
         return Completed(tuple(argv), self.rule if argv[1] == "-n" else 0, answers[argv[1]], "")
 
-    def apply(self, do: Sequence[str], undo: Sequence[str]) -> None:
+    guards: list[list[str]] = field(default_factory=list)
+
+    def apply(self, do: Sequence[str], undo: Sequence[str], *, made: Sequence[str] = ()) -> None:
         self.changes.append((list(do), list(undo)))
+        self.guards.append(list(made))
 
 
 def test_the_filter_takes_the_last_ring_and_the_hash_keeps_the_others() -> None:
@@ -65,6 +68,7 @@ def test_the_filter_takes_the_last_ring_and_the_hash_keeps_the_others() -> None:
         "ethtool -N e0 flow-type udp4 dst-port 9000 action 3 loc 0"]
     assert [" ".join(undo) for _, undo in nic.changes] == [
         "ethtool -K e0 ntuple off", "ethtool -X e0 default", "ethtool -N e0 delete 0"]
+    assert nic.guards == [[], [], ["ethtool", "-n", "e0", "rule", "0"]]  # deleting a rule that is not there fails
 
 
 @pytest.mark.parametrize(("nic", "says"), [

@@ -348,11 +348,24 @@ def test_the_next_contact_says_what_is_still_not_undone(start_agent, tmp_path):
     assert (greeting["left_over"], greeting["not_undone"]) == (1, [])
 
 
-def test_apply_that_fails_is_still_undone(agent, tmp_path):
+def test_apply_that_fails_is_undone_at_once_and_tolerantly(agent, tmp_path):
+    half, log = tmp_path / "half", tmp_path / "log"
+    done = agent.ok("apply", do=["sh", "-c", f"touch {half}; echo no; exit 4"], undo=["rm", str(half)], timeout_s=5)
+    assert (done["returncode"], done["stdout"], half.exists()) == (4, "no\n", False)
+    undo = ["sh", "-c", f"echo once >> {log}; exit 1"]
+    assert agent.ok("apply", do=["false"], undo=undo, timeout_s=5)["returncode"] == 1
+    guarded = ["sh", "-c", f"echo guarded >> {log}"]
+    assert agent.ok("apply", do=["false"], undo=guarded, made=["false"], timeout_s=5)["returncode"] == 1
+    assert agent.ok("undo_to", mark=0) == []
+    assert log.read_text() == "once\n"
+
+
+def test_apply_that_runs_out_of_time_is_undone_later(agent, tmp_path):
+    """It was killed, so nobody knows how far it came: its undo has to succeed."""
     undone = tmp_path / "undone"
-    done = agent.ok("apply", do=["sh", "-c", "exit 4"], undo=["touch", str(undone)], timeout_s=5)
-    assert done["returncode"] == 4
-    agent.ok("undo_to", mark=0)
+    assert agent.ask("apply", do=["sleep", "60"], undo=["touch", str(undone)], timeout_s=0.1)["error"]
+    assert not undone.exists()
+    assert agent.ok("undo_to", mark=0) == []
     assert undone.exists()
 
 

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from harness.errors import HostError, TestbedError
+from harness.errors import HostError, HostNotRestored, MeasurementError, TestbedError
 from harness.host import facts
 from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import Completed
@@ -191,8 +191,26 @@ def test_a_local_dut_does_what_a_remote_one_does(tmp_path):
         assert target.read_text() == "old"
         assert not (tmp_path / "made").exists()
         dut.apply(["true"], ["sh", "-c", "echo never; exit 1"])
-        with pytest.raises(HostError, match=r"not everything could be undone:\n.*never"):
+        with pytest.raises(HostNotRestored, match=r"not everything could be undone:\n.*never"):
             dut.undo_to(mark)
+
+
+def test_a_host_that_cannot_be_put_back_takes_no_run_until_it_is_accepted(tmp_path):
+    state, obstacle = tmp_path / "state", tmp_path / "obstacle"
+    obstacle.touch()
+    places = {"cache_dir": str(tmp_path / "cache"), "state_dir": str(state)}
+    with pytest.raises(HostNotRestored, match="the next run tries it again") as ended:
+        with local_dut(**places) as dut:
+            dut.apply(["true"], ["test", "!", "-e", str(obstacle)])
+    assert not isinstance(ended.value, MeasurementError)  # the next point would be measured on the changed host
+    for _ in range(2):
+        with pytest.raises(TestbedError, match=r"run test ! -e .*obstacle: exit status 1") as refused:
+            with local_dut(**places):
+                pytest.fail("it was taken all the same")
+    assert f"remove {state}/journal.jsonl there" in str(refused.value)
+    (state / "journal.jsonl").unlink()
+    with local_dut(**places) as dut:
+        assert dut.left_over == (0, [])
 
 
 def test_an_interpreter_that_cannot_run_the_agent(tmp_path):
