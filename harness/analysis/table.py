@@ -18,11 +18,12 @@ from harness.store import RunReader
 #: frames of several sizes were sent, "64x7 594x4 1518x1"; ``frame_bytes`` is then the smallest.
 COLUMNS = ("run", "number", "point", "stack", "params", "host", "frame_bytes", "mix", "cores", "repeat", "phase",
            "attempt", "superseded", "started_at", "asked_pps", "duration_s", "real_s", "offered_pps", "forwarding_pps",
-           "sent", "received", "lost", "loss_ratio", "unexplained", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns",
+           "sent", "received", "lost", "loss_ratio", "unexplained",
+           "other_traffic", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns",
            "busy_cores", "cycles_per_packet", "verdicts", "status", "reason")
 _LATENCY = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
 _CPU = ("busy_cores", "cycles_per_packet")
-_COUNTS = ("number", "frame_bytes", "repeat", "attempt", "sent", "received", "lost", "unexplained")
+_COUNTS = ("number", "frame_bytes", "repeat", "attempt", "sent", "received", "lost", "unexplained", "other_traffic")
 #: Whole numbers also where some are missing.
 _WHOLE = {name: "Int64" for name in (*_LATENCY, *_COUNTS)}
 

@@ -24,6 +24,7 @@ TABLES: dict[str, dict[str, str]] = {
         "attempt": "INTEGER", "superseded": "BOOLEAN", "started_at": "VARCHAR", "asked_pps": "DOUBLE",
         "duration_s": "DOUBLE", "real_s": "DOUBLE", "offered_pps": "DOUBLE", "forwarding_pps": "DOUBLE",
         "sent": "BIGINT", "received": "BIGINT", "lost": "BIGINT", "loss_ratio": "DOUBLE", "unexplained": "BIGINT",
+        "other_traffic": "BIGINT",
         "p50_ns": "BIGINT", "p90_ns": "BIGINT", "p99_ns": "BIGINT", "p999_ns": "BIGINT", "max_ns": "BIGINT",
         "busy_cores": "DOUBLE", "cycles_per_packet": "DOUBLE", "verdicts": "VARCHAR", "status": "VARCHAR",
         "reason": "VARCHAR"},
