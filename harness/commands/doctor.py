@@ -63,6 +63,7 @@ def _examine(options: RunOptions, *, whole: bool) -> list[Check]:
         machines.every_core = whole
         for name in machines.dut_names():
             machines.connect_dut(name, owned)
+            machines.guard_ports(name)
         examination = Examination(machines, FULL_SIZE if whole else 0)
         checks = examination.hosts()
         try:

@@ -65,7 +65,7 @@ class Bench:
 
     @property
     def probe(self) -> OsProbe:
-        """Reads the DUT's CPU and interfaces as its operating system tells them."""
+        """Reads the DUT's CPU and interfaces. Always the agent's: a DUT is Linux (:mod:`harness.host.osprobe`)."""
         return AgentProbe(self.dut)
 
     @property

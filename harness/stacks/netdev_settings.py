@@ -85,6 +85,9 @@ def listing(text: str) -> "dict[str, str]":
             elif words["adaptive-" + side] == "on":  # the driver sets these as it sees fit
                 words.pop(side + "-usecs", None)
                 words.pop(side + "-frames", None)
+    if words.get("autoneg") == "on":  # pause frames as the two ends agreed, if they have yet
+        words.pop("rx", None)
+        words.pop("tx", None)
     return words
 
 

@@ -69,6 +69,9 @@ def test_what_ethtool_lists_is_kept_by_the_words_that_set_it(monkeypatch: pytest
         "rss key": "6d:5a:56:da:25:5b:0e:c2:41:67:25:3d:43:a3:8f:b0",
     }
     assert "rx-usecs" not in listing(COALESCE.format(adaptive="on")), "the driver moves it"
+    pause = "Pause parameters for eth1:\nAutonegotiate:\t{}\nRX:\t\ton\nTX:\t\toff\nRX negotiated:\ton\n"
+    assert listing(pause.format("off")) == {"autoneg": "off", "rx": "on", "tx": "off"}
+    assert listing(pause.format("on")) == {"autoneg": "on"}, "the link's other end has a say"
     assert lost("eth1") == []
 
 

@@ -270,6 +270,7 @@ def test_the_runner_keeps_what_a_stack_moved_and_notes_what_somebody_else_moved(
     monkeypatch.setattr("harness.runner.watched", lambda *_: nullcontext(watchdog))
     monkeypatch.setattr("harness.runner.stacks.create", lambda name, params: Serving())
     monkeypatch.setattr("harness.runner.check_role", lambda *_: None)
+    monkeypatch.setattr("harness.runner.watched", lambda *_: nullcontext(SimpleNamespace(role_check=nullcontext)))
     with made._deployed(plan, outcome):
         dut.files["/proc/irq/70/smp_affinity_list"] = "1\n"
     assert [(c.item, c.after, c.status) for c in outcome.tuning] == [
