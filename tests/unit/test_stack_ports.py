@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -263,11 +263,13 @@ def test_the_runner_keeps_what_a_stack_moved_and_notes_what_somebody_else_moved(
             yield SimpleNamespace(degraded="")
 
     machines = SimpleNamespace(dut=lambda name: dut, pin=lambda *_, **__: None, generator=None)
-    writer = SimpleNamespace(info=SimpleNamespace(notes=[]))
+    writer = SimpleNamespace(info=SimpleNamespace(notes=[]), path=None)
+    watchdog = SimpleNamespace(role_check=nullcontext)
     made: Any = _Session(machines, SimpleNamespace(), writer, None)  # type: ignore[arg-type]
     made._bench = lambda *_: SimpleNamespace(exact_counter="")
     monkeypatch.setattr("harness.runner.stacks.create", lambda name, params: Serving())
     monkeypatch.setattr("harness.runner.check_role", lambda *_: None)
+    monkeypatch.setattr("harness.runner.watched", lambda *_: nullcontext(watchdog))
     with made._deployed(plan, outcome):
         dut.files["/proc/irq/70/smp_affinity_list"] = "1\n"
     assert [(c.item, c.after, c.status) for c in outcome.tuning] == [
