@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import HostError, StackError
+from harness.errors import HostError, HostNotRestored, StackError
 from harness.host.contract import Dut
 from harness.host.guard import REMEDY, protected, refuse_device
 from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
@@ -113,7 +113,8 @@ def _loadable(dut: Dut, driver: str) -> bool:
 @contextmanager
 def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str) -> Iterator[None]:
     """Bind devices for the block. On leaving, once the journal has been undone, what their interfaces were is compared
-    with what they are. Raises StackError before anything is touched, HostError when something did not come back."""
+    with what they are. Raises StackError before anything is touched, HostNotRestored when something did not come
+    back."""
     for pci in addresses:
         refuse_device(dut, management, pci)
     mark, states = dut.undo_mark(), list[InterfaceState]()
@@ -166,4 +167,4 @@ def _check_restored(dut: Dut, states: Sequence[InterfaceState]) -> None:
     wrong = [f"{state.ifname}: {text}" for state in states
              for text in state.differences(snapshot(dut, state.ifname))]
     if wrong:
-        raise HostError(f"{dut.name} is not as it was: {'; '.join(wrong)}")
+        raise HostNotRestored(f"{dut.name} is not as it was: {'; '.join(wrong)}")

@@ -13,7 +13,7 @@ from harness.stacks.dpdk.tests.simulated_host import DEVICES, NET, SimulatedHost
 from harness.stacks.dpdk.vf import make_vf, other_mac
 
 from harness import stacks
-from harness.errors import HostError, StackError
+from harness.errors import HostNotRestored, StackError
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
 from harness.stacks import rebind
 from harness.stacks.binding import given_to_dpdk, wanted_driver
@@ -153,7 +153,8 @@ def test_what_is_bound_already_is_used_and_left(host: SimulatedHost) -> None:
 
 def test_an_address_that_does_not_come_back_is_said(host: SimulatedHost) -> None:
     host.forgets, host.settings = True, {"sysctl ipv4/conf/rp_filter": "2"}
-    with pytest.raises(HostError, match=r"eth1: addresses: '10\.0\.0\.2/24 .*' is gone; .*rp_filter was 2 and is 0$"):
+    text = r"eth1: addresses: '10\.0\.0\.2/24 .*' is gone; .*rp_filter was 2 and is 0$"
+    with pytest.raises(HostNotRestored, match=text):
         with given_to_dpdk(host, [PCI], "auto", "eth0"):  # type: ignore[arg-type]
             pass
 
