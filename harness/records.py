@@ -338,6 +338,8 @@ class PointOutcome(_Record):
     stray_repeats: int = 0
     #: Role drop: what reached the stack before the trials, when nothing was sent; "" when nothing did.
     strays: str = ""
+    #: What the stack cannot record, and why.
+    remark: str = ""
     deploy_s: float = 0.0
     undeploy_s: float = 0.0
     semantics: str = ""

@@ -328,6 +328,7 @@ class _Session:
             self._tuned(point, outcome),
             stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running,
         ):
+            outcome.remark = running.remark
             self.machines.pin(point, before_programs=stack.in_softirq())
             bench = self._bench(point, running, info)
             with watched(bench, outcome, self.writer.path) as self._watchdog:

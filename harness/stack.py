@@ -77,6 +77,8 @@ class RunningStack(ABC):
 
     #: Said with every number of the point: a slower mode than asked ("AF_XDP copy mode"). Verdict ``degraded``.
     degraded: str = ""
+    #: Said with the point: what users expect of its counters that it cannot record, and why.
+    remark: str = ""
     #: Beginnings of the names (comm) of the stack's own threads: their work is the stack's, on whatever core.
     thread_names: tuple[str, ...] = ()
 

@@ -171,7 +171,8 @@ def _stacks(points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:
             said = [params_text(point.plan) or "no parameters", f"tuning {one_line(point.plan.profile, 40)}",
                     one_line(point.semantics, 120),
                     one_line(point.degraded, 120),
-                    one_line(next((o.strays for o in point.outcomes if o.strays), ""), 120)]
+                    *(one_line(next(filter(None, found), ""), 160) for found in (
+                        (o.strays for o in point.outcomes), (o.remark for o in point.outcomes)))]
             yield stack_name(point.plan), "; ".join(text for text in said if text)
 
 

@@ -83,6 +83,8 @@ class RunningLinuxTcp(RunningServer[_Stats]):
     """The server, asked through its standard input."""
 
     thread_names = ("accept-server", "accept-wrk/")
+    remark = ("lock waits per connection: not available (schedstat tells of waits for a core, not of those for a lock; "
+              "perf is not used)")
 
     def __init__(self, dut: Dut, process: RemoteProcess, backlog: int) -> None:
         super().__init__(dut, process, "accept-server", _Stats.model_validate_json)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UDP over Linux sockets: a C server with one pinned worker per core, with and without SO_REUSEPORT."""
+"""UDP over Linux sockets: a C server with pinned workers, with and without SO_REUSEPORT."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from harness.units import parse_bytes
 
 #: Entries of /proc/net/snmp (snmp6) that say what became of UDP datagrams on this host.
 _SNMP = ("InDatagrams", "NoPorts", "InErrors", "OutDatagrams", "RcvbufErrors", "SndbufErrors", "InCsumErrors")
+#: MAX_WORKERS of the server.
+_MOST_WORKERS = 1024
 
 
 def _read_bytes(value: object) -> int:
@@ -39,6 +41,7 @@ class LinuxUdpParams(StackParams):
                                                     "epoll_wait, or by asking again at once.")
     busy_poll_us: int = Field(0, ge=0, le=1_000_000, description="SO_BUSY_POLL: microseconds for which an empty "
                               "receive call polls the device itself; 0 leaves it off.")
+    workers: int = Field(1, ge=1, le=64, description="Workers on each core of the point.")
     batch: int = Field(32, ge=1, le=64, description="Datagrams per recvmmsg and sendmmsg call, at most.")
     rcvbuf: Annotated[int, BeforeValidator(_read_bytes)] = Field(
         4_194_304, description="Receive buffer of each socket in bytes (SO_RCVBUFFORCE); 0 leaves the host's default. "
@@ -116,10 +119,10 @@ class RunningLinuxUdp(RunningServer[_Stats]):
 
 
 class LinuxUdp(Stack):
-    """Linux's UDP sockets under one worker per core (recvmmsg, sendmmsg)."""
+    """Linux's UDP sockets under pinned workers (recvmmsg, sendmmsg)."""
 
     name = "linux-udp"
-    summary = "Linux UDP sockets: recvmmsg/sendmmsg, one pinned worker per core, with or without SO_REUSEPORT"
+    summary = "Linux UDP sockets: recvmmsg/sendmmsg, pinned workers, with or without SO_REUSEPORT"
     roles: ClassVar[Mapping[Role, RoleInfo]] = {
         Role.ECHO: RoleInfo("UDP echo by an application on sockets; the reply has a new IP header",
                             checks_checksum=True),
@@ -140,7 +143,12 @@ class LinuxUdp(Stack):
         return self.settings.mode == "busy" or self.settings.busy_poll_us > 0
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
-        return missing_for_ports(dut, point) + missing_vlan(dut, point) + missing_compiler(dut)
+        missing = missing_for_ports(dut, point) + missing_vlan(dut, point) + missing_compiler(dut)
+        wanted = len(point.cores) * self.settings.workers * len(point.wires)
+        if wanted > _MOST_WORKERS:
+            missing.append(Missing(f"room for {wanted} workers, the server has {_MOST_WORKERS}",
+                                   "give fewer workers to each core"))
+        return missing
 
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
@@ -156,7 +164,7 @@ class LinuxUdp(Stack):
         settings = self.settings
         arguments = ["--role", point.role.value, "--cores", ",".join(map(str, point.cores)), "--mode", settings.mode,
                      "--batch", str(settings.batch), "--busy-poll-us", str(settings.busy_poll_us),
-                     "--rcvbuf", str(settings.rcvbuf)]
+                     "--rcvbuf", str(settings.rcvbuf), "--per-core", str(settings.workers)]
         for wire in point.wires:
             address = f"[{wire.dut.ip}]" if point.ip_version == 6 else wire.dut.ip
             arguments += ["--bind", f"{address}:{point.udp_port}"]

@@ -8,14 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.stacks.af_xdp.stack import AfXdp
+from harness.stacks.dpdk.command import Layout, command, pci_devices
 
 from harness.errors import UsageError
 from harness.host.contract import Completed
 from harness.host.topology import Topology
-from harness.plan import Plan
+from harness.host.tuning.change import Target
+from harness.host.tuning.steering import xps
+from harness.plan import Plan, Role
 from harness.planning import build_plan
 from harness.prepare import hosts_of
 from harness.scenario import load_scenario
+from harness.stacks.placement import main_core
 from harness.stacks.ports import interrupts_on_cores
 from harness.yamlfile import load
 
@@ -109,6 +114,96 @@ def test_auto_gives_every_count_its_own_physical_cores_near_the_nic(write: Write
     shares = Counter(crowded.at.values())
     assert len(shares) == 3
     assert max(shares.values()) - min(shares.values()) <= 1
+
+
+class TransmitQueues:
+    """A DUT with a port of so many transmit queues, none of them steered."""
+
+    name = "sut1"
+
+    def __init__(self, queues: int) -> None:
+        self.files = {f"/sys/class/net/ens1f0/queues/tx-{n}/xps_cpus": "0" for n in range(queues)}
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def run(self, argv: list[str]) -> Completed:
+        return Completed(tuple(argv), 0, "\n".join(f"tx-{n}" for n in reversed(range(len(self.files)))), "")
+
+    def read(self, path: str) -> str:
+        return self.files[path]
+
+    def set_file(self, path: str, value: str) -> None:
+        self.files[path] = value
+
+
+class Cores:
+    """A DUT of which nothing is known but its cores and their nodes."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.files = {"/sys/devices/system/cpu/online": f"0-{len(topology.cpus) - 1}"}
+        for node in {cpu.node for cpu in topology.cpus}:
+            cores = ",".join(str(cpu.cpu) for cpu in topology.cpus if cpu.node == node)
+            self.files[f"/sys/devices/system/node/node{node}/cpulist"] = cores
+        self.nodes = {f"/sys/devices/system/cpu/cpu{cpu.cpu}": f"node{cpu.node}" for cpu in topology.cpus}
+
+    def exists(self, path: str) -> bool:
+        return path in self.nodes
+
+    def read(self, path: str, default: str = "") -> str:
+        return self.files.get(path, default)
+
+    def run(self, argv: list[str], *, check: bool = True) -> Completed:
+        return Completed(tuple(argv), 0, self.nodes[argv[-1]], "")
+
+
+def every_count(write: Write, host: str, *more: str) -> tuple[Plan, Topology]:
+    topology = Topology.parse((FOLDER / f"{host}.csv").read_text())
+    return plan(write, "auto", f"{{if_available: {list(range(1, 65))}}}",
+                block(host, f"node: {HOSTS[host][0]}", *more)), topology
+
+
+@pytest.mark.parametrize("siblings", [False, True])
+@pytest.mark.parametrize("host", HOSTS)
+def test_each_count_up_to_64_takes_near_physical_cores_first_and_none_twice(
+        write: Write, host: str, siblings: bool) -> None:
+    made, topology = every_count(write, host, *(["siblings: true"] if siblings else []))
+    node, physical = HOSTS[host][0], len({cpu.core for cpu in topology.cpus})
+    most = len(topology.cpus) if siblings else physical
+    assert [len(point.cores) for point in made.points] == list(range(1, min(64, most) + 1))
+    for point in made.points:
+        given = [cpu for core in point.cores if (cpu := topology.find(core))]
+        assert len(set(point.cores)) == len(point.cores) == len(given)
+        first = [cpu.core for cpu in given[:physical]]
+        assert len(set(first)) == len(first), "no sibling before every physical core has work"
+        far = [cpu.node != node for cpu in given[:physical] if topology.find(0).core != cpu.core]
+        assert far == sorted(far), "the NIC's node first"
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_queues_interrupts_lcores_and_workers_of_every_count_are_one_a_core(write: Write, host: str) -> None:
+    made, topology = every_count(write, host)
+    af_xdp = AfXdp(AfXdp.Params())
+    for point in made.points:
+        n, cores = len(point.cores), list(point.cores)
+        nic = Interrupts(queues=n)
+        interrupts_on_cores(nic, point)  # type: ignore[arg-type]
+        assert [int(core) for core in nic.at.values()] == cores
+        sending = TransmitQueues(queues=n + 2)
+        list(xps(Target(sending, ("ens1f0",), point.cores), "cores"))  # type: ignore[arg-type]
+        masks = [int(value.replace(",", ""), 16) for value in sending.files.values()]
+        assert masks == [*(1 << core for core in cores), 0, 0]
+        main = main_core(Cores(topology), point.cores)  # type: ignore[arg-type]
+        assert main not in cores
+        on_node = [cpu.cpu for cpu in topology.cpus if cpu.node == topology.find(cores[0]).node]
+        assert main in on_node or not set(on_node) - set(cores)
+        layout = Layout(pci_devices(["0000:3b:00.0"]), n, main, point.cores, "p", hugepages=True)
+        testpmd = command("dpdk-testpmd", Role.DROP, layout, mbufs=16384, burst=32, descriptors=0)
+        lcores = testpmd[testpmd.index("--lcores") + 1].split(",")
+        assert lcores == [f"{lcore}@{core}" for lcore, core in enumerate([main, *cores])]
+        assert {f"--nb-cores={n}", f"--rxq={n}", f"--txq={n}"} <= set(testpmd)
+        arguments = af_xdp._arguments(point, [f"ens1f0,{n}"])
+        assert arguments[arguments.index("--cores") + 1] == ",".join(map(str, cores)), "queue i is worker i's"
 
 
 @pytest.mark.parametrize("host", [host for host, (_, near) in HOSTS.items() if near < 32])

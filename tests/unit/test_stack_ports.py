@@ -260,7 +260,7 @@ def test_the_runner_keeps_what_a_stack_moved_and_notes_what_somebody_else_moved(
         @contextmanager
         def deploy(self, context: StackContext) -> Iterator[SimpleNamespace]:
             interrupts_on_cores(dut, plan)  # type: ignore[arg-type]
-            yield SimpleNamespace(degraded="")
+            yield SimpleNamespace(degraded="", remark="")
 
     machines = SimpleNamespace(dut=lambda name: dut, pin=lambda *_, **__: None, generator=None)
     writer = SimpleNamespace(info=SimpleNamespace(notes=[]), path=None)

@@ -29,6 +29,7 @@ struct options {
 	unsigned int nbinds;
 	int cores[MAX_WORKERS];
 	unsigned int ncores;
+	unsigned int per_core; /* each core is in cores so many times, one after the other */
 	bool reuseport;      /* one socket per worker and address, not one per address */
 	enum steering steering;
 	unsigned int batch;

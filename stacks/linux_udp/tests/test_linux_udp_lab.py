@@ -66,6 +66,25 @@ def test_fills_its_role(dut: Dut, wires: Any, make_point: MakePoint, role: Role,
     assert not dut.exists(f"/proc/{running.process.pid}")
 
 
+@pytest.mark.parametrize("params", [{"reuseport": False}, {"reuseport": True}, {"reuseport": True, "steering": "cpu"},
+                                    {"reuseport": True, "steering": "incoming-cpu"}])
+def test_four_workers_on_one_core_share_a_socket_or_have_one_each(
+        dut: Dut, wires: Any, make_point: MakePoint, params: dict[str, Any]) -> None:
+    """On one socket a woken worker may take what others were woken for; in a group every worker has flows."""
+    point = make_point("linux-udp", Role.DROP, params | {"workers": 4})
+    with stacks.create(point.stack, point.params).deploy(context(dut, point)) as running:
+        for _ in range(20):
+            wires.exchange(0, [flow_frame(point.directions[0], 64, flow) for flow in range(64)], 0, 0.01)
+        deadline = time.monotonic() + 5
+        while (counters := running.counters()).totals["discarded"] < 20 * 64 and time.monotonic() < deadline:
+            pass
+        assert counters.losses == {"socket buffer": 0, "tx": 0}
+        taken = [worker["discarded"] for worker in counters.per_worker]
+        assert (len(taken), sum(taken)) == (4, 20 * 64)
+        assert [worker["core"] for worker in counters.per_worker] == [point.cores[0]] * 4
+        assert all(taken) or not params["reuseport"]
+
+
 @pytest.mark.parametrize("frame", [64, 65, 512, 1518])
 def test_echoes_every_frame_size(dut: Dut, wires: Any, make_point: MakePoint, frame: int) -> None:
     point = make_point("linux-udp", Role.ECHO, frame=frame)

@@ -76,15 +76,40 @@ for _ in range(count):
 """
 
 
+@pytest.mark.parametrize("per_core", [1, 3])
 @pytest.mark.parametrize("steering", ["cpu", "incoming-cpu"])
-def test_steering_by_cpu_hands_datagrams_to_the_worker_of_the_receiving_core(program: Path, steering: str) -> None:
-    """Loopback receives on the core that sends."""
-    with serving(program, "--reuseport", "--steering", steering, role="drop", cores=CORES[1::-1]) as server:
+def test_steering_by_cpu_hands_datagrams_to_the_workers_of_the_receiving_core(
+        program: Path, steering: str, per_core: int) -> None:
+    """Loopback receives on the core that sends. One of several workers there is picked for each datagram (cpu), or for
+    each flow (incoming-cpu)."""
+    options = ("--reuseport", "--steering", steering, "--per-core", str(per_core))
+    with serving(program, *options, role="drop", cores=CORES[1::-1]) as server:
         for core, number in ((CORES[0], 30), (CORES[1], 50)):
             subprocess.run([sys.executable, "-c", SEND, str(core), str(number), *map(str, server.address)], check=True)
         assert server.reaches("received", 80), "workers count what they have been woken for"
-        received = {worker["core"]: worker["received"] for worker in server.stats()["workers"]}
-        assert received == {CORES[0]: 30, CORES[1]: 50}
+        workers = server.stats()["workers"]
+        assert [worker["core"] for worker in workers] == [CORES[1]] * per_core + [CORES[0]] * per_core
+        for core, expected in ((CORES[0], 30), (CORES[1], 50)):
+            taken = [worker["received"] for worker in workers if worker["core"] == core]
+            assert sum(taken) == expected
+            assert sum(map(bool, taken)) == (per_core if steering == "cpu" else 1)
+
+
+@pytest.mark.parametrize("mode", ["block", "epoll", "busy"])
+@pytest.mark.parametrize("sharing", [(), ("--reuseport",)])
+def test_four_workers_on_one_core_share_a_socket_or_have_one_each(
+        program: Path, mode: str, sharing: tuple[str, ...]) -> None:
+    """Their counters sum up to what was sent, over one socket and over a group of four."""
+    with serving(program, "--mode", mode, "--per-core", "4", *sharing, role="drop", cores=CORES[:1]) as server:
+        for _ in range(100):
+            with client() as one:
+                one.sendto(b"x", server.address)
+        assert server.reaches("received", 100)
+        stats = server.stats()
+        assert len(stats["sockets"]) == (4 if sharing else 1)
+        taken = [worker["received"] for worker in stats["workers"]]
+        assert (len(taken), sum(taken)) == (4, 100)
+        assert all(taken) or not sharing, "a group gives every worker some of a hundred flows"
 
 
 def test_steering_by_ebpf_spreads_senders_in_turn(program: Path) -> None:
@@ -153,6 +178,7 @@ def test_hostile_control_lines_do_no_harm(program: Path) -> None:
 @pytest.mark.parametrize("wrong", [
     ["--bind", "127.0.0.1"], ["--bind", "localhost:1"], ["--bind", "127.0.0.1:0"], ["--bind", "127.0.0.1:65536"],
     ["--cores", "0,,1"], ["--cores", "-1"], ["--cores", "1025"], ["--batch", "65"], ["--batch", "0"], ["--mode", "x"],
+    ["--per-core", "0"], ["--per-core", "65"],
     ["--role", "reflect"], ["--steering", "cpu"],
     ["--steering", "ebpf"], ["--steering", "x"], ["--rcvbuf", "1x"], ["extra"], ["--unknown"],
 ])

@@ -448,3 +448,12 @@ def test_points_of_one_run_are_compared_round_by_round(run: RunData) -> None:
     assert "11 % more than dpdk" in answer(rounds, points, styles).headline
     blocks = replace(run, plan=replace(run.plan, sequence=tuple(sorted(run.plan.sequence, key=lambda s: s[1]))))
     assert "level with dpdk" in answer(blocks, points, styles).headline
+
+
+def test_what_a_stack_cannot_record_and_who_else_sent_stands_with_the_stack(run: RunData) -> None:
+    outcomes = [o.model_copy(update={"remark": "lock waits: not available", "strays": "frames not the test: 3"})
+                for o in run.outcomes]
+    told = replace(run, outcomes=outcomes)
+    text = str(method(told, summarise(told)).settings)
+    assert "lock waits: not available" in text
+    assert "frames not the test: 3" in text
