@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import harness
 from harness import stacks
+from harness.deployment import Deployment
 from harness.doctor.examination import Examination
 from harness.doctor.examine import refuse
 from harness.errors import (
@@ -31,23 +31,16 @@ from harness.errors import (
 )
 from harness.figures import noisy
 from harness.flows import addressed
-from harness.host.tuning.apply import tuned
-from harness.host.tuning.change import Target
-from harness.host.tuning.profile import Profile
 from harness.machines import Machines, machines_of
-from harness.measure.anomaly import Watchdog, watched
-from harness.measure.bystander import Watch
 from harness.measure.ceiling import CeilingTrials, find_ceiling
-from harness.measure.placement import InterruptWatch
 from harness.measure.point import PointMeasurement, Watcher
-from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench
 from harness.options import RunOptions
 from harness.plan import GENERATOR_HOST, FrameMix, Plan, PointPlan, Role
 from harness.progress import Progress
-from harness.records import CEILING, Ceiling, Check, PointOutcome, RunInfo, Trial, TuningChange, Verdict, in_order
+from harness.records import CEILING, Ceiling, Check, PointOutcome, RunInfo, Trial, Verdict, in_order
 from harness.resume import Kept, open_kept
-from harness.stack import RoleInfo, RunningStack, Stack, StackContext
+from harness.stack import Stack
 from harness.store import RunWriter, Store, new_run_id, now
 from harness.units import format_rate
 
@@ -126,12 +119,13 @@ class _Session:
     progress: Progress
     incomplete: bool = False
     trials_s: float = 0.0
-    bystander: Watch | None = None
     _number: int = 0
     _ceiling: dict[tuple[str, FrameMix], float] = field(default_factory=dict)
     _found: dict[str, list[float]] = field(default_factory=dict)
     _done: frozenset[tuple[int, str]] = frozenset()
-    _watchdog: Watchdog | None = None
+
+    def __post_init__(self) -> None:
+        self.deployment = Deployment(self.machines, self.plan, self.writer)
 
     def go_on(self, kept: Kept) -> None:
         """Leave out what an earlier session of this run finished, and number and judge on from there."""
@@ -165,7 +159,7 @@ class _Session:
         self._heed(examination.wires())
         self.writer.info.generator = dict(self.machines.generator.describe())
         if self.plan.measure.bystander is not None:
-            self.bystander = self.machines.bystander(self.plan.measure.bystander, owned)
+            self.deployment.bystander = self.machines.bystander(self.plan.measure.bystander, owned)
         self.writer.save()
 
     def _heed(self, checks: list[Check]) -> None:
@@ -185,8 +179,8 @@ class _Session:
 
     def record(self, trial: Trial) -> None:
         self.writer.add_trial(trial)
-        if self._watchdog is not None:
-            self._watchdog.look(trial)
+        if self.deployment.watchdog is not None:
+            self.deployment.watchdog.look(trial)
         self.trials_s += max(trial.real_s, trial.duration_s)
         self.progress.trial_done(trial)
 
@@ -234,7 +228,7 @@ class _Session:
         for last in (False, True):
             self._need_generator()
             try:
-                with self._deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
+                with self.deployment.deployed(point, PointOutcome(point=point.id, repeat=0)) as bench:
                     return find_ceiling(bench, self.plan.measure, self.watcher())
             except GeneratorDied:
                 if last:
@@ -282,7 +276,7 @@ class _Session:
                 outcome.reason = "; ".join(f"{m.what} ({m.remedy})" for m in missing)
                 return
             self._need_generator()
-            with self._deployed(point, outcome) as bench:
+            with self.deployment.deployed(point, outcome) as bench:
                 self._measure(bench, repeat, outcome)
         except MeasurementError as error:
             outcome.status, outcome.reason = "failed", str(error)
@@ -315,75 +309,6 @@ class _Session:
         rates.append(bound.pps)
         if noisy(rates):
             outcome.verdicts = in_order([*outcome.verdicts, Verdict.NOISY])
-
-    @contextmanager
-    def _deployed(self, point: PointPlan, outcome: PointOutcome) -> Iterator[Bench]:
-        """Deploy, pin, check the role; on leaving, undeploy. Fills in the outcome's times and semantics."""
-        stack, dut = stacks.create(point.stack, point.params), self.machines.dut(point.host)
-        info = stack.role_info(point.role)
-        outcome.semantics = info.semantics
-        interrupts = InterruptWatch(dut, [wire.dut.ifname for wire in point.wires if wire.dut.ifname])
-        started = time.monotonic()
-        with (
-            self._tuned(point, outcome),
-            stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running,
-        ):
-            outcome.remark = running.remark
-            self.machines.pin(point, before_programs=stack.in_softirq())
-            bench = self._bench(point, running, info)
-            with watched(bench, outcome, self.writer.path) as self._watchdog:
-                with self._watchdog.role_check():
-                    check_role(self.machines.generator, point, info, bench.counted if bench.exact_counter else None)
-                outcome.deploy_s, outcome.degraded = time.monotonic() - started, running.degraded
-                if running.degraded:
-                    outcome.verdicts.append(Verdict.DEGRADED)
-                outcome.tuning += interrupts.changes()
-                yield bench
-                self._note_moves(point, outcome, interrupts.moved())
-            started = time.monotonic()
-        outcome.undeploy_s = time.monotonic() - started
-
-    def _note_moves(self, point: PointPlan, outcome: PointOutcome, moved: list[TuningChange]) -> None:
-        """Interrupts that did not stay on the point's cores: kept with the outcome, and said once for the run."""
-        outcome.tuning += moved
-        if moved:
-            first = moved[0]
-            self.writer.info.notes.append(
-                f"{point.label}: {len(moved)} interrupts were moved during the point, not by the harness (the first: "
-                f"{first.target} from {first.before} to {first.after}); stop what moves them (irqbalance?)")
-
-    @contextmanager
-    def _tuned(self, point: PointPlan, outcome: PointOutcome) -> Iterator[None]:
-        """The host set as the point's profile says, and put back; the outcome tells every item."""
-        ports = tuple(wire.dut.ifname for wire in point.wires if wire.dut.ifname)
-        target = Target(self.machines.dut(point.host), ports, point.cores)
-        with tuned(target, Profile.model_validate(point.tuning)) as changes:
-            outcome.tuning = [TuningChange(item=c.item, target=c.target, before=c.before, after=c.after,
-                                           status=c.status, reason=c.reason) for c in changes]
-            yield
-
-    def _bench(self, point: PointPlan, running: RunningStack, info: RoleInfo) -> Bench:
-        # A port that the stack has taken from the kernel has no counters there.
-        dut = self.machines.dut(point.host)
-        ifnames = [wire.dut.ifname for wire in point.wires
-                   if wire.dut.ifname and dut.exists(f"/sys/class/net/{wire.dut.ifname}")]
-        return Bench(
-            generator=self.machines.generator, dut=dut, point=point, stack=running,
-            exact_counter={Role.DROP: info.discard_counter, Role.ACCEPT: info.completed_counter}.get(point.role, ""),
-            nominal_hz=self.machines.nominal_hz(point.host), lab=self.plan.lab,
-            live_queues=self._live_queues(point),
-            own_threads=tuple(f"napi/{name}-" for name in ifnames), ifnames=ifnames, bystander=self.bystander,
-        )
-
-    def _live_queues(self, point: PointPlan) -> int:
-        """How many receive queues can have work, where the driver does not count it: in the lab a queue for each
-        sending core, and a core for each flow. But the kernel's own frames (role accept) are spread by their flow's
-        hash over all queues, of which a wire has one for each core of the machine."""
-        if not self.plan.lab:
-            return len(point.cores)
-        if point.role is Role.ACCEPT:
-            return next(host.all_cores for host in self.plan.hosts if host.name == point.host)
-        return min(len(self.plan.generator.cores), max(d.flows.count for d in point.directions))
 
 
 def _cheapest(role: Role) -> type[Stack] | None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness import stacks
+from harness.deployment import Deployment
 from harness.errors import StackError
 from harness.host.contract import Completed
 from harness.host.interrupts import LISTING
@@ -20,7 +21,6 @@ from harness.host.undo import undone
 from harness.measure.placement import InterruptWatch
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
 from harness.records import PointOutcome
-from harness.runner import _Session
 from harness.stack import StackContext
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 
@@ -264,14 +264,13 @@ def test_the_runner_keeps_what_a_stack_moved_and_notes_what_somebody_else_moved(
 
     machines = SimpleNamespace(dut=lambda name: dut, pin=lambda *_, **__: None, generator=None)
     writer = SimpleNamespace(info=SimpleNamespace(notes=[]), path=None)
-    made: Any = _Session(machines, SimpleNamespace(), writer, None)  # type: ignore[arg-type]
+    made: Any = Deployment(machines, SimpleNamespace(), writer)  # type: ignore[arg-type]
     made._bench = lambda *_: SimpleNamespace(exact_counter="")
     watchdog = SimpleNamespace(role_check=nullcontext)
-    monkeypatch.setattr("harness.runner.watched", lambda *_: nullcontext(watchdog))
-    monkeypatch.setattr("harness.runner.stacks.create", lambda name, params: Serving())
-    monkeypatch.setattr("harness.runner.check_role", lambda *_: None)
-    monkeypatch.setattr("harness.runner.watched", lambda *_: nullcontext(SimpleNamespace(role_check=nullcontext)))
-    with made._deployed(plan, outcome):
+    monkeypatch.setattr("harness.deployment.watched", lambda *_: nullcontext(watchdog))
+    monkeypatch.setattr("harness.deployment.stacks.create", lambda name, params: Serving())
+    monkeypatch.setattr("harness.deployment.check_role", lambda *_: None)
+    with made.deployed(plan, outcome):
         dut.files["/proc/irq/70/smp_affinity_list"] = "1\n"
     assert [(c.item, c.after, c.status) for c in outcome.tuning] == [
         ("interrupts", "2", "applied"), ("irqbalance", "stopped", "applied"), ("interrupts", "1", "moved")]
