@@ -74,7 +74,7 @@ setup-vm:
 
 # Half of these tests wait for timers and processes: two at a time take little more than half as long.
 unit: setup
-	$(BIN)/python -m pytest -n auto -m "not trex and not vm and not netmap and not dpdk and not lab and not browser"
+	$(BIN)/python -m pytest tests/unit stacks -n auto -m "not trex and not vm and not netmap and not dpdk and not lab and not browser"
 
 lab: setup
 	$(SUDO) $(BIN)/python -m pytest -m lab
