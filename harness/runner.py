@@ -90,7 +90,10 @@ def _writer(store: Store, options: RunOptions, machines: Machines, kept: Kept | 
     if kept is None:
         return store.create(_run_info(options, machines))
     kept.check_plan(machines.plan)
-    return store.reopen(kept.reader, kept.resumption(options.command))
+    writer = store.reopen(kept.reader, kept.resumption(options.command))
+    # The lab's names are new, and the hosts' record is told by them.
+    writer.info.plan = dataclasses.asdict(machines.plan)
+    return writer
 
 
 def _run_info(options: RunOptions, machines: Machines) -> RunInfo:
@@ -259,7 +262,7 @@ class _Session:
                 self._one_point(point, repeat, outcome)
             except (KeyboardInterrupt, HostLost, HostNotRestored) as error:
                 outcome.status = "interrupted"
-                outcome.reason = f"the run ended in the middle of this point: {error or 'interrupted'}"
+                outcome.reason = f"the run ended in the middle of this point: {str(error) or 'interrupted'}"
                 self.writer.add_outcome(outcome)
                 raise
             self._judge(outcome)
