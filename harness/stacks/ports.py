@@ -65,10 +65,12 @@ def enable_ipv6(dut: Dut, ifname: str) -> None:
     dut.set_file(switch, "0")
 
 
-def bring_up(dut: Dut, ifname: str) -> None:
-    """Set an interface up where it is not; journalled."""
-    if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & 1:  # IFF_UP
-        dut.apply(["ip", "link", "set", ifname, "up"], ["ip", "link", "set", ifname, "down"])
+def bring_up(dut: Dut, ifname: str) -> bool:
+    """Set an interface up where it is not; journalled. Returns whether it was down."""
+    if int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & 1:  # IFF_UP
+        return False
+    dut.apply(["ip", "link", "set", ifname, "up"], ["ip", "link", "set", ifname, "down"])
+    return True
 
 
 def keep_neighbours(dut: Dut, ifname: str) -> None:
