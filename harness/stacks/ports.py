@@ -92,8 +92,8 @@ def keep_tags(dut: Dut, ifnames: Sequence[str]) -> None:
 
 
 def keep_lro(dut: Dut, ifnames: Sequence[str]) -> None:
-    """Turn large receive offload off where it is on (journalled): the kernel does so by itself on a port that forwards,
-    and leaves it off. Without ethtool on the host it stays off."""
+    """Turn large receive offload off where it is on (journalled): the kernel does so by itself on a port that forwards
+    or is below a VLAN device, and leaves it off. Without ethtool on the host it stays off."""
     for ifname in ifnames if dut.which("ethtool") is not None else ():
         shown = dut.run(["ethtool", "-k", ifname]).stdout
         if re.search(r"^large-receive-offload: on(?! \[fixed\])", shown, re.MULTILINE):
