@@ -64,7 +64,8 @@ class Examination:
         return [check for host in self._duts for check in no_generator(host, why, self._settings)]
 
     def wires(self) -> list[Check]:
-        """Of the wires, once the generator serves: a program on each DUT answers probe frames, and is ended again."""
+        """Of the wires, once the generator serves: a program on each DUT answers probe frames, and is ended again.
+        Ports of a host that were set down are up meanwhile."""
         generator, checks = self._machines.generator, list[Check]()
         for host in self._duts:
             dut = self._machines.dut(host.name)

@@ -2,13 +2,15 @@
 """The wires as the testbed says: a probe frame out of each generator port, answered by the DUT's port that it reached.
 
 The generator sends, a program on the DUT (:mod:`harness.doctor.answer`) answers out of the port on which the frame
-came. So both directions are tried, with the smallest and the longest frame that will be sent.
+came. So both directions are tried, with the smallest and the longest frame that will be sent. A host's port that is set
+down is up meanwhile, as it is for the stack that will use it.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,25 +21,25 @@ from harness.doctor import answer
 from harness.doctor.contract import Finding, HostView, PortView, judged, unknown
 from harness.errors import GeneratorDied, GeneratorError, HostError
 from harness.generator.contract import Generator
-from harness.host.contract import RemoteProcess
+from harness.host.contract import Dut
 from harness.plan import FCS
+from harness.stacks.ports import bring_up
 
 SMALLEST = 64
 #: Frames of each size; how long their answers may take; how often it is tried: the first may meet a path that warms up.
 _FRAMES, _WAIT_S, _TRIES = 4, 0.1, 4
 _READY_S = 10.0
+#: A link trains and negotiates once its port is set up: seconds on copper.
+_LINK_S, _POLL_S = 15.0, 0.05
 _BROADCAST = b"\xff" * 6
 _SCRIPT = Path(answer.__file__)
 
 
-class Answering(Protocol):
-    """The part of a DUT that the probe needs."""
+class Answering(Dut, Protocol):
+    """A DUT on which a Python program runs."""
 
     def python(self) -> str:
         """Its interpreter."""
-
-    def spawn(self, argv: Sequence[str], *, name: str) -> RemoteProcess:
-        """Start a program, on the journal."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def read_answer(frame: bytes, nonce: bytes) -> Heard | None:
 
 
 def probe_wires(host: HostView, dut: Answering, generator: Generator) -> Iterable[tuple[str, Finding]]:
-    """(check, finding) of every wire to a DUT: ``wires`` and ``frame-size``."""
+    """(check, finding) of every wire to a DUT: ``wires`` and ``frame-size``. What it starts and sets up is on the DUT's
+    journal, for the caller to undo. A lab's port that is set down stays so: it was made up."""
     here = [port for port in host.ports if port.ifname]
     for port in host.ports:
         if not port.ifname:
@@ -75,6 +78,8 @@ def probe_wires(host: HostView, dut: Answering, generator: Generator) -> Iterabl
         return
     nonce = secrets.token_bytes(8)
     try:
+        if not host.lab:
+            _links_up(dut, [port.ifname for port in here])
         with _answering(dut, [port.ifname for port in here]):
             for port in here:
                 heard = _exchange(generator, port, nonce, host.largest)
@@ -83,6 +88,15 @@ def probe_wires(host: HostView, dut: Answering, generator: Generator) -> Iterabl
     except (GeneratorError, HostError) as error:
         for check in ("wires", "frame-size"):
             yield check, unknown("", "an answer to every probe frame", f"no probe could be made: {error}"[:300])
+
+
+def _links_up(dut: Dut, ifnames: Sequence[str]) -> None:
+    """Set up the ports that are down, and wait for their links; one that does not come is the probe's to find."""
+    down = [name for name in ifnames if bring_up(dut, name)]
+    deadline = time.monotonic() + _LINK_S
+    while time.monotonic() < deadline and any(
+            dut.read(f"/sys/class/net/{name}/carrier", "0").strip() != "1" for name in down):
+        time.sleep(_POLL_S)
 
 
 @contextmanager

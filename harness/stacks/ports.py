@@ -65,10 +65,12 @@ def enable_ipv6(dut: Dut, ifname: str) -> None:
     dut.set_file(switch, "0")
 
 
-def bring_up(dut: Dut, ifname: str) -> None:
-    """Set an interface up where it is not; journalled."""
-    if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & 1:  # IFF_UP
-        dut.apply(["ip", "link", "set", ifname, "up"], ["ip", "link", "set", ifname, "down"])
+def bring_up(dut: Dut, ifname: str) -> bool:
+    """Set an interface up where it is not; journalled. Returns whether it was down."""
+    if int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & 1:  # IFF_UP
+        return False
+    dut.apply(["ip", "link", "set", ifname, "up"], ["ip", "link", "set", ifname, "down"])
+    return True
 
 
 def keep_neighbours(dut: Dut, ifname: str) -> None:
@@ -90,8 +92,8 @@ def keep_tags(dut: Dut, ifnames: Sequence[str]) -> None:
 
 
 def keep_lro(dut: Dut, ifnames: Sequence[str]) -> None:
-    """Turn large receive offload off where it is on (journalled): the kernel does so by itself on a port that forwards,
-    and leaves it off. Without ethtool on the host it stays off."""
+    """Turn large receive offload off where it is on (journalled): the kernel does so by itself on a port that forwards
+    or is below a VLAN device, and leaves it off. Without ethtool on the host it stays off."""
     for ifname in ifnames if dut.which("ethtool") is not None else ():
         shown = dut.run(["ethtool", "-k", ifname]).stdout
         if re.search(r"^large-receive-offload: on(?! \[fixed\])", shown, re.MULTILINE):

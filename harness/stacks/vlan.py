@@ -11,7 +11,7 @@ from dataclasses import replace
 from harness.host.contract import Dut
 from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
-from harness.stacks.ports import bring_up
+from harness.stacks.ports import bring_up, keep_lro
 
 #: Name of the device over the port of wire ``index``.
 NAME = "nsh-vlan{index}"
@@ -51,6 +51,8 @@ def over_vlan(dut: Dut, point: PointPlan) -> PointPlan:
 def _over(dut: Dut, wire: WirePlan, tag: int) -> WirePlan:
     port, name = wire.dut.ifname, NAME.format(index=wire.index)
     bring_up(dut, port)
+    # The kernel turns it off below a device that has none, and leaves it so when that device is gone.
+    keep_lro(dut, [port])
     dut.apply(["ip", "link", "add", "link", port, "name", name, "type", "vlan", "id", str(tag)],
               ["ip", "link", "del", "dev", name], made=["ip", "link", "show", "dev", name])
     # No link-local address: neighbour discovery would leave on the test's ports.

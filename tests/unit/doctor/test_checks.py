@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -215,16 +215,31 @@ def test_output_that_is_no_survey_and_cores_that_cannot_be_are_refused() -> None
 
 
 class Wired:
-    """A generator whose port n reaches the answering port ``cables[n]``, up to a size; a DUT that answers."""
+    """A generator whose port n reaches the answering port ``cables[n]``, up to a size; a DUT that answers, on the ports
+    that are up. The link of a port that is set up comes at the third look."""
 
-    def __init__(self, cables: dict[int, list[int]], largest: int = 2000) -> None:
+    def __init__(self, cables: dict[int, list[int]], largest: int = 2000, down: Iterable[int] = ()) -> None:
         self.cables, self.largest, self.stopped = cables, largest, False
+        self.looks, self.undo = dict.fromkeys((f"d{number}" for number in down), 99), list[list[str]]()
+
+    def read(self, path: str, default: str | None = None) -> str:
+        ifname, what = path.split("/")[4:]
+        if what == "flags":
+            return "0x1002" if ifname in self.looks else "0x1003"
+        assert what == "carrier"
+        self.looks[ifname] -= 1
+        return "0" if self.looks[ifname] > 0 else "1"
+
+    def apply(self, do: list[str], undo: list[str]) -> None:
+        assert (do[:3], do[4]) == (["ip", "link", "set"], "up")
+        self.looks[do[3]] = 3
+        self.undo.append(undo)
 
     def exchange(self, port: int, frames: list[bytes], rx_port: int, wait_s: float) -> list[bytes]:
         if port not in self.cables:
             raise GeneratorError("port is down")
         return [b"\xff" * 60, *(answer.answer(frame, end) for end in self.cables[port] for frame in frames
-                                if len(frame) + 4 <= self.largest)]
+                                if len(frame) + 4 <= self.largest and self.looks.get(f"d{end}", 0) <= 0)]
 
     def python(self) -> str:
         return "python3"
@@ -252,6 +267,15 @@ def test_wires_and_frame_sizes(cables: dict[int, list[int]], largest: int, bad: 
     assert [(name, finding.value) for name, finding in found if finding.good is False] == bad
     assert len(found) == 4
     assert wired.stopped
+
+
+def test_ports_of_a_host_that_are_down_are_up_for_the_probe_and_those_of_a_lab_are_found() -> None:
+    for lab, down, wrong in ((False, [0, 1], 0), (False, [1], 0), (True, [0, 1], 4), (True, [1], 2)):
+        wired = Wired({0: [0], 1: [1]}, down=down)
+        found = list(probe_wires(look(lab=lab), wired, wired))  # type: ignore[arg-type]
+        assert sum(finding.good is False for _, finding in found) == wrong
+        undone = [] if lab else [["ip", "link", "set", f"d{number}", "down"] for number in down]
+        assert wired.undo == undone, "left to the DUT's journal, and nothing else touched"
 
 
 def test_a_probe_that_cannot_be_made_is_unknown() -> None:
