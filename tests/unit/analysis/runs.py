@@ -30,8 +30,9 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
          noise: float = 0.01, factor: float = 1.0, failed: Mapping[str, str] | None = None, limited: Sequence[str] = (),
          started: str = "2025-11-22T20:00:00Z", state: str = "complete", gate: Mapping[str, float] | None = None,
          p99_ns: float = 50_000.0, loss: Sequence[float] = (), info: Callable[[RunInfo], object] = lambda _: None,
-         models: Sequence[Any] = POINTS) -> Path:
-    """Write ``results/run_id``: NDR of every point from ``ndr`` by its name, or around NDR x ``factor``."""
+         models: Sequence[Any] = POINTS, goal: str = "ndr") -> Path:
+    """Write ``results/run_id``: NDR of every point from ``ndr`` by its name, or around NDR x ``factor``. ``goal``:
+    the rate that it is written as."""
     plan = make_plan(tuple(models), repeats, 7)
     trials: list[Trial] = []
     outcomes: list[PointOutcome] = []
@@ -48,9 +49,10 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
             if loss:
                 trials.append(_load_trial(len(trials) + 1, point.id, repeat, loss[repeat]))
                 curve = [LoadPoint(load_pps=LOAD, trial=trials[-1].number)]
+            bound = Bound(pps=rate, load_pps=rate, upper_pps=rate * 1.005, loss_ratio=0.0, verdicts=verdicts)
             outcomes.append(PointOutcome(
-                point=point.id, repeat=repeat, load_curve=curve,
-                ndr=Bound(pps=rate, load_pps=rate, upper_pps=rate * 1.005, loss_ratio=0.0, verdicts=verdicts),
+                point=point.id, repeat=repeat, load_curve=curve, ndr=bound if goal == "ndr" else None,
+                pdr=bound if goal == "pdr" else None,
                 latency=[LatencyAt(fraction=0.5, of="pdr", load_pps=5e4, trial=0, percentiles=_percentiles(p99))]))
     written = run_info(plan, run_id)
     written.started_at, written.state = started, state

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The workflow example does what it says: its steps are run as a runner would, only the measuring is prepared."""
+"""The workflow example does what it says: its steps are run as a runner would, with what its own scenario gates; only
+the measuring is prepared."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.unit.analysis.runs import make
+from harness.records import RunInfo
+from harness.scenario import load_scenario
+from tests.unit.analysis.runs import POINTS, make
 
 ROOT = Path(__file__).parents[3]
 WORKFLOW = ROOT / "docs/ci/benchmark-gate.yml"
@@ -53,23 +56,58 @@ class Runner:
         return work, failed
 
 
+def shipped() -> dict[str, Any]:
+    """The scenario that the workflow measures, as far as a prepared run has to be like it."""
+    job = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["gate"]
+    spec = load_scenario(ROOT / job["env"]["SCENARIO"]).spec
+    assert spec.measure.throughput is not None
+    assert [str(goal) for goal in spec.measure.throughput.goals] == ["pdr"]  # what the runs below have
+    gate = spec.model_dump(mode="json")["gate"]
+    assert gate
+    return {"gate": gate, "repeats": spec.repeat, "goal": "pdr", "models": (POINTS[1], POINTS[2]), "noise": 0.02}
+
+
 def test_a_regression_fails_the_job_and_is_not_kept(tmp_path: Path) -> None:
-    runner = Runner(tmp_path)
-    good = make(tmp_path, "20251122-200000-simulated", noise=0.005)
-    bad = make(tmp_path, "20251123-200000-simulated", noise=0.005, factor=0.92, started="2025-11-23T20:00:00Z")
+    """The first run is kept, an unchanged second one passes and is kept too, a third one 20 % slower is neither."""
+    runner, like = Runner(tmp_path), shipped()
+    good, same, bad = (make(tmp_path, f"2025112{day}-200000-simulated", factor=factor,
+                            started=f"2025-11-2{day}T20:00:00Z", **like)
+                       for day, factor in ((2, 1.0), (3, 1.0), (4, 0.8)))
     first, failed = runner.push("first", good, leave_out="Report")  # drawing takes seconds, once is enough
     assert failed == []
     assert "nothing to compare with" in (first / "summary.md").read_text()
     assert [path.name for path in (tmp_path / "history").iterdir()] == [good.name]
 
-    second, failed = runner.push("second", bad)
+    second, failed = runner.push("second", same, leave_out="Report")
+    assert failed == []
+    assert (second / "summary.md").read_text().startswith("### gate: pass (2 pass)")
+    kept = sorted(path.name for path in (tmp_path / "history").iterdir())
+    assert kept == [good.name, same.name]
+
+    third, failed = runner.push("third", bad)
     assert failed == ["Gate against the last five runs of main"]
-    assert (second / "summary.md").read_text().startswith("### gate: FAIL (4 FAIL)")
-    assert (second / "report.html").stat().st_size > 10_000
-    suite = ElementTree.parse(second / "gate.xml").getroot().find("testsuite")
+    assert (third / "summary.md").read_text().startswith("### gate: FAIL (2 FAIL)")
+    assert (third / "report.html").stat().st_size > 10_000
+    suite = ElementTree.parse(third / "gate.xml").getroot().find("testsuite")
     assert suite is not None
-    assert (suite.get("tests"), suite.get("failures"), len(suite.findall("testcase/failure"))) == ("4", "4", 4)
-    assert [path.name for path in (tmp_path / "history").iterdir()] == [good.name]
+    assert (suite.get("tests"), suite.get("failures"), len(suite.findall("testcase/failure"))) == ("2", "2", 2)
+    assert sorted(path.name for path in (tmp_path / "history").iterdir()) == kept
+
+
+def test_a_changed_testbed_fails_until_a_new_baseline_is_asked_for(tmp_path: Path) -> None:
+    def new_kernel(info: RunInfo) -> None:
+        info.hosts["dut"]["kernel"]["release"] = "6.19.0-simulated"
+
+    runner, like = Runner(tmp_path), shipped()
+    old = make(tmp_path, "20251122-200000-simulated", **like)
+    new = make(tmp_path, "20251123-200000-simulated", started="2025-11-23T20:00:00Z", info=new_kernel, **like)
+    assert runner.push("first", old, leave_out="Report")[1] == []
+    refused, failed = runner.push("second", new, leave_out="Report")
+    assert failed == ["Gate against the last five runs of main"]
+    assert "No answer" in (refused / "summary.md").read_text()
+    runner.job["env"]["NEW_BASELINE"] = "true"
+    assert runner.push("third", new, leave_out="Report")[1] == []
+    assert len(list((tmp_path / "history").iterdir())) == 2
 
 
 def test_the_example_names_no_machine() -> None:
