@@ -42,9 +42,15 @@ class Row:
     resolution: float = 0.0
 
     @property
+    def hidden(self) -> bool:
+        """Whether a side is a lower bound on which the difference depends: its size, interval and p mean nothing."""
+        return self.finding is Finding.LIMITED
+
+    @property
     def smallest(self) -> float | None:
-        """Smallest difference that could have been seen, as ``difference.value``; None without an interval."""
-        found = self.difference.smallest
+        """Smallest difference that could have been seen, as ``difference.value``; None without an interval, and where
+        a bound hides the difference."""
+        found = None if self.hidden else self.difference.smallest
         return found if found is None else max(found, self.resolution)
 
 
@@ -128,7 +134,8 @@ def resolution(run: RunData, metric: Metric) -> float:
 def finding(metric: Metric, base: Side, other: Side, found: Difference, width: float = 0.0) -> Finding:
     """What may be said. A lower bound can be exceeded, so it supports "slower than it" and nothing else."""
     if found.interval is None:
-        return Finding.FEW
+        lower = (found.value < 0) == metric.higher_is_better
+        return Finding.LIMITED if (other.at_least if lower else base.at_least) else Finding.FEW
     seen = found.seen and abs(found.value) > width
     worse = seen and (found.value < 0) == metric.higher_is_better
     if base.at_least or other.at_least:

@@ -117,22 +117,28 @@ def lines(found: Comparison) -> list[Line]:
 
 def _line(row: Row, found: Comparison, scale: float) -> Line:
     metric, unit, change = row.metric, rate_unit(row.place), row.difference
-    known = change.interval
+    known = None if row.hidden else change.interval
     remarks = verdict_texts((("A", row.base), ("B", row.other)))
     remarks += [text for text in (change.reason, differs_text(found.differences)) if text]
     cells = (
         row.place.title, metric.name,
         value_text(metric, row.base.median, unit, at_least=row.base.at_least),
         value_text(metric, row.other.median, unit, at_least=row.other.at_least),
-        change_text(metric, change.value, relative=change.relative),
+        "n/a" if row.hidden else _bounded(row) + change_text(metric, change.value, relative=change.relative),
         interval_text(metric, *((known.low, known.high) if known else (None, None)), relative=change.relative),
-        p_text(change.p), change_text(metric, row.smallest, relative=change.relative, sign=False),
+        p_text(None if row.hidden else change.p),
+        change_text(metric, row.smallest, relative=change.relative, sign=False),
         str(row.finding), "; ".join(remarks))
     drawn = None
     if known is not None and change.relative and scale > 0:
         ends = (known.low, change.value, known.high)
         drawn = (_on_scale(ends[0], scale), _on_scale(ends[1], scale), _on_scale(ends[2], scale))
     return Line(cells, _TONES[row.finding], drawn)
+
+
+def _bounded(row: Row) -> str:
+    """The base may be more than its lower bound: the difference is at most this; the other run: at least."""
+    return "<= " if row.base.at_least else ">= " if row.other.at_least else ""
 
 
 def _on_scale(value: float, scale: float) -> float:
@@ -246,10 +252,12 @@ def data(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 
 
 def _row_data(row: Row) -> dict[str, Any]:
-    change = row.difference
+    change = asdict(row.difference) | {"smallest": row.smallest}
+    if row.hidden:
+        change |= {"value": None, "interval": None, "p": None}
     return {"point": place_data(row.place), "metric": row.metric.name, "unit": row.metric.unit,
             "base": side_data(row.base), "other": side_data(row.other),
-            "difference": {**asdict(change), "smallest": row.smallest}, "finding": str(row.finding)}
+            "difference": change, "finding": str(row.finding)}
 
 
 def place_data(place: Place) -> dict[str, Any]:

@@ -72,6 +72,23 @@ def test_a_lower_bound_supports_no_more_than_it_can(tmp_path: Path, base: tuple[
     assert found(result)["xdp"] is finding
     line = next(line for line in comparison.lines(result) if line.cells[0].startswith("xdp") and line.cells[1] == "ndr")
     assert [cell.startswith(">=") for cell in line.cells[2:4]] == [bool(base), bool(other)]
+    if finding is not Finding.LIMITED:
+        assert line.cells[4] == ("<= -10.0 %" if base else ">= +10.0 %")
+    # What depends on where above the bound the value is has no size.
+    hidden = finding is Finding.LIMITED
+    assert [cell == "n/a" for cell in line.cells[4:8]] == [hidden] * 4
+    assert (line.drawn is None) is hidden
+    row = next(row for row in comparison.data([result])[0]["rows"] if row["metric"] == "ndr"
+               and row["point"]["stack"] == "xdp")
+    assert {row["difference"][part] is None for part in ("value", "interval", "p", "smallest")} == {hidden}
+
+
+def test_a_bound_of_one_repeat_is_no_matter_of_repeats(tmp_path: Path) -> None:
+    runs = [load_run(make(tmp_path, "a", limited=("xdp",), repeats=1)),
+            load_run(make(tmp_path, "b", repeats=1, factor=2.0))]
+    assert found(compare(runs)[0])["xdp"] is Finding.LIMITED
+    assert found(compare([runs[1], runs[0]])[0])["xdp"] is Finding.LIMITED  # half of it, but it may be more
+    assert found(compare(runs)[0])["dpdk"] is Finding.FEW
 
 
 def new_kernel(info: RunInfo) -> None:
