@@ -39,7 +39,8 @@ class RunRow:
 class Step:
     """A change of level. ``last``: the newest run with a value before it; ``first``: the oldest after it. ``before``,
     ``after``: mean levels, in the metric's unit. ``p``: chance of such a difference by noise; None for a transition
-    with fewer than two runs on a side. ``better``: a progression. ``transition``: between two environments."""
+    with fewer than two runs on a side. ``better``: a progression. ``transition``: between two environments. ``bounds``:
+    whether a lower bound is among the runs before and after it."""
 
     last: str
     first: str
@@ -49,16 +50,23 @@ class Step:
     better: bool
     transition: bool
     differences: tuple[tuple[str, str, str], ...]
+    bounds: tuple[bool, bool] = (False, False)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether a lower bound, which may be exceeded, leaves open that there was a change at all."""
+        return self.bounds[0] if self.after > self.before else self.bounds[1]
 
     @property
     def ratio(self) -> float | None:
-        """Relative change, None from a level of zero."""
-        return None if self.before == 0 else self.after / self.before - 1
+        """Relative change, None from a level of zero and where a level is a lower bound."""
+        return None if self.before == 0 or any(self.bounds) else self.after / self.before - 1
 
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one point. ``values``: the median over repeats of every run, None where a run has none."""
+    """One metric of one point. ``values``: the median over repeats of every run, None where a run has none. ``bounds``:
+    which of them are lower bounds (the generator was the limit in a repeat)."""
 
     point: tuple[str, ...]
     label: str
@@ -66,6 +74,7 @@ class Series:
     metric: Metric
     unit: str
     values: tuple[float | None, ...]
+    bounds: tuple[bool, ...]
     steps: tuple[Step, ...]
 
 
@@ -93,9 +102,11 @@ def trend(index: duckdb.DuckDBPyConnection, scenario: str, metrics: Sequence[Met
     values = _values(index, scenario, [metric.name for metric in metrics])
     found = []
     for (point, name), (label, stack, unit, by_run) in values.items():
-        row = tuple(by_run.get(run.run) for run in runs)
+        row = tuple(by_run.get(run.run, (None, False))[0] for run in runs)
+        bounds = tuple(by_run.get(run.run, (None, False))[1] for run in runs)
         metric = Metric.parse(name)
-        found.append(Series(point, label, stack, metric, unit, row, tuple(_steps(row, runs, metric, across, memo))))
+        steps = tuple(_bounded(_steps(row, runs, metric, across, memo), bounds, runs))
+        found.append(Series(point, label, stack, metric, unit, row, bounds, steps))
     found = _told_apart(found)
     order = {metric.name: place for place, metric in enumerate(metrics)}
     found.sort(key=lambda series: (order[series.metric.name], series.point))
@@ -141,19 +152,20 @@ def item_differences(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[tuple[
                  if one != other and _NOT_MEASURED not in (one, other))
 
 
-_Values = dict[tuple[tuple[str, ...], str], tuple[str, str, str, dict[str, float]]]
+_Values = dict[tuple[tuple[str, ...], str], tuple[str, str, str, dict[str, tuple[float, bool]]]]
 
 
 def _values(index: duckdb.DuckDBPyConnection, scenario: str, metrics: Sequence[str]) -> _Values:
     rows = index.execute(
         "SELECT p.stack, p.params, p.tuning, p.role, p.frames, p.cores, p.host, m.metric, any_value(p.label), "
-        "any_value(m.unit), m.run, median(m.value) FROM metrics m JOIN points p USING (run, point) JOIN runs r "
-        "USING (run) WHERE r.scenario = ? AND r.state = 'complete' AND list_contains(?::VARCHAR[], m.metric) "
+        "any_value(m.unit), m.run, median(m.value), bool_or(m.at_least) FROM metrics m "
+        "JOIN points p USING (run, point) JOIN runs r USING (run) "
+        "WHERE r.scenario = ? AND r.state = 'complete' AND list_contains(?::VARCHAR[], m.metric) "
         "AND isfinite(m.value) GROUP BY ALL", [scenario, list(metrics)]).fetchall()
     found: _Values = {}
-    for *point, metric, label, unit, run, value in rows:
+    for *point, metric, label, unit, run, value, bound in rows:
         key = tuple(map(str, point)), str(metric)
-        found.setdefault(key, (str(label), str(point[0]), str(unit), {}))[3][run] = float(value)
+        found.setdefault(key, (str(label), str(point[0]), str(unit), {}))[3][run] = float(value), bool(bound)
     return found
 
 
@@ -177,6 +189,15 @@ def _steps(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metri
                                        transition=False)))
     steps += [] if across else _transitions(values, runs, metric, {first for first, _ in steps})
     return [step for _, step in sorted(steps, key=lambda found: found[0])]
+
+
+def _bounded(steps: Sequence[Step], bounds: Sequence[bool], runs: Sequence[RunRow]) -> list[Step]:
+    """Steps, in the order of the runs, with the lower bounds on either side, up to the steps beside them."""
+    places = {run.run: place for place, run in enumerate(runs)}
+    ends = [0, *(places[step.first] for step in steps), len(runs)]
+    return [replace(step, bounds=(any(bounds[ends[number]:ends[number + 1]]),
+                                  any(bounds[ends[number + 1]:ends[number + 2]])))
+            for number, step in enumerate(steps)]
 
 
 def _transitions(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metric,

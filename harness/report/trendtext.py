@@ -15,10 +15,12 @@ from harness.texttable import columns
 MAX_ITEMS = 6
 
 
-def value_text(value: float | None, metric: Metric, unit: str) -> str:
-    """A metric's value with its unit; "n/a" where there is none."""
+def value_text(value: float | None, metric: Metric, unit: str, *, bound: bool = False) -> str:
+    """A metric's value with its unit; "n/a" where there is none, ">= " before a lower bound."""
     if value is None:
         return MISSING
+    if bound:
+        return f">= {value_text(value, metric, unit)}"
     if metric.kind is Kind.LATENCY:
         return nanoseconds(value)
     if metric.kind is Kind.LOSS:
@@ -27,7 +29,10 @@ def value_text(value: float | None, metric: Metric, unit: str) -> str:
 
 
 def kind_of(step: Step) -> str:
-    """"progression", "regression", or "no significant change" (of a transition)."""
+    """"progression", "regression", or "no significant change" (of a transition); "cannot tell" where a bound or too few
+    runs leave it open."""
+    if step.hidden:
+        return "cannot tell, generator-limited"
     if step.transition and (step.p is None or step.p > MAX_P):
         return "cannot tell" if step.p is None else "no significant change"
     return "progression" if step.better else "regression"
@@ -36,7 +41,8 @@ def kind_of(step: Step) -> str:
 def step_text(step: Step, series: Series) -> str:
     """From what to what, and by how much."""
     change = "" if step.ratio is None else f" ({step.ratio:+.1%})".replace("%", " %")
-    before, after = (value_text(value, series.metric, series.unit) for value in (step.before, step.after))
+    before, after = (value_text(value, series.metric, series.unit, bound=bound)
+                     for value, bound in zip((step.before, step.after), step.bounds, strict=True))
     return f"{before} → {after}{change}"
 
 
@@ -49,10 +55,11 @@ def items_text(step: Step) -> str:
     return "; ".join(shown) + (f"; and {plural(more, 'more item')}" if more else "")
 
 
-def coverage(series: Series) -> tuple[int, float | None, float | None]:
-    """Number of runs with a value, the oldest and the newest value."""
-    known = [value for value in series.values if value is not None]
-    return len(known), known[0] if known else None, known[-1] if known else None
+def coverage(series: Series) -> tuple[int, str, str]:
+    """Number of runs with a value, the oldest and the newest value in words."""
+    known = [value_text(value, series.metric, series.unit, bound=bound)
+             for value, bound in zip(series.values, series.bounds, strict=True) if value is not None]
+    return len(known), known[0] if known else MISSING, known[-1] if known else MISSING
 
 
 def headline(trend: Trend) -> str:
@@ -73,8 +80,7 @@ def trend_text(trend: Trend) -> str:
     for series in trend.series:
         runs, oldest, newest = coverage(series)
         rows.append((series.metric.name, series.label, series.point[5], f"{runs} of {len(trend.runs)}",
-                     value_text(oldest, series.metric, series.unit), value_text(newest, series.metric, series.unit),
-                     str(sum(not step.transition for step in series.steps))))
+                     oldest, newest, str(sum(not step.transition and not step.hidden for step in series.steps))))
     lines.append(columns(rows))
     for title, transition in (("Changes between comparable runs", False),
                               ("Where the circumstances changed (no statement about the cause)", True)):
@@ -102,6 +108,6 @@ def trend_data(trend: Trend) -> dict[str, Any]:
             "higher_is_better": series.metric.higher_is_better,
             "point": dict(zip(("stack", "params", "tuning", "role", "frames", "cores", "host"), series.point,
                               strict=True)),
-            "values": list(series.values),
+            "values": list(series.values), "at_least": list(series.bounds),
             "changes": [dataclasses.asdict(step) | {"kind": kind_of(step), "ratio": step.ratio}
                         for step in series.steps]} for series in trend.series]}

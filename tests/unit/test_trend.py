@@ -126,3 +126,26 @@ def test_one_run_is_shown_and_an_unknown_scenario_is_told_what_there_is(
     assert "there are runs of: udp-echo-64b" in capsys.readouterr().err
     assert invoke(["trend", "--results", str(tmp_path), "--metric", "speed"]) == 2
     assert "nothing that is measured" in capsys.readouterr().err
+
+
+def test_a_lower_bound_is_marked_everywhere_and_a_rise_from_it_is_none(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(RANDOM_SEED).normal(1, 0.01, 40)
+    history(tmp_path, [float(value) * (100 if place < 20 else 130) for place, value in enumerate(noise)])
+    for number in range(20):
+        file = tmp_path / f"r{number:03d}" / "points.jsonl"
+        file.write_text(file.read_text().replace('"upper_pps"', '"verdicts": ["generator-limited"], "upper_pps"'))
+    found, _ = trend(tmp_path, capsys)
+    series, = found["series"]
+    assert series["at_least"] == [True] * 20 + [False] * 20
+    change, = series["changes"]
+    assert (change["kind"], change["ratio"]) == ("cannot tell, generator-limited", None)
+    page = tmp_path / "page.html"
+    assert invoke(["trend", "--results", str(tmp_path), "--metric", "ndr", "--html", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "cannot tell, generator-limited: ndr" in said
+    assert ": >= 99.8 kpps → 129 kpps" in said
+    text = page.read_text()
+    assert "≥ below a mark: a lower bound" in text
+    assert "&gt;= 99.8 kpps → 129 kpps" in text
+    assert "NDR by run" in text

@@ -15,7 +15,7 @@ from harness.analysis.trend import RunRow, Series, Trend
 from harness.report.charts.canvas import Canvas, Grid, Picture, grid_lines, label_axes, legend, legend_height
 from harness.report.identity import Look, one_line
 from harness.report.numbers import Unit, rate_unit, time_unit
-from harness.report.trendtext import coverage, kind_of, step_text, value_text
+from harness.report.trendtext import coverage, kind_of, step_text
 
 MAX_SERIES = 16
 
@@ -24,9 +24,10 @@ def history_picture(metric: Metric, rows: Sequence[Series], trend: Trend, looks:
     """The chart of all points that have this metric (the first MAX_SERIES of them)."""
     shown = rows[:MAX_SERIES]
     unit = _unit(metric, shown)
-    title = f"{metric.name} by run, {one_line(trend.scenario)}"
+    title = f"{_title(metric)} by run, {one_line(trend.scenario)}"
     caption = ("Each mark is the median of a run's repeats, oldest run first; a gap is a run without a value. "
                "▲ progression, ▼ regression, found by statistics between comparable runs."
+               + (" ≥ below a mark: a lower bound, the generator was the limit." if _limited(shown) else "")
                + (" Dotted lines: the circumstances changed." if _borders(trend) else "")
                + (f" The first {MAX_SERIES} of {len(rows)} points." if len(rows) > MAX_SERIES else ""))
     return Picture("trend", "", title, caption, _describe(title, shown), tuple(_data(shown, trend)),
@@ -34,11 +35,17 @@ def history_picture(metric: Metric, rows: Sequence[Series], trend: Trend, looks:
                    lambda figure, canvas, height: _draw(shown, trend, unit, looks, (figure, canvas, height)))
 
 
+def _title(metric: Metric) -> str:
+    """"NDR", "Latency.p99@50%": as a heading begins."""
+    return metric.name.upper() if metric.kind in (Kind.MRR, Kind.NDR, Kind.PDR) else (
+        metric.name[:1].upper() + metric.name[1:])
+
+
 def _data(rows: Sequence[Series], trend: Trend) -> Iterator[dict[str, object]]:
     for row in rows:
-        for run, value in zip(trend.runs, row.values, strict=True):
+        for run, value, bound in zip(trend.runs, row.values, row.bounds, strict=True):
             yield {"point": row.label, "metric": row.metric.name, "unit": row.unit, "run": run.run,
-                   "started_at": run.started_at, "value": value}
+                   "started_at": run.started_at, "value": value, "at_least": bound if value is not None else None}
 
 
 def _unit(metric: Metric, rows: Sequence[Series]) -> Unit:
@@ -57,9 +64,13 @@ def _describe(title: str, rows: Sequence[Series]) -> str:
     for row in rows:
         count, oldest, newest = coverage(row)
         said = [f"{kind_of(step)} {step_text(step, row)}" for step in row.steps if not step.transition]
-        parts.append(f"{one_line(row.label)}: {count} runs, {value_text(oldest, row.metric, row.unit)} to "
-                     f"{value_text(newest, row.metric, row.unit)}{''.join(f', {text}' for text in said[:5])}.")
+        parts.append(f"{one_line(row.label)}: {count} runs, {oldest} to {newest}"
+                     f"{''.join(f', {text}' for text in said[:5])}.")
     return f"{title}. " + " ".join(parts)
+
+
+def _limited(rows: Sequence[Series]) -> bool:
+    return any(any(row.bounds) for row in rows)
 
 
 def _borders(trend: Trend) -> list[int]:
@@ -69,7 +80,7 @@ def _borders(trend: Trend) -> list[int]:
 
 
 def _grid(canvas: Canvas, rows: Sequence[Series]) -> Grid:
-    return Grid(1, 220 if canvas.narrow else 300, left=74, top=legend_height(canvas, _names(rows)) + 8, bottom=56)
+    return Grid(1, 220 if canvas.narrow else 300, left=74, top=legend_height(canvas, _names(rows)) + 8, bottom=70)
 
 
 def _names(rows: Sequence[Series]) -> list[str]:
@@ -85,7 +96,7 @@ def _draw(rows: Sequence[Series], trend: Trend, unit: Unit, looks: Mapping[str, 
     for border in _borders(trend):
         axes.axvline(border - 0.5, color=canvas.paint.muted, linewidth=canvas.scale, linestyle=":")
     _axes(axes, trend.runs, canvas.narrow)
-    label_axes(figure, canvas, height, "runs, oldest first, by the day they began", unit.name)
+    label_axes(figure, canvas, height, "Runs, oldest first, by when they began (UTC)", unit.name)
     legend(figure, canvas, handles)
 
 
@@ -102,13 +113,23 @@ def _line(axes: Axes, canvas: Canvas, row: Series, trend: Trend, unit: Unit, loo
     (line,) = axes.plot(xs, ys, color=canvas.paint.series(look.colour), linestyle=look.line, marker=look.marker,
                         markersize=(4.5 if len(row.values) < 60 else 2.5) * canvas.scale, linewidth=1.4 * canvas.scale)
     places = {run.run: place for place, run in enumerate(trend.runs)}
+    for place, (value, bound) in enumerate(zip(row.values, row.bounds, strict=True)):
+        if bound and value is not None:
+            axes.annotate("≥", (place, value / unit.divisor), xytext=(0, -4), textcoords="offset points", ha="center",
+                          va="top", fontsize=canvas.font(10), color=canvas.paint.text)
     for step in row.steps:
         at = row.values[places[step.first]]
-        if at is None or (step.transition and (step.p is None or step.p > MAX_P)):
+        if at is None or step.hidden or (step.transition and (step.p is None or step.p > MAX_P)):
             continue
         axes.annotate("▲" if step.better else "▼", (places[step.first], at / unit.divisor), xytext=(0, 8),
                       textcoords="offset points", ha="center", fontsize=canvas.font(11), color=canvas.paint.text)
     return line
+
+
+def _ticks(times: Sequence[str]) -> list[str]:
+    """Days; where some of these runs began on one day, the time (UTC) below each."""
+    days = [time[:10] for time in times]
+    return days if len(set(days)) == len(days) else [f"{time[:10]}\n{time[11:16]}" for time in times]
 
 
 def _axes(axes: Axes, runs: Sequence[RunRow], narrow: bool) -> None:
@@ -117,7 +138,7 @@ def _axes(axes: Axes, runs: Sequence[RunRow], narrow: bool) -> None:
     most = 3 if narrow else 9
     stride = max(1, -(-(len(runs) - 1) // max(1, most - 1)))
     ticks = list(range(0, len(runs), stride))
-    axes.set_xticks(ticks, [runs[tick].started_at[:10] for tick in ticks])
+    axes.set_xticks(ticks, _ticks([runs[tick].started_at for tick in ticks]))
     axes.set_xlim(-0.6, len(runs) - 0.4)
     grid_lines(axes, "y")
     axes.tick_params(axis="x", pad=7)
