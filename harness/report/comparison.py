@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.analysis.compare import Comparison, Finding, Gap, Row
+from harness.analysis.environment import Difference
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.sides import Place, Side
 from harness.analysis.statistics import LEVEL, POWER
@@ -21,6 +22,8 @@ HEADINGS = ("point", "metric", "A (base)", "B", "difference", "95 % interval", "
             "remarks")
 _TONES = {Finding.WORSE: "bad", Finding.BETTER: "info", Finding.NONE: "info", Finding.LIMITED: "warn",
           Finding.FEW: "warn"}
+#: Differing items that are listed where a list must not bury what follows.
+MOST_ITEMS = 5
 #: Half the width of the drawing of intervals, in its own units.
 _HALF = 100.0
 
@@ -157,8 +160,15 @@ def remarks(found: Comparison) -> list[str]:
     told = [f"{name}: {problem}" for name, run in (("A", found.base), ("B", found.other)) for problem in run.problems]
     if found.base.plan.lab or found.other.plan.lab:
         told.append("lab: a virtual wire; compare with other runs of the same lab only")
-    told += [f"differs: {item.item}: {' | '.join(apart(item.a, item.b))}" for item in found.differences]
     return told
+
+
+def differing(items: Sequence[Difference], most: int = MOST_ITEMS) -> list[str]:
+    """A line an item by which environments differ; with more than ``most`` their number, the first ones, the rest."""
+    told = [f"differs: {item.item}: {' | '.join(apart(item.a, item.b))}" for item in items]
+    if len(told) <= most:
+        return told
+    return [f"{len(told)} items differ: first {most} and {len(told) - most} more (all with --json)", *told[:most]]
 
 
 def apart(a: str, b: str) -> tuple[str, str]:
@@ -190,7 +200,7 @@ def text(comparisons: Sequence[Comparison]) -> str:
     blocks = []
     for found in comparisons:
         head = [("A", run_text(found.base)), ("B", run_text(found.other))]
-        said = [columns(head), *(plain(line) for line in remarks(found)), ""]
+        said = [columns(head), *(plain(line) for line in [*remarks(found), *differing(found.differences)]), ""]
         notes: dict[str, str] = {}
         rows = [_noted(line.cells, differs_text(found.differences), notes) for line in lines(found)]
         said += [columns([HEADINGS, *rows]) if rows else "no metric was measured by both runs"]
@@ -219,7 +229,7 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     for found in comparisons:
         said += [f"### {escaped(found.other.info.run_id)} against {escaped(found.base.info.run_id)}", ""]
         said += [f"- A: {escaped(run_text(found.base))}", f"- B: {escaped(run_text(found.other))}"]
-        said += [f"- {escaped(line)}" for line in remarks(found)]
+        said += [f"- {escaped(line)}" for line in [*remarks(found), *differing(found.differences)]]
         said += ["", table([HEADINGS, *(line.cells for line in lines(found))]), ""]
         said += [f"- {escaped(gap_text(gap))}" for gap in found.gaps] + [""]
     return "\n".join([*said, LEGEND]) + "\n"
@@ -278,6 +288,7 @@ def page(comparisons: Sequence[Comparison]) -> str:
     from harness.report.layout import render_page
 
     sections = [{"base": run_text(found.base), "other": run_text(found.other), "remarks": remarks(found),
+                 "differing": differing(found.differences, len(found.differences)),
                  "lines": lines(found), "gaps": [gap_text(gap) for gap in found.gaps]} for found in comparisons]
     return render_page("compare.html.j2", comparisons=sections, headings=HEADINGS, legend=LEGEND,
                        base=comparisons[0].base.info.run_id)

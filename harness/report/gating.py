@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from harness.analysis.gate import Check, GateResult, State
 from harness.report.comparison import (
     change_text,
+    differing,
     differs_text,
     escaped,
     interval_text,
@@ -75,7 +76,7 @@ def text(result: GateResult) -> str:
 
 
 def _notes(result: GateResult) -> list[str]:
-    return [*result.notes, *(f"differs: {item.item}: {item.a} | {item.b}" for item in result.baseline.differences)]
+    return [*result.notes, *differing(result.baseline.differences)]
 
 
 def markdown(result: GateResult) -> str:

@@ -15,7 +15,7 @@ from harness.report.charts.history import history_picture
 from harness.report.charts.svg import inline
 from harness.report.identity import Look, looks, one_line, stack_key
 from harness.report.layout import render_page
-from harness.report.trendtext import headline, items_text, kind_of, step_text
+from harness.report.trendtext import headline, kind_of, step_text, told_once
 from harness.store import write_atomically
 
 MAX_CHARTS = 24
@@ -71,5 +71,6 @@ def _changes(trend: Trend, transition: bool) -> list[tuple[str, str, str, str, s
     found = [(series, step) for series in trend.series for step in series.steps if step.transition is transition]
     places = {run.run: place for place, run in enumerate(trend.runs)}
     found.sort(key=lambda pair: -places[pair[1].first])
-    return [(kind_of(step), series.metric.name, series.label, step_text(step, series), step.last, step.first,
-             items_text(step)) for series, step in found[:MAX_STEPS]]
+    items = told_once(step for _, step in found[:MAX_STEPS])
+    return [(kind_of(step), series.metric.name, series.label, step_text(step, series), step.last, step.first, differs)
+            for (series, step), differs in zip(found[:MAX_STEPS], items, strict=True)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from harness.analysis.changepoints import MAX_P
@@ -55,6 +56,18 @@ def items_text(step: Step) -> str:
     return "; ".join(shown) + (f"; and {plural(more, 'more item')}" if more else "")
 
 
+def told_once(steps: Iterable[Step]) -> list[str]:
+    """What differs at every step, in their order; where the runs are those of an earlier one, a word instead."""
+    seen: set[tuple[str, str]] = set()
+    said = []
+    for step in steps:
+        runs = step.last, step.first
+        again = runs in seen and bool(step.differences)
+        said.append(f"the same {plural(len(step.differences), 'item')} as above" if again else items_text(step))
+        seen.add(runs)
+    return said
+
+
 def coverage(series: Series) -> tuple[int, str, str]:
     """Number of runs with a value, the oldest and the newest value in words."""
     known = [value_text(value, series.metric, series.unit, bound=bound)
@@ -88,9 +101,9 @@ def trend_text(trend: Trend) -> str:
         if transition and not found:
             continue
         lines += ["", title + ("" if found else ": none found")]
-        for series, step in found:
+        for (series, step), items in zip(found, told_once(step for _, step in found), strict=True):
             what = f"  {kind_of(step)}: {series.metric.name}, {series.label}: {step_text(step, series)}"
-            where = f"    after {step.last}, first in {step.first}; {items_text(step)}"
+            where = f"    after {step.last}, first in {step.first}; {items}"
             lines.append(columns([(what,), (where,)]))
     if len(trend.runs) == 1:
         lines += ["", "One run is no history: changes can be found when there are more."]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from harness.analysis.changepoints import change_points
+from harness.analysis.trend import Step
 from harness.cli import invoke
+from harness.report.trendtext import told_once
 from tests.unit.report.synthetic import MODELS, make_plan, run_info
 
 RANDOM_SEED = 5
@@ -149,3 +152,11 @@ def test_a_lower_bound_is_marked_everywhere_and_a_rise_from_it_is_none(
     assert "≥ below a mark: a lower bound" in text
     assert "&gt;= 99.8 kpps → 129 kpps" in text
     assert "NDR by run" in text
+
+
+def test_what_differs_between_two_runs_is_listed_once() -> None:
+    step = Step("a", "b", 1.0, 2.0, None, True, True, (("dut.kernel.release", "6.18", "6.19"),))
+    other = replace(step, first="c", differences=())
+    assert told_once([step, step, other, other]) == [
+        "dut.kernel.release: 6.18 → 6.19", "the same 1 item as above",
+        *["nothing recorded differs between the two runs"] * 2]

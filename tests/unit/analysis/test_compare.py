@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis import environment
 from harness.analysis.compare import Comparison, Finding, compare
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.noise import Cause, suspects
@@ -234,3 +235,16 @@ def test_noise_names_what_was_recorded(tmp_path: Path) -> None:
         trial.verdicts = [v for v in trial.verdicts if v is not Verdict.PAUSED]
         trial.cpu = None
     assert suspects(trials, {"cpu": {"governor": "performance", "turbo": False}}) == ()
+
+
+def test_many_differing_items_do_not_bury_the_answer(tmp_path: Path) -> None:
+    many = tuple(environment.Difference(f"dut.item{number}", "1", "2") for number in range(101))
+    result = replace(both(tmp_path), differences=many)
+    for said in (comparison.text([result]), comparison.markdown([result])):
+        assert "101 items differ: first 5 and 96 more" in said
+        listed = [line for line in said.splitlines() if line.lstrip("- ").startswith("differs: dut.item")]
+        assert len(listed) == 5
+    page = comparison.page([result])
+    assert "<details><summary>101 items differ</summary>" in page
+    assert page.count("<li>differs: dut.item") == 101
+    assert comparison.differing(many[:2]) == ["differs: dut.item0: 1 | 2", "differs: dut.item1: 1 | 2"]
