@@ -73,6 +73,9 @@ class Document:
     def problems(self, error: ValidationError, model: type[BaseModel], prefix: Location = ()) -> list[str]:
         """One line for each problem of a validation whose data lies at ``prefix`` (at most 8)."""
         details = error.errors(include_url=False)
+        # Items with a problem of their own are counted out of their list; that it is too short then says nothing more.
+        details = [one for one in details if one["type"] != "too_short" or not any(
+            other is not one and other["loc"][:len(one["loc"])] == one["loc"] for other in details)]
         lines = [str(self.error((*prefix, *detail["loc"]), explain(detail, model))) for detail in details[:8]]
         return lines + ([f"and {len(details) - 8} more"] if len(details) > 8 else [])
 

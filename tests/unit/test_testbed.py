@@ -104,6 +104,18 @@ def test_a_dut_of_a_file_needs_ssh_and_a_wire(write: Write) -> None:
     assert "sut2 has no wire; add one under wires" in str(caught.value)
 
 
+def test_a_list_of_wrong_items_is_not_called_too_short_as_well(write: Write) -> None:
+    data = good()
+    data["wires"] = [{"tg": 0, "dut": "sut1/0", "speed": 10}]
+    with pytest.raises(UsageError) as raised:
+        load_testbed(write(json.dumps(data)))
+    (line,) = str(raised.value).splitlines()
+    assert "wires[0].speed: 10 is not a link speed" in line
+    data["wires"] = []
+    with pytest.raises(UsageError, match="wires: nothing in it"):
+        load_testbed(write(json.dumps(data)))
+
+
 def test_the_schema_is_json() -> None:
     assert json.loads(json.dumps(json_schema()))["additionalProperties"] is False
 
