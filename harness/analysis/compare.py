@@ -76,11 +76,15 @@ class Comparison:
 
 
 def compare(runs: Sequence[RunData], *, across: bool = False) -> list[Comparison]:
-    """Every further run against the first. Raises UsageError for runs that are not alike (unless ``across``) and for
-    runs without a common point."""
+    """Every further run against the first. Raises UsageError for runs that are not alike (unless ``across``), for runs
+    without a common point, and for a run named twice."""
     base, *others = runs
     if not others:
         raise UsageError("one run; name at least two to compare")
+    ids = [run.info.run_id for run in runs]
+    twice = next((name for name in ids if ids.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is named twice; name each run once, the base first")
     apart = [unlike(base, other, across=across) for other in others]
     seen = views(runs)
     return [_against(seen[0], view, found) for view, found in zip(seen[1:], apart, strict=True)]

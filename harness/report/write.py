@@ -24,6 +24,10 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None, *, refere
         raise UsageError("no run to report; name one, or see `harness results list`")
     if len(run_dirs) > MAX_RUNS:
         raise UsageError(f"{len(run_dirs)} runs; a report holds at most {MAX_RUNS}")
+    places = [path.resolve() for path in run_dirs]
+    twice = next((path for path in places if places.count(path) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice.name} is named twice; name each run once")
     # matplotlib and Jinja2 are heavy and needed only here.
     from harness.report.charts.published import published_points
     from harness.report.page import render

@@ -248,3 +248,10 @@ def test_many_differing_items_do_not_bury_the_answer(tmp_path: Path) -> None:
     assert "<details><summary>101 items differ</summary>" in page
     assert page.count("<li>differs: dut.item") == 101
     assert comparison.differing(many[:2]) == ["differs: dut.item0: 1 | 2", "differs: dut.item1: 1 | 2"]
+
+
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_a_run_named_twice_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    run = str(make(tmp_path, "a"))
+    assert invoke([command, run, run]) == 2
+    assert "a is named twice; name each run once" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -161,7 +162,8 @@ def test_chart_colours_are_the_pages(page: str) -> None:
 
 def test_several_runs_in_one_page(tmp_path: Path, run_dir: Path) -> None:
     other = make_run(tmp_path, run_id="second", repeat=1, models=MODELS[3:4])
-    outline = Outline(write_report([other, other], tmp_path / "both.html").read_text(encoding="utf-8"))
+    alike = Path(shutil.copytree(other, tmp_path / "third"))
+    outline = Outline(write_report([other, alike], tmp_path / "both.html").read_text(encoding="utf-8"))
     assert [ident for ident, times in outline.ids.items() if times > 1] == []
     assert outline.tags["article"] == 2
     assert outline.tags["h1"] == 1
