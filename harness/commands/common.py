@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,12 +39,19 @@ def interrupt_on_termination() -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file that the user named, and the folders it is to be in. Raises UsageError."""
-    from harness.errors import UsageError
+    """Write a file that the user named, and the folders it is to be in, and say so. Raises UsageError."""
     from harness.store import write_atomically
+
+    write_with(path, lambda: write_atomically(path, text))
+
+
+def write_with(path: Path, write: Callable[[], None]) -> None:
+    """The same for a file that ``write`` writes, which may raise OSError."""
+    from harness.errors import UsageError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
+        write()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}; name another file") from None
+    click.echo(f"written: {path}", err=True)

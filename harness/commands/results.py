@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import FILE, json_option, one_line, print_json, results_option
+from harness.commands.common import FILE, json_option, one_line, print_json, results_option, write_file, write_with
 from harness.errors import UsageError
 
 
@@ -60,7 +60,7 @@ def results_show(name: str, results: Path, as_json: bool) -> int:
 def results_export(names: tuple[str, ...], form: str, table: str | None, output: Path | None, results: Path) -> int:
     """Write what RUNs measured for other programs; columns and units are in docs/results.md."""
     from harness.index import export
-    from harness.store import Store, write_atomically
+    from harness.store import Store
 
     if form == "parquet" and output is None:
         raise UsageError("parquet is no text; name a file with -o FILE.parquet")
@@ -70,18 +70,14 @@ def results_export(names: tuple[str, ...], form: str, table: str | None, output:
     for reader in readers:
         for problem in reader.problems():
             click.echo(f"warning: {reader.info.run_id}: {problem}", err=True)
-    try:
-        if output is not None and form == "parquet":
-            export.write_parquet(readers, table or "trials", output)
-            return 0
-        text = (export.openmetrics_text(readers) if form == "openmetrics"
-                else export.csv_text(readers, table or "trials"))
-        if output is None:
-            click.echo(text, nl=False)
-        else:
-            write_atomically(output, text)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror}") from None
+    if output is not None and form == "parquet":
+        write_with(output, lambda: export.write_parquet(readers, table or "trials", output))
+        return 0
+    text = export.openmetrics_text(readers) if form == "openmetrics" else export.csv_text(readers, table or "trials")
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_file(output, text)
     return 0
 
 

@@ -175,6 +175,19 @@ def test_exports_parse_and_hold_the_same_numbers(results: Path, tmp_path: Path) 
     assert len(latency) > 4
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_an_exports_folders_are_made_and_the_file_is_named(results: Path, tmp_path: Path, form: str,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "folder" / "out"
+    command = ["results", "export", "r1", "--format", form, "--results", str(results), "-o"]
+    assert invoke([*command, str(out)]) == 0
+    assert out.stat().st_size > 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"written: {out}\n")
+    assert invoke([*command, str(out / "below")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("options", "message"), [
     (["--format", "parquet"], "-o FILE.parquet"), (["--format", "openmetrics", "--table", "trials"], "holds metrics")])
 def test_what_an_export_cannot_be_is_said(results: Path, options: list[str], message: str,
