@@ -64,11 +64,23 @@ def _asked_once(scenario: Path | None, *choices: object, resume: str | None) -> 
     if resume is None:
         if scenario is None:
             raise click.UsageError("name a SCENARIO; see `harness scenarios list`")
-        return scenario
+        return _a_file(scenario)
     if scenario is not None or any(choices):
         raise click.UsageError("--resume goes on as the run began: leave out SCENARIO, --testbed, --only, --repeat, "
                                "--seed and --dry-run")
     return Path()
+
+
+def _a_file(scenario: Path) -> Path:
+    """The scenario's file. Raises UsageError for the bare name of one that comes with the harness."""
+    from harness.errors import UsageError
+    from harness.resources import resource
+
+    shipped = resource("scenarios") / f"{scenario.name}.yaml"
+    if scenario.exists() or scenario.name != str(scenario) or not shipped.is_file():
+        return scenario
+    here = shipped.relative_to(Path.cwd()) if shipped.is_relative_to(Path.cwd()) else shipped
+    raise UsageError(f"{scenario}: no such file; the scenario of that name that comes with the harness is {here}")
 
 
 def _dry_run(options: Any, as_json: bool) -> int:

@@ -354,3 +354,14 @@ def test_lab_down_without_a_name_leaves_labs_in_use_alone(monkeypatch: pytest.Mo
     assert cli.invoke(["lab", "down", "--json"]) == 0
     assert downed == ["a"]
     assert json.loads(capsys.readouterr().out) == {"removed": ["s", "a"]}
+
+
+def test_the_bare_name_of_a_shipped_scenario_is_answered_with_its_file(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.invoke(["run", "quickstart", "--dry-run"]) == 2
+    file = Path(capsys.readouterr().err.strip().rsplit(" ", 1)[1])
+    assert cli.invoke(["run", str(file), "--dry-run"]) == 0
+    capsys.readouterr()
+    assert cli.invoke(["run", "slowstart", "--dry-run"]) == 2
+    assert "cannot be read" in capsys.readouterr().err
