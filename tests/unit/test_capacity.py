@@ -19,6 +19,7 @@ from harness.cli import invoke
 from harness.errors import UsageError
 from harness.records import Phase, Verdict
 from harness.report import capacity
+from harness.report.charts.published import published_points
 from harness.rundata import RunData, load_run
 from tests.unit.report.synthetic import Model, make_run
 
@@ -242,6 +243,15 @@ def test_reference_points_have_sources_and_match_by_role_frame_and_cores() -> No
     assert {"xdp18-linux-raw-4c", "xdp18-xdpdrop-nocqe-4c"} <= {point.id for point in found}
     assert all((p.role, p.frame_bytes, p.cores) == ("drop", 64, 4) and p.source and p.source_ref for p in found)
     assert references.matching("drop", 65, 4) == ()
+
+
+def test_what_came_through_a_flood_is_no_capacity() -> None:
+    flooded = {point.id for point in references.points() if "livelock" in point.note or "flood" in point.note}
+    assert {"netconf23-iouring-same", "netconf23-iouring-same-nf"} <= flooded
+    drawn = {entry.row["id"] for entry in published_points()} | {
+        point.id for point in references.matching("echo", 64, 1)}
+    assert drawn
+    assert not drawn & flooded
 
 
 @pytest.mark.parametrize(("column", "value", "says"), [
