@@ -146,6 +146,19 @@ def test_the_curve_has_no_step_where_its_samples_end(points: tuple[PointSummary,
     assert len({share for share, _ in known}) == len(known)
 
 
+def test_the_curve_passes_through_the_recorded_percentiles_and_never_falls(points: tuple[PointSummary, ...]) -> None:
+    entry = points[3].latency[0]
+    thinned = replace(entry, curve=tuple((ns * 0.8, frames) for ns, frames in entry.curve))
+    for shown in (entry, thinned):
+        drawn_at = dict(curve(shown))
+        for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
+            recorded = shown.at[name]
+            assert recorded is not None
+            assert drawn_at[share] == recorded.median
+        heights = [ns for _, ns in curve(shown)]
+        assert heights == sorted(heights)
+
+
 def test_verdicts_are_marked_and_the_marks_explained() -> None:
     (picture,) = KINDS["throughput"][0](Material.of(many(4, repeat=2)))
     with drawing(WIDE):
