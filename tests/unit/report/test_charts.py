@@ -170,6 +170,18 @@ def test_verdicts_are_marked_and_the_marks_explained() -> None:
     assert {Verdict.LAB, Verdict.LAB_RSS, Verdict.SKIPPED, Verdict.FAILED} == set(Verdict) - set(LETTERS)
 
 
+def test_every_panel_has_its_loads_where_the_last_row_is_not_full() -> None:
+    for kind in ("cpu", "search"):
+        (picture,) = KINDS[kind][0](Material.of(many(4)))
+        with drawing(WIDE):
+            figure = drawn(picture, WIDE)
+            assert overlaps(figure) == []
+            shown = [[label.get_visible() and bool(label.get_text()) for label in axes.get_xticklabels()]
+                     for axes in figure.axes]
+        assert len(shown) == 4
+        assert all(any(labels) for labels in shown), kind
+
+
 def test_a_colour_belongs_to_a_stack_on_every_page() -> None:
     plans = [point_plan(model) for model in MODELS]
     alone = {plan.stack: looks([plan]) for plan in plans}
