@@ -165,7 +165,8 @@ def test_verdicts_are_marked_and_the_marks_explained() -> None:
         texts = [text.get_text() for text in drawn(picture, WIDE).axes[0].texts]
     assert any(text.endswith("PNI") for text in texts), texts
     assert "D" in texts, texts
-    assert "Marks: P paused, N noisy, I inconclusive, D degraded." in picture.caption
+    assert ("Marks: P paused (a core stood still), N noisy (repeats scatter), I inconclusive (passed only after "
+            "several attempts), D degraded (ran in a slower mode).") in picture.caption
     assert len(set(LETTERS.values())) == len(LETTERS)
     assert {Verdict.LAB, Verdict.LAB_RSS, Verdict.SKIPPED, Verdict.FAILED} == set(Verdict) - set(LETTERS)
 
@@ -224,6 +225,32 @@ def test_hues_stay_apart_for_everybody(theme: str) -> None:
         assert distance[~np.eye(palette.HUES, dtype=bool)].min() >= 0.1
     assert min(palette.contrast(colour, paint.surface) for colour in paint.series_colours) >= 3
     assert min(palette.contrast(colour, paint.surface) for colour in (paint.text, paint.muted)) >= 4.5
+
+
+@pytest.mark.parametrize("theme", palette.THEMES)
+def test_the_first_variant_of_a_stack_differs_from_it(theme: str) -> None:
+    colours = palette.theme(theme).series_colours
+    assert min(palette.contrast(colours[hue], colours[hue + palette.HUES]) for hue in range(palette.HUES)) >= 1.3
+
+
+@pytest.mark.parametrize("share", [0.97, 1.01, 1.1])
+def test_no_figure_stands_across_the_line_of_a_limit(share: float) -> None:
+    rates = [r.rate.median for p in Material.of(many(4)).points for r in p.rates() if r.rate]
+    run = many(4, ceiling=share * max(rates))
+    (picture,) = KINDS["throughput"][0](Material.of(run))
+    with drawing(WIDE):
+        figure = drawn(picture, WIDE)
+        assert overlaps(figure) == []
+        axes = figure.axes[0]
+        lines = [axes.transData.transform((line.get_xdata()[0], 0))[0] for line in axes.lines
+                 if line.get_linestyle() == "--"]
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()[:1].isdigit()
+                 or text.get_text().startswith("≥")]
+        end = figure.bbox.x1
+    assert lines
+    assert len(boxes) > 4
+    assert not [box for box in boxes for x in lines if box.x0 < x < box.x1]
+    assert max(box.x1 for box in boxes) <= end
 
 
 def test_text_is_cut_and_wrapped_by_its_width() -> None:
