@@ -27,6 +27,7 @@ from harness.report.charts.material import (
 from harness.report.charts.published import draw_published, matching, published_height
 from harness.report.identity import one_line
 from harness.report.numbers import MISSING, Spread, Unit, plural, rate, rate_unit
+from harness.report.palette import HUES
 from harness.report.summarise import NOT_ASKED, PointSummary, RateSummary
 
 #: A limit is drawn as a line when it is at most this many times the largest bar; beyond, it is named in words.
@@ -90,6 +91,8 @@ def _caption(bars: _Bars) -> str:
         said.append("Bars are medians, thin lines span lowest to highest repeat.")
     if any(r.at_least for p in bars.group.points for r in bars.rates(p)):
         said.append("≥: the generator was the limit.")
+    if any(_variant(bars, point) for point in bars.group.points):
+        said.append("Outlined: a stack that is there already, with other parameters.")
     if bars.published:
         said.append("Hollow: published by others on other machines, not measured here.")
     return " ".join(said)
@@ -206,7 +209,7 @@ def _point(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, top: fl
     dense = pitch < _READABLE * canvas.scale
     for index, summary in enumerate(bars.rates(point)):
         colour = canvas.paint.series(bars.material.look(point).colour)
-        _bar(axes, canvas, summary, colour, first + (index + 0.5) * pitch, pitch)
+        _bar(axes, canvas, summary, (colour, _variant(bars, point)), first + (index + 0.5) * pitch, pitch)
         if not dense:
             _bar_words(bars, axes, canvas, summary, first + (index + 0.5) * pitch, pitch)
     if dense:
@@ -258,13 +261,22 @@ def _name(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, middle: 
                       fontweight="bold" if bold else "normal", color=canvas.paint.text if bold else canvas.paint.muted)
 
 
-def _bar(axes: Axes, canvas: Canvas, summary: RateSummary, colour: str, y: float, pitch: float) -> None:
+def _variant(bars: _Bars, point: PointSummary) -> bool:
+    """Whether the point's stack is there with other parameters before it. Its bars are outlined: a shade alone may be
+    taken for the paler bar of another rate."""
+    return bars.material.look(point).colour > HUES
+
+
+def _bar(axes: Axes, canvas: Canvas, summary: RateSummary, shown: tuple[str, bool], y: float, pitch: float) -> None:
     paint, spread = canvas.paint, summary.rate
     if spread is None:
         return
     height = pitch - 3 * canvas.scale if pitch > 9 * canvas.scale else pitch * 0.8
     axes.barh(y, spread.median, height=height, color=paint.surface, linewidth=0)  # hides the grid behind a light bar
+    colour, outlined = shown
     axes.barh(y, spread.median, height=height, color=colour, alpha=_SHADES[summary.name], linewidth=0)
+    if outlined:
+        axes.barh(y, spread.median, height=height, fill=False, edgecolor=paint.text, linewidth=1.1 * canvas.scale)
     if spread.count > 1:
         axes.plot([spread.low, spread.high], [y, y], color=paint.text, linewidth=1.2 * canvas.scale,
                   solid_capstyle="butt")

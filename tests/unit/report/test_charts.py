@@ -233,6 +233,17 @@ def test_the_first_variant_of_a_stack_differs_from_it(theme: str) -> None:
     assert min(palette.contrast(colours[hue], colours[hue + palette.HUES]) for hue in range(palette.HUES)) >= 1.3
 
 
+def test_bars_of_a_variant_are_outlined() -> None:
+    made = Material.of(many(12))
+    (picture,) = KINDS["throughput"][0](made)
+    variants = sum(made.look(point).colour > palette.HUES for point in made.points)
+    with drawing(WIDE):
+        outlined = [bar for bar in drawn(picture, WIDE).axes[0].patches if not bar.get_fill()]
+    assert variants > 0
+    assert len(outlined) == 3 * variants
+    assert "Outlined:" in picture.caption
+
+
 @pytest.mark.parametrize("share", [0.97, 1.01, 1.1])
 def test_no_figure_stands_across_the_line_of_a_limit(share: float) -> None:
     rates = [r.rate.median for p in Material.of(many(4)).points for r in p.rates() if r.rate]
