@@ -302,7 +302,7 @@ def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float
     elif line_rate and ask.needed > line_rate:
         yield f"With its headroom the target is above line rate ({line_rate / 1e6:.4g} Mpps per direction)."
     if not any(stack.need.cores for stack in stacks):
-        yield "No stack of this run carries the target with its headroom."
+        yield "No stack of this run is known to carry the target with its headroom."
     if run.info.state != "complete":
         yield f"The run is {run.info.state}: points may be missing, and `harness run --resume` goes on with it."
     if run.plan.lab:
