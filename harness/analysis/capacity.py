@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness.analysis.crossover import Crossing, crossings
-from harness.analysis.loadcurve import Curve, Reading, busy_cores, curve_of, p99
+from harness.analysis.loadcurve import Curve, Loss, Reading, busy_cores, curve_of, exceeded_by, losses, p99, refuted_by
 from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
 from harness.analysis.scaling import BEYOND, CountRates, Prediction, Scaling, fit
 from harness.errors import UsageError
@@ -61,9 +61,21 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Refuted:
+    """A rate (frames per second) that loads of the same run refute: ``low`` where more was carried (the rate is then
+    only a bound), otherwise more than ``allowed`` was lost below it (the rate is not planned with)."""
+
+    cores: int
+    rate: float
+    by: Loss
+    allowed: float
+    low: bool
+
+
+@dataclass(frozen=True)
 class StackPlan:
     """One stack. ``p99_met`` None: not asked for, or not known (``p99.reason``). ``cores_for_p99``: the first count
-    that carries the rate and meets it."""
+    that carries the rate and meets it. ``lost``: share of the frames lost at MRR, where that is planned with."""
 
     key: PointKey
     label: str
@@ -77,6 +89,8 @@ class StackPlan:
     cores_for_p99: int | None
     verdicts: tuple[Verdict, ...]
     missing: tuple[str, ...]
+    refuted: tuple[Refuted, ...] = ()
+    lost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def plan_capacity(run: RunData, ask: Ask) -> CapacityPlan:
         raise UsageError("headroom is a share of the rate to keep free: 0% to below 100%")
     found = samples(run)
     stacks = tuple(_stack(run, points, found, ask) for points in _groups(run.plan.points))
-    if not any(stack.scaling.counts for stack in stacks):
+    if not any(stack.scaling.counts or stack.refuted for stack in stacks):
         raise UsageError(f"{run.info.run_id}: no point has a {ask.rate.upper()}: {_why_none(run)}")
     lines = [point.line_rate_pps for point in run.plan.points if point.line_rate_pps > 0]
     return CapacityPlan(run.info.run_id, run.plan.role, run.plan.lab, ask, max(lines, default=0.0), stacks,
@@ -132,7 +146,7 @@ def _groups(points: Sequence[PointPlan]) -> list[list[PointPlan]]:
 def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mapping[Metric, list[Sample]]],
            ask: Ask) -> StackPlan:
     loss = run.plan.measure.search.pdr_loss if run.plan.measure.search else PDR_LOSS
-    counts, curves, missing = [], [], []
+    counts, curves, missing, refuted = [], [], [], []
     by_point = {point.id: [trial for trial in run.trials if trial.point == point.id] for point in points}
     polls = any(_polls(point, by_point[point.id]) for point in points)
     for point in points:
@@ -141,15 +155,39 @@ def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mappin
         count = _count(point, mine.get(Metric(ask.rate), ()), by_point[point.id], polls, loss)
         if count is None:
             missing.append(f"{plural(len(point.cores), 'core')}: {_missing(outcomes, run)}")
-        else:
+        elif (against := _against(count, by_point[point.id], ask.rate, loss)) is not None:
+            refuted.append(against)
+            count = CountRates(count.cores, (), at_least=against.rate) if against.low else None
+        if count is not None:
             counts.append(count)
         curves.append(curve_of(len(point.cores), None if count is None else count.rate or count.at_least, mine,
                                outcomes, by_point[point.id], loss))
     scaling, ordered = fit(counts), tuple(sorted(curves, key=lambda curve: curve.cores))
     need = _need(scaling, ask.needed)
-    verdicts = in_order(v for point in points for o in run.outcomes if o.point == point.id for v in o.verdicts)
+    if not counts and refuted:
+        need = dataclasses.replace(need, reason=f"its {ask.rate.upper()} is refuted by the same run")
+    ended = [outcome for point in points for outcome in run.outcomes if outcome.point == point.id]
     return StackPlan(PointKey.of(points[0]), _COUNT_IN_LABEL.sub("", points[0].label), polls, scaling, ordered, need,
-                     *_there(scaling, ordered, need, ask, polls), tuple(verdicts), tuple(missing))
+                     *_there(scaling, ordered, need, ask, polls),
+                     tuple(in_order(verdict for outcome in ended for verdict in outcome.verdicts)), tuple(missing),
+                     tuple(refuted), _lost(ended) if ask.rate is Kind.MRR else None)
+
+
+def _lost(outcomes: Sequence[PointOutcome]) -> float | None:
+    """The largest share of the frames lost at MRR."""
+    return max((o.mrr.loss_ratio for o in outcomes if o.mrr is not None and o.mrr.loss_ratio is not None), default=None)
+
+
+def _against(count: CountRates, trials: Sequence[Trial], kind: Kind, pdr_loss: float) -> Refuted | None:
+    """What the run's other trials hold against a rate; nothing against MRR, which allows any loss."""
+    rate = count.rate or count.at_least
+    if kind is Kind.MRR or rate is None:
+        return None
+    found, allowed = losses(trials), 0.0 if kind is Kind.NDR else pdr_loss
+    if (by := refuted_by(found, rate, allowed)) is not None:
+        return Refuted(count.cores, rate, by, allowed, low=False)
+    more = exceeded_by(found, rate, allowed) if count.rates else None
+    return None if more is None else Refuted(count.cores, rate, more, allowed, low=True)
 
 
 def _count(point: PointPlan, rates: Iterable[Sample], trials: Sequence[Trial], polls: bool,
@@ -241,7 +279,8 @@ def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
            polls: bool) -> tuple[Reading, Reading, bool | None, int | None]:
     """CPU and p99 at the load on the cores needed, whether p99 is met, and the first count that meets it."""
     if need.cores is None or need.carries is None:
-        nothing = Reading(None, reason="too few cores")
+        bound = need.carries is not None and need.carries.source == "bound"
+        nothing = Reading(None, reason="too few cores" if need.carries and not bound else "cannot tell")
         return nothing, nothing, None, None
     cpu = busy_cores(curves, need.cores, ask.target, polls=polls, carries=need.carries.rate)
     there = p99(curves, need.cores, ask.target, need.carries.rate)
@@ -263,7 +302,7 @@ def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float
     elif line_rate and ask.needed > line_rate:
         yield f"With its headroom the target is above line rate ({line_rate / 1e6:.4g} Mpps per direction)."
     if not any(stack.need.cores for stack in stacks):
-        yield "No stack of this run carries the target with its headroom."
+        yield "No stack of this run is known to carry the target with its headroom."
     if run.info.state != "complete":
         yield f"The run is {run.info.state}: points may be missing, and `harness run --resume` goes on with it."
     if run.plan.lab:

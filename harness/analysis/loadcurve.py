@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPU and latency of a stack at a load that was not measured: read between, or a little beyond, those that were.
 
-Loads at which more than PDR's loss was lost are left out: there the CPU is of what was forwarded, not of the load.
+Loads at which more than PDR's loss was lost are left out: there CPU and latency are of what was forwarded, not of the
+load. They refute a rate above them, as loads without that loss refute a rate below them.
 Latency is never interpolated: it is that of the next higher load measured, which it does not exceed while latency grows
 with load.
 """
@@ -15,18 +16,21 @@ from statistics import median
 
 from harness.analysis.metrics import Kind, Metric, Sample
 from harness.analysis.scaling import BEYOND
-from harness.records import PointOutcome, Trial
+from harness.records import LatencyAt, Phase, PointOutcome, Trial
+
+#: A load and a rate that differ by less say nothing of one another: a search stops at such a width.
+_BELOW = 0.95
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one point (a stack on so many cores) showed. ``busy``: (load, busy cores), ``p99``: (load, ns or None where
-    too few samples), loads ascending, frames per second; medians over repeats."""
+    """What one point (a stack on so many cores) showed. ``busy``: (load, busy cores), ``p99``: (load, ns or None,
+    why there is none), loads ascending, frames per second; medians over repeats."""
 
     cores: int
     rate: float | None
     busy: tuple[tuple[float, float], ...]
-    p99: tuple[tuple[float, float | None], ...]
+    p99: tuple[tuple[float, float | None, str], ...]
     useful: tuple[tuple[float, float], ...] = ()
 
 
@@ -51,14 +55,60 @@ def curve_of(cores: int, rate: float | None, found: Mapping[Metric, Sequence[Sam
     loads = sorted(metric.at for metric in found if metric.kind is Kind.CORES)
     busy = [(load, value) for load in loads if (value := at(Kind.CORES, load)) is not None
             and (at(Kind.LOSS, load) or 0.0) <= loss]
-    by_fraction: dict[float, list[tuple[float, float | None]]] = {}
+    return Curve(cores, rate, tuple(busy), tuple(_latencies(outcomes, trials, loss)), _useful(trials))
+
+
+def _latencies(outcomes: Sequence[PointOutcome], trials: Sequence[Trial],
+               loss: float) -> list[tuple[float, float | None, str]]:
+    lost = {trial.number: trial.loss_ratio or 0.0 for trial in trials}
+    by_fraction: dict[float, list[LatencyAt]] = {}
     for outcome in outcomes:
         for entry in outcome.latency if outcome.status == "ok" else ():
             if entry.load_pps > 0:
-                ns = entry.percentiles.p99_ns if entry.percentiles is not None else None
-                by_fraction.setdefault(entry.fraction, []).append((entry.load_pps, ns))
-    p99 = sorted((median(load for load, _ in seen), _middle([ns for _, ns in seen])) for seen in by_fraction.values())
-    return Curve(cores, rate, tuple(busy), tuple(p99), _useful(trials))
+                by_fraction.setdefault(entry.fraction, []).append(entry)
+    found: list[tuple[float, float | None, str]] = []
+    for entries in by_fraction.values():
+        load, share = median(entry.load_pps for entry in entries), median(lost.get(e.trial, 0.0) for e in entries)
+        if share > loss:
+            reason = f"{share * 100:.3g} % was lost at the next higher load, more than PDR allows"
+            found.append((load, None, reason))
+            continue
+        ns = _middle([e.percentiles.p99_ns if e.percentiles is not None else None for e in entries])
+        recorded = next((e.reason for e in entries if e.reason), "too few samples for p99")
+        found.append((load, ns, "" if ns is not None else f"at the next higher load: {recorded[:160]}"))
+    return sorted(found, key=lambda entry: entry[0])
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Share of the frames lost at ``load`` (frames per second, offered by trial ``trial``), median over repeats."""
+
+    load: float
+    share: float
+    trial: int
+
+
+def losses(trials: Sequence[Trial]) -> list[Loss]:
+    """Of the load curve and the latency trials, loads ascending. Left out: trials that failed, that were repeated, and
+    those that lost frames only in pauses."""
+    seen: dict[tuple[str, float], list[Trial]] = {}
+    for trial in trials:
+        if trial.phase in (Phase.LOAD, Phase.LATENCY) and trial.status == "ok" and trial.loss_ratio is not None \
+                and not trial.superseded and not trial.spoilt and trial.asked_pps > 0:
+            seen.setdefault((trial.phase, trial.asked_pps), []).append(trial)
+    return sorted((Loss(load, median(t.loss_ratio or 0.0 for t in same), same[-1].number)
+                   for (_, load), same in seen.items()), key=lambda entry: entry.load)
+
+
+def refuted_by(found: Sequence[Loss], rate: float, allowed: float) -> Loss | None:
+    """The lowest load clearly below the rate at which more was lost than it allows."""
+    return next((entry for entry in found if entry.load <= _BELOW * rate and entry.share > allowed), None)
+
+
+def exceeded_by(found: Sequence[Loss], rate: float, allowed: float) -> Loss | None:
+    """The highest load clearly above the rate at which no more was lost than it allows, nor at any load below."""
+    kept = list(itertools.takewhile(lambda entry: entry.share <= allowed, found))
+    return kept[-1] if kept and kept[-1].load * _BELOW >= rate else None
 
 
 def _middle(values: Sequence[float | None]) -> float | None:
@@ -113,18 +163,21 @@ def between(points: Sequence[tuple[float, float]], load: float) -> Reading:
 def p99(curves: Sequence[Curve], cores: int, load: float, rate: float) -> Reading:
     """p99 in ns on ``cores`` at ``load``: that of the next higher load measured. A count without latency takes that of
     the nearest count at the same share of its ``rate``."""
-    near = _nearest([curve for curve in curves if any(ns is not None for _, ns in curve.p99)], cores)
+    near = _nearest([curve for curve in curves if any(ns is not None for _, ns, _ in curve.p99)], cores)
     if near is None:
-        return Reading(None, reason="no p99 was measured")
+        own = next((curve for curve in curves if curve.cores == cores and curve.p99), None)
+        if own is None:
+            return Reading(None, reason="no p99 was measured")
+        near = own
     factor = 1.0
     if near.cores != cores:
         if not near.rate:
             return Reading(None, reason=f"no rate on {near.cores} cores to take the load's share of")
         factor = rate / near.rate
-    for measured, ns in near.p99:
+    for measured, ns, reason in near.p99:
         if measured * factor >= load * 0.999:
             if ns is None:
-                return Reading(None, load=measured * factor, reason="too few samples for p99 at the next higher load")
+                return Reading(None, load=measured * factor, reason=reason)
             return Reading(ns, "measured" if near.cores == cores else f"from {near.cores} cores", measured * factor)
     return Reading(None, reason="latency was not measured at so high a load")
 

@@ -24,6 +24,8 @@ ROLES = frozenset({"drop", "forward", "reflect", "echo", "accept", "transmit"})
 _DATA = Path(__file__).parent / "data"
 _COLUMNS = ("id", "stack", "stack_detail", "role", "frame_bytes", "cores", "mpps", "latency_us", "cpu_model", "cpu_ghz",
             "nic", "link_gbps", "year", "source_title", "source_ref", "exact_or_read_off", "note")
+#: In the note of a figure that a flood left over: what came through under overload, not what the stack can do.
+_OVERLOAD = re.compile(r"\b(?:livelock|flood)", re.IGNORECASE)
 _KIND = re.compile(r"kind=(\w+)")
 #: Core (or queue) count in an id: ``xdp18-xdptx-256-4c``.
 _COUNT = re.compile(r"-\d+[cq](?=-|$)")
@@ -71,6 +73,12 @@ class ReferencePoint:
         return None if self.mpps is None else self.mpps * 1e6
 
     @property
+    def is_throughput(self) -> bool:
+        """Whether ``mpps`` says how much the set-up can do, so that it may stand beside a measured rate."""
+        return (self.mpps is not None and self.kind in (Kind.CAPACITY, Kind.CAPPED)
+                and _OVERLOAD.search(self.note) is None)
+
+    @property
     def series(self) -> str:
         """What the same set-up with other core counts shares."""
         return _COUNT.sub("", self.id)
@@ -94,7 +102,7 @@ def points() -> tuple[ReferencePoint, ...]:
 
 def matching(role: str, frame_bytes: int, cores: int) -> tuple[ReferencePoint, ...]:
     """Figures of throughput of the same role, frame size and core count; those that do not say match nothing."""
-    return tuple(point for point in points() if point.mpps is not None and point.kind in (Kind.CAPACITY, Kind.CAPPED)
+    return tuple(point for point in points() if point.is_throughput
                  and (point.role, point.frame_bytes, point.cores) == (role, frame_bytes, cores))
 
 
@@ -102,7 +110,7 @@ def series() -> dict[str, dict[int, ReferencePoint]]:
     """Set-ups of which at least two core counts are known: name of the series, then the figure by core count."""
     found: dict[str, dict[int, ReferencePoint]] = {}
     for point in points():
-        if point.cores is not None and point.mpps is not None and point.kind in (Kind.CAPACITY, Kind.CAPPED):
+        if point.cores is not None and point.is_throughput:
             found.setdefault(point.series, {})[point.cores] = point
     return {name: dict(sorted(counts.items())) for name, counts in found.items() if len(counts) > 1}
 

@@ -32,8 +32,9 @@ def headline(plan: CapacityPlan) -> str:
 def rows(plan: CapacityPlan) -> list[tuple[str, ...]]:
     """A row a stack, in the order of the plan; as HEADINGS."""
     unit = plan.role.rate_unit
-    return [(stack.label, _cores(stack.need), _carried(stack.need.carries, unit), _busy(stack, stack.cpu),
-             _each(stack.cpu, plan.ask.target), _latency(plan, stack)) for stack in plan.stacks]
+    return [(stack.label, _cores(stack.need), _carried(stack.need.carries, unit) + _lost(stack),
+             _busy(stack, stack.cpu), _each(stack.cpu, plan.ask.target), _latency(plan, stack))
+            for stack in plan.stacks]
 
 
 def _cores(need: Need) -> str:
@@ -56,6 +57,10 @@ def _carried(carries: Prediction | None, unit: str) -> str:
     return (">= " if carries.source == "bound" else "") + rate(carries.rate, unit) + span
 
 
+def _lost(stack: StackPlan) -> str:
+    return f", {percent(stack.lost, 2)} lost" if stack.lost and stack.need.carries is not None else ""
+
+
 def _busy(stack: StackPlan, reading: Reading) -> str:
     if reading.value is None:
         return f"{MISSING}: {reading.reason}"
@@ -76,7 +81,9 @@ def _useful(stack: StackPlan) -> str:
 
 
 def _each(reading: Reading, load: float) -> str:
-    return MISSING if reading.value is None else nanoseconds(reading.value / load * 1e9)
+    if reading.value is None:
+        return MISSING
+    return ("<= " if reading.source == "at most" else "") + nanoseconds(reading.value / load * 1e9)
 
 
 def _latency(plan: CapacityPlan, stack: StackPlan) -> str:
@@ -143,7 +150,9 @@ def _crossing(plan: CapacityPlan, found: Crossing) -> str:
     if found.most is not None and found.most < found.low:
         return f"{pair}: the poller carries {rate(found.most, unit)}, below the lowest load of the other's curve."
     if found.at is None:
-        ends = "" if found.most is None or found.most >= found.high else f" (it carries {rate(found.most, unit)})"
+        ends = ""
+        if found.most is not None and found.most < found.high:
+            there, ends = rate(found.most, unit), ", the most it carries"
         said = f"{pair}: the poller never costs fewer cores from {here} to {there}{ends}"
     elif found.at <= found.low:
         said = f"{pair}: the poller costs fewer cores already at {here}, the lowest load measured"
@@ -159,20 +168,36 @@ def remarks(plan: CapacityPlan) -> Iterator[str]:
     """What has to be known beside the numbers."""
     yield from plan.notes
     for stack in plan.stacks:
-        if stack.need.cores is None:
-            best = stack.need.carries
-            most = "" if best is None else (f"at most {_carried(best, plan.role.rate_unit)} on "
-                                            f"{plural(best.cores, 'core')}: ")
-            yield f"{stack.label}: {most}{stack.need.reason}."
-        elif stack.need.carries is not None and stack.need.carries.source == "bound":
-            yield f"{stack.label}: the generator or the wire was the limit; its cores may carry more."
+        yield from _limits(plan, stack)
         yield from (f"{stack.label}, {missing}." for missing in stack.missing)
         if stack.verdicts:
             yield f"{stack.label} is marked {', '.join(stack.verdicts)}."
+    yield "Core time a packet: busy cores at the load divided by the load; <= where the load is below the load curve."
     if any(stack.need.carries is not None and stack.need.carries.low is None for stack in plan.stacks):
         yield "Where no interval is given there are fewer than 3 repeats, or as many coefficients as rates."
     if not scaling_rows(plan):
         yield "One core count was measured: nothing is said about other counts. `cores: [1, 2, 4]` measures more."
+
+
+def _limits(plan: CapacityPlan, stack: StackPlan) -> Iterator[str]:
+    """Whether the stack's rates can be planned with, and what is said where its cores are too few."""
+    unit, best, name = plan.role.rate_unit, stack.need.carries, plan.ask.rate.upper()
+    for wrong in stack.refuted:
+        seen = (f"{set_rate(wrong.by.load, unit)} lost {percent(wrong.by.share, 2)}, trial {wrong.by.trial}, "
+                f"and {name} allows {percent(wrong.allowed, 2)}")
+        yield (f"{stack.label}, {plural(wrong.cores, 'core')}: the run refutes its {name} of {rate(wrong.rate, unit)}: "
+               f"{seen}; " + ("it is taken as a bound." if wrong.low else "it is not planned with."))
+    if stack.lost:
+        yield f"{stack.label}: MRR is no capacity: {percent(stack.lost, 2)} of the frames offered was lost there."
+    bound = best is not None and best.source == "bound"
+    if stack.need.cores is None and best is not None and bound:
+        yield (f"{stack.label}: cannot tell: at least {rate(best.rate, unit)} on {plural(best.cores, 'core')}, "
+               "a bound; its cores may carry more.")
+    elif stack.need.cores is None:
+        most = "" if best is None else f"at most {_carried(best, unit)} on {plural(best.cores, 'core')}: "
+        yield f"{stack.label}: {most}{stack.need.reason}."
+    elif bound and not any(wrong.low for wrong in stack.refuted):
+        yield f"{stack.label}: the generator or the wire was the limit; its cores may carry more."
 
 
 def text(plan: CapacityPlan) -> str:

@@ -20,7 +20,7 @@ COLOURS = HUES * SHADES
 #: Steps from an idle core to a busy one.
 HEAT = 11
 #: A variant's colour: its stack's, mixed with the text's or the surface's. Of the latter only what keeps this contrast.
-_TO_TEXT, _TO_SURFACE, CONTRAST = 0.42, 0.3, 3.0
+_TO_TEXT, _TO_SURFACE, CONTRAST = 0.42, 0.45, 3.0
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,23 @@ def theme(name: str) -> Paint:
     found = _file()[name]
     text, surface = found["text"], found["surface"]
     base = found["series"][:HUES]
-    shades = (*base, *(_mix(colour, text, _TO_TEXT) for colour in base), *(_lighter(c, surface) for c in base))
+    variants = [_variants(colour, text, surface) for colour in base]
+    shades = (*base, *(first for first, _ in variants), *(second for _, second in variants))
     low, high = found["heat"]
     return Paint(text, found["muted"], found["grid"], surface, shades[:COLOURS],
                  tuple(_mix(low, high, step / (HEAT - 1)) for step in range(HEAT)))
 
 
+def _variants(colour: str, text: str, surface: str) -> tuple[str, str]:
+    """Two shades, the one that differs more in lightness first: most stacks have one variant beside the first."""
+    first, second = sorted((_mix(colour, text, _TO_TEXT), _lighter(colour, surface)),
+                           key=lambda shade: -contrast(shade, colour))
+    return first, second
+
+
 def _lighter(colour: str, surface: str) -> str:
     """Nearer to the surface, by as much as the contrast allows."""
-    steps = (_mix(colour, surface, share) for share in (_TO_SURFACE, 0.2, 0.1))
+    steps = (_mix(colour, surface, share) for share in (_TO_SURFACE, 0.3, 0.2, 0.1))
     return next((mixed for mixed in steps if contrast(mixed, surface) >= CONTRAST), colour)
 
 

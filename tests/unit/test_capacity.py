@@ -17,8 +17,9 @@ from harness.analysis.capacity import Ask, CapacityPlan, StackPlan, plan_capacit
 from harness.analysis.metrics import Kind
 from harness.cli import invoke
 from harness.errors import UsageError
-from harness.records import Verdict
+from harness.records import Phase, Verdict
 from harness.report import capacity
+from harness.report.charts.published import published_points
 from harness.rundata import RunData, load_run
 from tests.unit.report.synthetic import Model, make_run
 
@@ -137,6 +138,38 @@ def test_points_that_failed_are_named_and_a_number_that_is_none_is_not_used(run:
     json.dumps(capacity.data(plan), allow_nan=False)
 
 
+def test_a_rate_that_its_own_run_refutes_is_not_planned_with_nor_latency_of_a_lossy_load(run: RunData) -> None:
+    trials = [trial.model_copy(deep=True) for trial in run.trials]
+    hit = [t for t in trials if "linux-udp" in t.point and "2c" in t.point and t.phase is Phase.LATENCY
+           and t.asked_pps < 0.8 * 300e3]
+    for trial in hit:
+        trial.loss_ratio, trial.verdicts = 0.327, []
+    kernel = _by_label(plan := plan_capacity(dataclasses.replace(run, trials=tuple(trials)), Ask(150e3)))["linux-udp"]
+    assert hit
+    assert sorted(kernel.scaling.measured) == [1, 4]
+    assert [(wrong.cores, wrong.low, wrong.by.share) for wrong in kernel.refuted] == [(2, False, 0.327)]
+    assert "it is not planned with" in capacity.text(plan)
+    (two,) = (curve for curve in kernel.curves if curve.cores == 2)
+    lossy = [reason for load, ns, reason in two.p99 if load < 0.8 * 300e3 and ns is None]
+    assert lossy
+    assert all("32.7 % was lost" in reason for reason in lossy)
+
+
+def test_mrr_shows_its_loss_a_bound_cannot_tell_and_a_quotient_of_a_bound_is_one(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["plan", str(SHIPPED), "--target", "40k", "--rate", "mrr"]) == 0
+    said = capsys.readouterr().out
+    assert "726 kpps, 38.23 % lost" in said
+    assert "dpdk: MRR is no capacity" in said
+    assert invoke(["plan", str(SHIPPED), "--target", "100M"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("xdp "))
+    assert "n/a: cannot tell" in row
+    assert invoke(["plan", str(SHIPPED), "--target", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "<= 414 ms" in said
+    assert "no room for a latency stream" in said
+
+
 def test_a_run_without_load_curve_or_without_latency_says_so(run: RunData) -> None:
     def strip(outcome: Any) -> None:
         outcome.load_curve, outcome.latency = [], []
@@ -210,6 +243,15 @@ def test_reference_points_have_sources_and_match_by_role_frame_and_cores() -> No
     assert {"xdp18-linux-raw-4c", "xdp18-xdpdrop-nocqe-4c"} <= {point.id for point in found}
     assert all((p.role, p.frame_bytes, p.cores) == ("drop", 64, 4) and p.source and p.source_ref for p in found)
     assert references.matching("drop", 65, 4) == ()
+
+
+def test_what_came_through_a_flood_is_no_capacity() -> None:
+    flooded = {point.id for point in references.points() if "livelock" in point.note or "flood" in point.note}
+    assert {"netconf23-iouring-same", "netconf23-iouring-same-nf"} <= flooded
+    drawn = {entry.row["id"] for entry in published_points()} | {
+        point.id for point in references.matching("echo", 64, 1)}
+    assert drawn
+    assert not drawn & flooded
 
 
 @pytest.mark.parametrize(("column", "value", "says"), [

@@ -139,7 +139,8 @@ class Grid:
         return canvas.scale * (rows * self.panel + (rows - 1) * self.gap[1] + self.top + self.bottom)
 
     def axes(self, figure: FigureBase, canvas: Canvas, height: float) -> list[Axes]:
-        """The panels, row by row; each shares its scales with the others. Tick labels only at the outer ones."""
+        """The panels, row by row; each shares its scales with the others. Tick labels only at the outer ones;
+        at all of them below where the last row is not full, so that no row has them in part."""
         (rows, columns), scale, width = self.shape(canvas), canvas.scale, canvas.width
         inner_x = (width - scale * (self.left + self.right + (columns - 1) * self.gap[0])) / columns
         inner_y = (height - scale * (self.top + self.bottom + (rows - 1) * self.gap[1])) / rows
@@ -151,9 +152,14 @@ class Grid:
             first = found[0] if found else None
             axes = figure.add_axes((x / width, y / height, inner_x / width, inner_y / height), sharex=first,
                                    sharey=first)
-            axes.tick_params(labelbottom=index + columns >= self.count, labelleft=column == 0)
+            axes.tick_params(labelbottom=self.labelled(index, canvas), labelleft=column == 0)
             found.append(axes)
         return found
+
+    def labelled(self, index: int, canvas: Canvas) -> bool:
+        """Whether the panel has tick labels below it."""
+        _, columns = self.shape(canvas)
+        return self.count % columns != 0 or index + columns >= self.count
 
     def panel_width(self, canvas: Canvas) -> float:
         """Width of one panel."""

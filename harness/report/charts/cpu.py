@@ -162,11 +162,10 @@ def _grid(heat: _Heat, canvas: Canvas) -> Grid:
 
 def _draw(heat: _Heat, figure: FigureBase, canvas: Canvas, height: float) -> None:
     grid = _grid(heat, canvas)
-    _, columns = grid.shape(canvas)
     width = grid.panel_width(canvas)
     for index, (axes, panel) in enumerate(zip(grid.axes(figure, canvas, height), heat.panels, strict=True)):
-        lowest = index + columns >= len(heat.panels)
-        _heat_panel(heat, axes, canvas, panel, (width, _inner(grid, canvas, height)), lowest)
+        labelled = grid.labelled(index, canvas)
+        _heat_panel(heat, axes, canvas, panel, (width, _inner(grid, canvas, height)), labelled)
     label_axes(figure, canvas, height, _offered(heat), "")
 
 
@@ -181,7 +180,7 @@ def _offered(heat: _Heat) -> str:
 
 
 def _heat_panel(heat: _Heat, axes: Axes, canvas: Canvas, panel: _Panel, size: tuple[float, float],
-                lowest: bool) -> None:
+                labelled: bool) -> None:
     """Rows from the top; all panels of a chart have room for the same number of rows."""
     count, paint = len(panel.loads), canvas.paint
     axes.set_xlim(0, 1)
@@ -200,7 +199,7 @@ def _heat_panel(heat: _Heat, axes: Axes, canvas: Canvas, panel: _Panel, size: tu
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     _row_labels(axes, canvas, panel, edges, pixels)
-    _load_labels(heat, axes, canvas, panel, wide, lowest)
+    _load_labels(heat, axes, canvas, panel, wide, labelled)
     marks = letters(_of_point(panel.point))
     left = (_GAP - 10) * canvas.scale
     name = heat.group.heading(heat.material, panel.point, size[0] + left, canvas.font(12), marks)
@@ -235,8 +234,15 @@ def _number(axes: Axes, canvas: Canvas, place: tuple[float, float], share: float
     """A cell's share, %, in the text colour that is readable on it."""
     colour = canvas.paint.muted if share is None else (
         canvas.paint.surface if _step(share) >= HEAT // 2 else canvas.paint.text)
-    axes.text(*place, "–" if share is None else f"{share * 100:.0f}", ha="center", va="center_baseline",
+    axes.text(*place, "–" if share is None else _share(share), ha="center", va="center_baseline",
               fontsize=canvas.font(9.5), color=colour)
+
+
+def _share(share: float) -> str:
+    """In %; a small share that is not zero is not shown as zero."""
+    if 0 < share < 0.005:
+        return f"{share * 100:.1f}" if share >= 0.0005 else "<0.1"
+    return f"{share * 100:.0f}"
 
 
 def _row_labels(axes: Axes, canvas: Canvas, panel: _Panel, edges: Sequence[float], pixels: float) -> None:
@@ -258,13 +264,13 @@ def _row_labels(axes: Axes, canvas: Canvas, panel: _Panel, edges: Sequence[float
                       color=canvas.paint.text if given else canvas.paint.muted)
 
 
-def _load_labels(heat: _Heat, axes: Axes, canvas: Canvas, panel: _Panel, wide: float, lowest: bool) -> None:
-    """The loads below the lowest panels of each column, every so many where columns are narrow."""
+def _load_labels(heat: _Heat, axes: Axes, canvas: Canvas, panel: _Panel, wide: float, labelled: bool) -> None:
+    """The loads below the panels that have labels, every so many where columns are narrow."""
     texts = [f"{load.load_pps / heat.unit.divisor:,.4g}" for load in panel.loads]
     longest = max(text_width(text, canvas.font(10.5)) for text in texts) + 6 * canvas.scale
     step = max(1, -int(-longest // wide))
     shown = range(0, len(texts), step)
     axes.set_xticks([(index + 0.5) / len(texts) for index in shown], [texts[index] for index in shown])
-    axes.tick_params(axis="x", labelbottom=lowest, labelsize=canvas.font(10.5))
+    axes.tick_params(axis="x", labelbottom=labelled, labelsize=canvas.font(10.5))
 
 

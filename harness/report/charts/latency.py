@@ -106,7 +106,7 @@ def _why(point: PointSummary, panel: _Panel) -> str:
 def curve(entry: LatencySummary) -> list[tuple[float, float]]:
     """(percentile 0..1, ns): :func:`_known`, and at its end the largest latency of all, which merged buckets, each put
     at its lowest edge, end below."""
-    found = _known(entry)
+    found = _through(_known(entry), _stored(entry))
     largest = entry.at["max"]
     total = sum(frames for _, frames in entry.curve) or entry.samples
     if found and largest is not None and total > 0:
@@ -114,12 +114,29 @@ def curve(entry: LatencySummary) -> list[tuple[float, float]]:
     return found
 
 
+def _stored(entry: LatencySummary) -> list[tuple[float, float]]:
+    """The recorded percentiles, which the markers show."""
+    return [(p, max(spread.median, _SMALLEST_NS)) for p, _, name in PERCENTILES
+            if (spread := entry.at[name]) is not None]
+
+
+def _through(found: Sequence[tuple[float, float]], stored: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The histogram's curve led through the recorded percentiles: a record keeps a thinned histogram, so that between
+    two of them it may say less, or more, than they do."""
+    made = dict(stored)
+    for share, ns in found:
+        if share not in made:
+            least = max((value for p, value in stored if p < share), default=ns)
+            most = min((value for p, value in stored if p > share), default=ns)
+            made[share] = max(least, min(ns, most)) if least <= most else least
+    return sorted(made.items())
+
+
 def _known(entry: LatencySummary) -> list[tuple[float, float]]:
     """From the histogram, up to the percentile that ten slower samples stand behind; from the stored percentiles where
     no histogram was kept."""
     if not entry.curve:
-        stored = [(p, spread.median) for p, _, name in PERCENTILES if (spread := entry.at[name]) is not None]
-        return [(p, max(ns, _SMALLEST_NS)) for p, ns in stored]
+        return _stored(entry)
     total = sum(frames for _, frames in entry.curve)
     highest = 1 - 10 / total if total > 10 else 0.0
     found: list[tuple[float, float]] = []
@@ -181,9 +198,9 @@ def _line(axis: Axes, canvas: Canvas, look: Look, point: PointSummary, entry: La
     cores = len(point.plan.cores)
     style = look.line if cores == 1 else (0, (min(cores, 10) + 2, 2))
     axis.plot([_position(p) for p, _ in values], [ns / 1000 for _, ns in values], color=colour, linestyle=style)
-    marks = [(p, s.median) for p, _, name in PERCENTILES if (s := entry.at[name]) is not None]
-    axis.plot([_position(p) for p, _ in marks], [max(ns, _SMALLEST_NS) / 1000 for _, ns in marks], color=colour,
-              linestyle="none", marker=look.marker)
+    marks = _stored(entry)
+    axis.plot([_position(p) for p, _ in marks], [ns / 1000 for _, ns in marks], color=colour, linestyle="none",
+              marker=look.marker)
     handle, = axis.plot([], [], color=colour, linestyle=style, marker=look.marker)
     return handle
 

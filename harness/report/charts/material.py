@@ -24,6 +24,14 @@ LETTERS = {
     Verdict.INCONCLUSIVE: "I", Verdict.CUT_SHORT: "C", Verdict.EXTRA_CORE: "X", Verdict.OTHER_LOAD: "O",
     Verdict.DEGRADED: "D",
 }
+#: What a verdict says, in a caption.
+_MEANINGS = {
+    Verdict.GENERATOR_LIMITED: "the generator sent less than asked", Verdict.PAUSED: "a core stood still",
+    Verdict.UNEXPLAINED_LOSS: "no counter accounts for the loss", Verdict.NOISY: "repeats scatter",
+    Verdict.INCONCLUSIVE: "passed only after several attempts", Verdict.CUT_SHORT: "the search ran out of time",
+    Verdict.EXTRA_CORE: "used cores it was not given", Verdict.OTHER_LOAD: "other programs ran on its cores",
+    Verdict.DEGRADED: "ran in a slower mode",
+}
 #: Those that concern a whole point, and stand beside its name.
 OF_POINT = (Verdict.EXTRA_CORE, Verdict.OTHER_LOAD, Verdict.DEGRADED)
 
@@ -155,9 +163,10 @@ def letters(verdicts: Iterable[Verdict]) -> str:
 
 
 def letter_key(used: Iterable[str]) -> str:
-    """What the marks mean, for a caption: "Marks: G generator-limited, P paused."; empty without any."""
+    """What the marks mean, for a caption: "Marks: P paused (a core stood still)."; empty without any."""
     seen = set("".join(used))
-    said = ", ".join(f"{letter} {verdict.value}" for verdict, letter in LETTERS.items() if letter in seen)
+    said = ", ".join(f"{letter} {verdict.value}" + (f" ({_MEANINGS[verdict]})" if verdict in _MEANINGS else "")
+                     for verdict, letter in LETTERS.items() if letter in seen)
     return f" Marks: {said}." if said else ""
 
 

@@ -95,10 +95,10 @@ def _draw_row(entry: Published, axes: Axes, canvas: Canvas, y: float, row: float
 
 def published_points() -> tuple[Published, ...]:
     """The package's published figures of throughput, as charts draw them."""
-    from harness.analysis.references import Kind, points
+    from harness.analysis.references import points
 
     return tuple(Published(
         one_line(point.stack, 40), one_line(point.detail, 60), point.series, point.role, point.frame_bytes, point.cores,
         point.pps, one_line(", ".join(filter(None, [point.cpu_model, point.nic])), 90), one_line(point.source, 80),
         {name: getattr(point, name) for name in _COLUMNS})
-        for point in points() if point.pps and point.kind in (Kind.CAPACITY, Kind.CAPPED))
+        for point in points() if point.pps and point.is_throughput)

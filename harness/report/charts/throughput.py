@@ -27,6 +27,7 @@ from harness.report.charts.material import (
 from harness.report.charts.published import draw_published, matching, published_height
 from harness.report.identity import one_line
 from harness.report.numbers import MISSING, Spread, Unit, plural, rate, rate_unit
+from harness.report.palette import HUES
 from harness.report.summarise import NOT_ASKED, PointSummary, RateSummary
 
 #: A limit is drawn as a line when it is at most this many times the largest bar; beyond, it is named in words.
@@ -90,6 +91,8 @@ def _caption(bars: _Bars) -> str:
         said.append("Bars are medians, thin lines span lowest to highest repeat.")
     if any(r.at_least for p in bars.group.points for r in bars.rates(p)):
         said.append("≥: the generator was the limit.")
+    if any(_variant(bars, point) for point in bars.group.points):
+        said.append("Outlined: a stack that is there already, with other parameters.")
     if bars.published:
         said.append("Hollow: published by others on other machines, not measured here.")
     return " ".join(said)
@@ -164,7 +167,8 @@ def _draw(bars: _Bars, figure: FigureBase, canvas: Canvas, height: float) -> Non
     size = canvas.font(11, block)
     beside = max(text_width(text, size) for point in points for text in (
         [_dense_label(bars, point)] if dense else [_label(bars, r, r.rate) for r in bars.rates(point) if r.rate]))
-    axes.set_xlim(0, max([bars.largest * inner / max(inner * 0.3, inner - beside - 14 * scale), *reach]))
+    room = max(inner * 0.3, inner - beside - 14 * scale) / inner
+    axes.set_xlim(0, _right(bars, room, reach))
     for index, point in enumerate(points):
         _point(bars, axes, canvas, point, index * block, block)
     _limit_lines(bars, axes, canvas)
@@ -178,6 +182,16 @@ def _draw(bars: _Bars, figure: FigureBase, canvas: Canvas, height: float) -> Non
     axes.set_xlabel(bars.unit.name if role is Role.ACCEPT else f"frames per second and direction, {bars.unit.name}")
     if bars.published:
         draw_published(bars.published, figure, canvas, height, axes.get_xlim()[1], left)
+
+
+def _right(bars: _Bars, room: float, reach: list[float]) -> float:
+    """Where the axis ends, so that the bars' figures fit. ``room``: share of it that they leave. A figure that would
+    stand across a limit's line begins behind it, and has to fit there."""
+    right = max([bars.largest / room, *reach])
+    for pps in sorted(limit.pps for limit in bars.limits if limit.pps <= REACH * bars.largest):
+        if pps <= bars.largest + (1 - room) * right:
+            right = max(right, pps / room)
+    return right
 
 
 def _point(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, top: float, block: float) -> None:
@@ -195,12 +209,12 @@ def _point(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, top: fl
     dense = pitch < _READABLE * canvas.scale
     for index, summary in enumerate(bars.rates(point)):
         colour = canvas.paint.series(bars.material.look(point).colour)
-        _bar(axes, canvas, summary, colour, first + (index + 0.5) * pitch, pitch)
+        _bar(axes, canvas, summary, (colour, _variant(bars, point)), first + (index + 0.5) * pitch, pitch)
         if not dense:
             _bar_words(bars, axes, canvas, summary, first + (index + 0.5) * pitch, pitch)
     if dense:
         ends = max((r.rate.high for r in bars.rates(point) if r.rate is not None), default=0.0)
-        _beside(axes, canvas, _dense_label(bars, point), (ends, top + block / 2), canvas.font(11, block))
+        _beside(bars, axes, canvas, _dense_label(bars, point), (ends, top + block / 2), canvas.font(11, block))
 
 
 def _block_head(canvas: Canvas) -> float:
@@ -215,8 +229,14 @@ def _dense_label(bars: _Bars, point: PointSummary) -> str:
     return " · ".join(f"{r.name} {_label(bars, r, r.rate) if r.rate else MISSING}" for r in bars.rates(point))
 
 
-def _beside(axes: Axes, canvas: Canvas, text: str, end: tuple[float, float], size: float) -> None:
-    axes.annotate(text, end, xytext=(6 * canvas.scale, 0), textcoords="offset points", va="center", fontsize=size,
+def _beside(bars: _Bars, axes: Axes, canvas: Canvas, text: str, end: tuple[float, float], size: float) -> None:
+    """A figure beside its bar; where it would stand across the line of a limit, behind that."""
+    x, y = end
+    pixel = axes.get_xlim()[1] / (axes.get_position().width * canvas.width)
+    for pps in sorted(limit.pps for limit in bars.limits if limit.pps <= REACH * bars.largest):
+        if x < pps <= x + (text_width(text, size) + 9 * canvas.scale) * pixel:
+            x = pps
+    axes.annotate(text, (x, y), xytext=(6 * canvas.scale, 0), textcoords="offset points", va="center", fontsize=size,
                   bbox={"facecolor": canvas.paint.surface, "edgecolor": "none", "pad": 0.5})
 
 
@@ -241,13 +261,22 @@ def _name(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, middle: 
                       fontweight="bold" if bold else "normal", color=canvas.paint.text if bold else canvas.paint.muted)
 
 
-def _bar(axes: Axes, canvas: Canvas, summary: RateSummary, colour: str, y: float, pitch: float) -> None:
+def _variant(bars: _Bars, point: PointSummary) -> bool:
+    """Whether the point's stack is there with other parameters before it. Its bars are outlined: a shade alone may be
+    taken for the paler bar of another rate."""
+    return bars.material.look(point).colour > HUES
+
+
+def _bar(axes: Axes, canvas: Canvas, summary: RateSummary, shown: tuple[str, bool], y: float, pitch: float) -> None:
     paint, spread = canvas.paint, summary.rate
     if spread is None:
         return
     height = pitch - 3 * canvas.scale if pitch > 9 * canvas.scale else pitch * 0.8
     axes.barh(y, spread.median, height=height, color=paint.surface, linewidth=0)  # hides the grid behind a light bar
+    colour, outlined = shown
     axes.barh(y, spread.median, height=height, color=colour, alpha=_SHADES[summary.name], linewidth=0)
+    if outlined:
+        axes.barh(y, spread.median, height=height, fill=False, edgecolor=paint.text, linewidth=1.1 * canvas.scale)
     if spread.count > 1:
         axes.plot([spread.low, spread.high], [y, y], color=paint.text, linewidth=1.2 * canvas.scale,
                   solid_capstyle="butt")
@@ -265,7 +294,7 @@ def _bar_words(bars: _Bars, axes: Axes, canvas: Canvas, summary: RateSummary, y:
                                                     canvas.width - 290 * canvas.scale, size)
         axes.text(0.01, y, text, va="center", fontsize=size, color=paint.muted, transform=axes.get_yaxis_transform())
         return
-    _beside(axes, canvas, _label(bars, summary, spread), (max(spread.high, spread.median), y), size)
+    _beside(bars, axes, canvas, _label(bars, summary, spread), (max(spread.high, spread.median), y), size)
 
 
 def _label(bars: _Bars, summary: RateSummary, spread: Spread) -> str:

@@ -146,15 +146,41 @@ def test_the_curve_has_no_step_where_its_samples_end(points: tuple[PointSummary,
     assert len({share for share, _ in known}) == len(known)
 
 
+def test_the_curve_passes_through_the_recorded_percentiles_and_never_falls(points: tuple[PointSummary, ...]) -> None:
+    entry = points[3].latency[0]
+    thinned = replace(entry, curve=tuple((ns * 0.8, frames) for ns, frames in entry.curve))
+    for shown in (entry, thinned):
+        drawn_at = dict(curve(shown))
+        for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
+            recorded = shown.at[name]
+            assert recorded is not None
+            assert drawn_at[share] == recorded.median
+        heights = [ns for _, ns in curve(shown)]
+        assert heights == sorted(heights)
+
+
 def test_verdicts_are_marked_and_the_marks_explained() -> None:
     (picture,) = KINDS["throughput"][0](Material.of(many(4, repeat=2)))
     with drawing(WIDE):
         texts = [text.get_text() for text in drawn(picture, WIDE).axes[0].texts]
     assert any(text.endswith("PNI") for text in texts), texts
     assert "D" in texts, texts
-    assert "Marks: P paused, N noisy, I inconclusive, D degraded." in picture.caption
+    assert ("Marks: P paused (a core stood still), N noisy (repeats scatter), I inconclusive (passed only after "
+            "several attempts), D degraded (ran in a slower mode).") in picture.caption
     assert len(set(LETTERS.values())) == len(LETTERS)
     assert {Verdict.LAB, Verdict.LAB_RSS, Verdict.SKIPPED, Verdict.FAILED} == set(Verdict) - set(LETTERS)
+
+
+def test_every_panel_has_its_loads_where_the_last_row_is_not_full() -> None:
+    for kind in ("cpu", "search"):
+        (picture,) = KINDS[kind][0](Material.of(many(4)))
+        with drawing(WIDE):
+            figure = drawn(picture, WIDE)
+            assert overlaps(figure) == []
+            shown = [[label.get_visible() and bool(label.get_text()) for label in axes.get_xticklabels()]
+                     for axes in figure.axes]
+        assert len(shown) == 4
+        assert all(any(labels) for labels in shown), kind
 
 
 def test_a_colour_belongs_to_a_stack_on_every_page() -> None:
@@ -199,6 +225,43 @@ def test_hues_stay_apart_for_everybody(theme: str) -> None:
         assert distance[~np.eye(palette.HUES, dtype=bool)].min() >= 0.1
     assert min(palette.contrast(colour, paint.surface) for colour in paint.series_colours) >= 3
     assert min(palette.contrast(colour, paint.surface) for colour in (paint.text, paint.muted)) >= 4.5
+
+
+@pytest.mark.parametrize("theme", palette.THEMES)
+def test_the_first_variant_of_a_stack_differs_from_it(theme: str) -> None:
+    colours = palette.theme(theme).series_colours
+    assert min(palette.contrast(colours[hue], colours[hue + palette.HUES]) for hue in range(palette.HUES)) >= 1.3
+
+
+def test_bars_of_a_variant_are_outlined() -> None:
+    made = Material.of(many(12))
+    (picture,) = KINDS["throughput"][0](made)
+    variants = sum(made.look(point).colour > palette.HUES for point in made.points)
+    with drawing(WIDE):
+        outlined = [bar for bar in drawn(picture, WIDE).axes[0].patches if not bar.get_fill()]
+    assert variants > 0
+    assert len(outlined) == 3 * variants
+    assert "Outlined:" in picture.caption
+
+
+@pytest.mark.parametrize("share", [0.97, 1.01, 1.1])
+def test_no_figure_stands_across_the_line_of_a_limit(share: float) -> None:
+    rates = [r.rate.median for p in Material.of(many(4)).points for r in p.rates() if r.rate]
+    run = many(4, ceiling=share * max(rates))
+    (picture,) = KINDS["throughput"][0](Material.of(run))
+    with drawing(WIDE):
+        figure = drawn(picture, WIDE)
+        assert overlaps(figure) == []
+        axes = figure.axes[0]
+        lines = [axes.transData.transform((line.get_xdata()[0], 0))[0] for line in axes.lines
+                 if line.get_linestyle() == "--"]
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()[:1].isdigit()
+                 or text.get_text().startswith("≥")]
+        end = figure.bbox.x1
+    assert lines
+    assert len(boxes) > 4
+    assert not [box for box in boxes for x in lines if box.x0 < x < box.x1]
+    assert max(box.x1 for box in boxes) <= end
 
 
 def test_text_is_cut_and_wrapped_by_its_width() -> None:
