@@ -25,11 +25,13 @@ def at_least(bound: Bound, pdr_loss: float = PDR_LOSS) -> bool:
 
 
 def bound_text(bound: Bound | None, pdr_loss: float = PDR_LOSS, unit: str = "pps") -> str:
-    """A found rate for a line of text: "412 kpps", ">= 412 kpps" where it is a lower bound, "n/a". ``unit``: the
+    """A found rate for a line of text: "412 kpps", ">= 412 kpps" where it is a lower bound,
+    "412 kpps (contradicted)" where other trials refute it, "n/a". ``unit``: the
     role's unit of rates."""
     if bound is None or bound.pps is None:
         return "n/a"
-    return (">= " if at_least(bound, pdr_loss) else "") + format_rate(bound.pps, unit)
+    refuted = " (contradicted)" if Verdict.CONTRADICTED in bound.verdicts else ""
+    return (">= " if at_least(bound, pdr_loss) else "") + format_rate(bound.pps, unit) + refuted
 
 
 def pdr_loss_of(plan: dict[str, Any]) -> float:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import GeneratorDied, StackError
 from harness.generator.contract import Generator, TrafficSpec
+from harness.measure.contradiction import contradict
 from harness.measure.dropreasons import Count, counting
 from harness.measure.search import raw_bound, search
 from harness.measure.trial import Bench, make_trial
@@ -53,6 +54,7 @@ class PointMeasurement:
     restart: Callable[[], Generator]
     outcome: PointOutcome
     _first_attempts: list[Trial] = field(default_factory=list)
+    _loaded_trials: list[Trial] = field(default_factory=list)
     _traffic: TrafficSpec | None = None
 
     def run(self) -> None:
@@ -63,6 +65,7 @@ class PointMeasurement:
             self._search()
         self._latency()
         self._load_curve()
+        self._contradict()
         self._polls()
         self._diagnose()
 
@@ -206,7 +209,17 @@ class PointMeasurement:
         self._configure(0.0 if note or self.bench.no_reply else wanted)
         trial = self._trial(phase, rate_pps, duration_s, note)
         self._note(trial.verdicts)
+        self._loaded_trials.append(trial)
         return trial
+
+    def _contradict(self) -> None:
+        """Look whether what was measured since the search bears out the rates that it found."""
+        if self.settings.search is None:
+            return
+        for bound, goal in ((self.outcome.ndr, 0.0), (self.outcome.pdr, self.settings.search.pdr_loss)):
+            if bound is not None:
+                contradict(bound, goal, self._loaded_trials, self.bench.point.role.rate_unit)
+                self._note(bound.verdicts)
 
     def _polls(self) -> None:
         """Useful and empty polls in a pass of their own, where recording them costs something."""
