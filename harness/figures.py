@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from harness.records import Bound, Verdict
+from harness.records import Bound, PointOutcome, Verdict
 from harness.units import format_rate
 
 #: Loss ratio that PDR allows where a run does not say.
@@ -22,6 +22,19 @@ def at_least(bound: Bound, pdr_loss: float = PDR_LOSS) -> bool:
     send was lost by no more than PDR allows. With more loss the stack itself was the limit and the figure stands."""
     loss = bound.loss_ratio
     return Verdict.GENERATOR_LIMITED in bound.verdicts and loss is not None and loss <= pdr_loss
+
+
+def settled_verdicts(bound: Bound, pdr_loss: float = PDR_LOSS) -> list[Verdict]:
+    """Verdicts on a rate; ``generator-limited`` only where that makes it a lower bound."""
+    return [v for v in bound.verdicts if v is not Verdict.GENERATOR_LIMITED or at_least(bound, pdr_loss)]
+
+
+def point_verdicts(outcome: PointOutcome, pdr_loss: float = PDR_LOSS) -> list[Verdict]:
+    """Verdicts on a repeat of a point; ``generator-limited`` only where one of its rates carries it (or, of a point
+    without rates, one of its trials). Older runs stored it for every search trial that decided a rate."""
+    bounds = [bound for bound in (outcome.mrr, outcome.ndr, outcome.pdr) if bound is not None]
+    limited = not bounds or any(at_least(bound, pdr_loss) for bound in bounds)
+    return [v for v in outcome.verdicts if v is not Verdict.GENERATOR_LIMITED or limited]
 
 
 def bound_text(bound: Bound | None, pdr_loss: float = PDR_LOSS, unit: str = "pps") -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.errors import GeneratorDied, StackError
+from harness.figures import settled_verdicts
 from harness.generator.contract import Generator, TrafficSpec
 from harness.measure.contradiction import contradict
 from harness.measure.dropreasons import Count, counting
@@ -159,6 +160,9 @@ class PointMeasurement:
             self.outcome.ndr_raw = raw_bound(self._first_attempts, 0.0, settings.trial_s)
         if self.outcome.pdr is not None:
             self.outcome.pdr_raw = raw_bound(self._first_attempts, settings.pdr_loss, settings.trial_s)
+        for bound in (*found.bounds.values(), self.outcome.ndr_raw, self.outcome.pdr_raw):
+            if bound is not None:
+                bound.verdicts = settled_verdicts(bound, settings.pdr_loss)
         for bound in found.bounds.values():
             self._note(bound.verdicts)
 
@@ -208,7 +212,8 @@ class PointMeasurement:
             note = f"the load leaves no room for a latency stream of {wanted:,.0f} pps"
         self._configure(0.0 if note or self.bench.no_reply else wanted)
         trial = self._trial(phase, rate_pps, duration_s, note)
-        self._note(trial.verdicts)
+        # With rates, whether the generator limited the point is what they say, not a load beyond them.
+        self._note([v for v in trial.verdicts if self.settings.search is None or v is not Verdict.GENERATOR_LIMITED])
         self._loaded_trials.append(trial)
         return trial
 
