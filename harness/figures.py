@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from harness.records import Bound, Verdict
+from harness.records import Bound, PointOutcome, Verdict
 from harness.units import format_rate
 
 #: Loss ratio that PDR allows where a run does not say.
@@ -24,12 +24,27 @@ def at_least(bound: Bound, pdr_loss: float = PDR_LOSS) -> bool:
     return Verdict.GENERATOR_LIMITED in bound.verdicts and loss is not None and loss <= pdr_loss
 
 
+def settled_verdicts(bound: Bound, pdr_loss: float = PDR_LOSS) -> list[Verdict]:
+    """Verdicts on a rate; ``generator-limited`` only where that makes it a lower bound."""
+    return [v for v in bound.verdicts if v is not Verdict.GENERATOR_LIMITED or at_least(bound, pdr_loss)]
+
+
+def point_verdicts(outcome: PointOutcome, pdr_loss: float = PDR_LOSS) -> list[Verdict]:
+    """Verdicts on a repeat of a point; ``generator-limited`` only where one of its rates carries it (or, of a point
+    without rates, one of its trials). Older runs stored it for every search trial that decided a rate."""
+    bounds = [bound for bound in (outcome.mrr, outcome.ndr, outcome.pdr) if bound is not None]
+    limited = not bounds or any(at_least(bound, pdr_loss) for bound in bounds)
+    return [v for v in outcome.verdicts if v is not Verdict.GENERATOR_LIMITED or limited]
+
+
 def bound_text(bound: Bound | None, pdr_loss: float = PDR_LOSS, unit: str = "pps") -> str:
-    """A found rate for a line of text: "412 kpps", ">= 412 kpps" where it is a lower bound, "n/a". ``unit``: the
+    """A found rate for a line of text: "412 kpps", ">= 412 kpps" where it is a lower bound,
+    "412 kpps (contradicted)" where other trials refute it, "n/a". ``unit``: the
     role's unit of rates."""
     if bound is None or bound.pps is None:
         return "n/a"
-    return (">= " if at_least(bound, pdr_loss) else "") + format_rate(bound.pps, unit)
+    refuted = " (contradicted)" if Verdict.CONTRADICTED in bound.verdicts else ""
+    return (">= " if at_least(bound, pdr_loss) else "") + format_rate(bound.pps, unit) + refuted
 
 
 def pdr_loss_of(plan: dict[str, Any]) -> float:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from harness import stacks
 from harness.errors import UsageError
-from harness.figures import bound_text, pdr_loss_of
+from harness.figures import bound_text, pdr_loss_of, point_verdicts
 from harness.lab import LabStatus
 from harness.plan import Role
 from harness.records import PointOutcome
@@ -166,7 +166,8 @@ def _figures(outcome: PointOutcome, pdr_loss: float, unit: str) -> tuple[str, st
     p99 = [f"{format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
            for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
     rates = [bound_text(bound, pdr_loss, unit) for bound in (outcome.mrr, outcome.ndr, outcome.pdr)]
-    return (rates[0], rates[1], rates[2], "; ".join(p99) or "n/a", ", ".join([*state, *outcome.verdicts]))
+    said = ", ".join([*state, *point_verdicts(outcome, pdr_loss)])
+    return (rates[0], rates[1], rates[2], "; ".join(p99) or "n/a", said)
 
 
 def rate_unit_of(role: str) -> str:

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import estimate
-from harness.figures import PDR_LOSS, bound_text
+from harness.figures import PDR_LOSS, bound_text, point_verdicts
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Phase, PointOutcome, Trial
 from harness.units import format_duration, format_rate, format_ratio
@@ -184,7 +184,7 @@ def describe_outcome(outcome: PointOutcome, pdr_loss: float = PDR_LOSS, unit: st
              (("mrr", outcome.mrr), ("ndr", outcome.ndr), ("pdr", outcome.pdr)) if bound is not None]
     parts += [f"p99 {format_duration(at.percentiles.p99_ns / 1e9)} at {format_ratio(at.fraction)} {at.of.upper()}"
               for at in outcome.latency if at.percentiles is not None and at.percentiles.p99_ns is not None]
-    words = "".join(f" [{verdict}]" for verdict in outcome.verdicts)
+    words = "".join(f" [{verdict}]" for verdict in point_verdicts(outcome, pdr_loss))
     return (", ".join(parts) or f"{outcome.trials} trials") + words
 
 

@@ -35,6 +35,7 @@ class Verdict(StrEnum):
     DEGRADED = "degraded"
     OTHER_LOAD = "other-load"
     INCONCLUSIVE = "inconclusive"
+    CONTRADICTED = "contradicted"
     CUT_SHORT = "cut-short"
     SKIPPED = "skipped"
     FAILED = "failed"

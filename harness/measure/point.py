@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.errors import GeneratorDied, StackError
+from harness.figures import settled_verdicts
 from harness.generator.contract import Generator, TrafficSpec
+from harness.measure.contradiction import contradict
 from harness.measure.dropreasons import Count, counting
 from harness.measure.search import raw_bound, search
 from harness.measure.trial import Bench, make_trial
@@ -53,6 +55,7 @@ class PointMeasurement:
     restart: Callable[[], Generator]
     outcome: PointOutcome
     _first_attempts: list[Trial] = field(default_factory=list)
+    _loaded_trials: list[Trial] = field(default_factory=list)
     _traffic: TrafficSpec | None = None
 
     def run(self) -> None:
@@ -63,6 +66,7 @@ class PointMeasurement:
             self._search()
         self._latency()
         self._load_curve()
+        self._contradict()
         self._polls()
         self._diagnose()
 
@@ -156,6 +160,9 @@ class PointMeasurement:
             self.outcome.ndr_raw = raw_bound(self._first_attempts, 0.0, settings.trial_s)
         if self.outcome.pdr is not None:
             self.outcome.pdr_raw = raw_bound(self._first_attempts, settings.pdr_loss, settings.trial_s)
+        for bound in (*found.bounds.values(), self.outcome.ndr_raw, self.outcome.pdr_raw):
+            if bound is not None:
+                bound.verdicts = settled_verdicts(bound, settings.pdr_loss)
         for bound in found.bounds.values():
             self._note(bound.verdicts)
 
@@ -205,8 +212,19 @@ class PointMeasurement:
             note = f"the load leaves no room for a latency stream of {wanted:,.0f} pps"
         self._configure(0.0 if note or self.bench.no_reply else wanted)
         trial = self._trial(phase, rate_pps, duration_s, note)
-        self._note(trial.verdicts)
+        # With rates, whether the generator limited the point is what they say, not a load beyond them.
+        self._note([v for v in trial.verdicts if self.settings.search is None or v is not Verdict.GENERATOR_LIMITED])
+        self._loaded_trials.append(trial)
         return trial
+
+    def _contradict(self) -> None:
+        """Look whether what was measured since the search bears out the rates that it found."""
+        if self.settings.search is None:
+            return
+        for bound, goal in ((self.outcome.ndr, 0.0), (self.outcome.pdr, self.settings.search.pdr_loss)):
+            if bound is not None:
+                contradict(bound, goal, self._loaded_trials, self.bench.point.role.rate_unit)
+                self._note(bound.verdicts)
 
     def _polls(self) -> None:
         """Useful and empty polls in a pass of their own, where recording them costs something."""

@@ -32,6 +32,8 @@ ENOUGH_REPEATS = 3
 _OTHERS = 3
 #: Verdicts on a whole point that limit what a comparison with it is worth.
 _POINT_VERDICTS = (Verdict.EXTRA_CORE, Verdict.DEGRADED, Verdict.OTHER_LOAD)
+#: Verdicts on a compared figure with which a factor between two figures may be noise.
+_NO_FACTOR = (Verdict.PAUSED, Verdict.CONTRADICTED, Verdict.OTHER_LOAD)
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,23 @@ def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
             f"{cores_text(len(plan.cores))}")
     repeats = [repeat for repeat, _ in run.plan.sequence]
     rounds = repeats == sorted(repeats)
-    exact = [_against(best, other, limits.width, rounds=rounds) for other in compared[1:] if not other.at_least]
+    factors = not _no_factor(compared)
+    exact = [_against(best, other, limits.width, rounds=rounds, factors=factors)
+             for other in compared[1:] if not other.at_least]
     if exact:
         said += f": {_listing(exact)}"
     elif len(compared) > 1:
         said += ", the most that was measured"
     return said
+
+
+def _no_factor(compared: Sequence[_Ranked]) -> str:
+    """Why the rates are said without the factors between them; "" where factors mean something."""
+    if min(entry.spread.count for entry in compared) < 2:
+        return "measured once"
+    marks = {verdict for entry in compared for verdict in (*entry.summary.verdicts, *entry.point.verdicts)
+             if verdict in entry.summary.verdicts or verdict in _POINT_VERDICTS}
+    return ", ".join(verdict.value for verdict in _NO_FACTOR if verdict in marks)
 
 
 def _level(best: _Ranked, other: _Ranked, *, rounds: bool) -> bool:
@@ -142,14 +155,16 @@ def _level(best: _Ranked, other: _Ranked, *, rounds: bool) -> bool:
     return best.spread.overlaps(other.spread) if found is None or found.interval is None else not found.seen
 
 
-def _against(best: _Ranked, other: _Ranked, width: float, *, rounds: bool) -> str:
+def _against(best: _Ranked, other: _Ranked, width: float, *, rounds: bool, factors: bool) -> str:
     """How the best compares with an exact rate: level within the search's width or the noise. A best that is a lower
-    bound gives a lower bound."""
+    bound gives a lower bound. Without ``factors`` the other's rate is said instead of one."""
     least = "at least " if best.at_least else ""
     if _level(best, other, rounds=rounds) or other.spread.median >= (1 - width) * best.spread.median:
         return f"{least}level with {other.name}"
     if other.spread.median <= 0:
         return f"{other.name} none"
+    if not factors:
+        return f"{other.name} {other.figure}"
     ratio = best.spread.median / other.spread.median
     if ratio < 1.995:
         return f"{least}{significant((ratio - 1) * 100, 2)} % more than {other.name}"
@@ -252,6 +267,9 @@ def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
         return
     unbounded = [f"{other.name} ({other.figure})" for other in compared[1:] if other.at_least]
     nobody = all(entry.at_least for entry in compared)  # has won; the headline says so
+    why = "" if nobody else _no_factor(compared)
+    if why:
+        yield f"No factor is given between rates that were {'' if why == 'measured once' else 'marked '}{why}."
     if unbounded and not nobody:
         yield (f"No ratio can be given to {_listing(unbounded)}: {'it' if len(unbounded) == 1 else 'they'} may be "
                "faster than measured.")
@@ -261,7 +279,7 @@ def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
         exact = [other.spread.median for other in compared[1:] if not other.at_least]
         yield (f"{times}: a difference of this size may be chance."
                if any(compared[0].spread.median < 2 * median for median in exact) else
-               f"{times}: which is the fastest may be chance." if not exact else
+               f"{times}: which is the fastest may be chance." if repeats == 1 or not exact else
                f"{times}: how much the ratios vary is not known.")
     yield from _marked((entry.name, _marks(entry)) for entry in compared)
 

@@ -83,6 +83,10 @@ def _detail(point: PointSummary, verdict: Verdict) -> str:
         return f" ({clean('; '.join(extra[:3]), 200)})" if extra else ""
     if verdict is Verdict.NOISY:
         return f" ({clean(suspected(point.suspects), 300)})"
+    if verdict is Verdict.CONTRADICTED:
+        told = [f"{name} {bound.reason}" for o in point.outcomes for name, bound in (("NDR", o.ndr), ("PDR", o.pdr))
+                if bound is not None and verdict in bound.verdicts]
+        return f" ({clean('; '.join(told), 300)})" if told else ""
     if verdict is Verdict.OTHER_LOAD:
         # Most frequent first: the same program is seen in trial after trial, each time with another share.
         seen = Counter(program(text) for t in point.trials if t.cpu is not None for text in t.cpu.other)

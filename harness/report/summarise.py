@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.analysis.noise import Suspect, suspects
 from harness.analysis.statistics import Interval, interval
-from harness.figures import PDR_LOSS, at_least, noisy
+from harness.figures import PDR_LOSS, noisy, settled_verdicts
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Cpu, LatencyAt, Percentiles, Phase, PointOutcome, Trial, Verdict
 from harness.report.numbers import Spread, finite, plural
@@ -207,14 +207,16 @@ def _status(outcomes: Sequence[PointOutcome], trials: Sequence[Trial], repeat: i
 def _verdicts(point: PointSummary) -> tuple[Verdict, ...]:
     """Every verdict on the point or one of its rates, in the order in which Verdict lists them.
 
-    A generator that fell short only while the stack lost most frames anyway (MRR) limited nothing and is not named;
+    ``generator-limited`` is what the rates say (of a point without rates, its trials): a generator that fell short only
+    beyond what the stack carries limited nothing;
     ``noisy`` is a word about repeats, so only about rates that have some."""
     found = {verdict for outcome in point.outcomes for verdict in outcome.verdicts}
     found -= {Verdict.NOISY, Verdict.GENERATOR_LIMITED}
     for rate in point.rates():
         found.update(rate.verdicts)
-    if any(Verdict.GENERATOR_LIMITED in t.verdicts for t in point.trials
-           if t.phase in (Phase.LATENCY, Phase.LOAD) and not t.superseded):
+    if all(rate.rate is None for rate in point.rates()) and any(
+            Verdict.GENERATOR_LIMITED in t.verdicts for t in point.trials
+            if t.phase in (Phase.LATENCY, Phase.LOAD) and not t.superseded):
         found.add(Verdict.GENERATOR_LIMITED)
     if point.status in ("failed", "skipped"):
         found.add(Verdict(point.status))
@@ -245,9 +247,7 @@ def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | 
 
 def _rate_verdicts(name: str, bounds: Sequence[Bound], limits: Limits) -> set[Verdict]:
     """Verdicts on one rate; generator-limited only where that makes it a lower bound."""
-    verdicts = {verdict for bound in bounds for verdict in bound.verdicts}
-    if not any(at_least(bound, limits.pdr_loss) for bound in bounds):
-        verdicts.discard(Verdict.GENERATOR_LIMITED)
+    verdicts = {verdict for bound in bounds for verdict in settled_verdicts(bound, limits.pdr_loss)}
     if Verdict.NOISY in verdicts and limits.repeat == 1:
         # Before there was a word of its own, this is what a search that ran out of time was marked with.
         verdicts = (verdicts - {Verdict.NOISY}) | {Verdict.CUT_SHORT}

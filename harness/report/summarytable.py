@@ -36,7 +36,7 @@ from harness.report.words import done
 SUMMARY_FRACTION = 0.5
 #: Verdicts that can concern one rate of a point and not another.
 RATE_VERDICTS = (Verdict.GENERATOR_LIMITED, Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS, Verdict.NOISY,
-                 Verdict.INCONCLUSIVE, Verdict.CUT_SHORT)
+                 Verdict.INCONCLUSIVE, Verdict.CONTRADICTED, Verdict.CUT_SHORT)
 _NO_CURVE = "the scenario has no load curve"
 _NO_LATENCY = "latency was not measured at this load"
 _NOT_DEFINED = "not defined for frames that are discarded"

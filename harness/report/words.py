@@ -44,6 +44,10 @@ VERDICTS: dict[Verdict, VerdictText] = {
     Verdict.INCONCLUSIVE: VerdictText(
         "The load passed only after several attempts; between runs it may not.",
         "A quiet machine, isolated cores, or bare metal.", "warn"),
+    Verdict.CONTRADICTED: VerdictText(
+        "Another trial of the point refutes the rate: a lower load lost more than the goal allows, or a load above the "
+        "search’s upper bound lost no more. The rate is no capacity to compare or plan with.",
+        "Longer trials in the search (measure.throughput.trial), more repeats, a quiet machine.", "bad"),
     Verdict.CUT_SHORT: VerdictText(
         "The search ran out of time; the bracket is as far as it got.",
         "More time for the search (measure.throughput.timeout).", "warn"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.figures import bound_text, noisy, pdr_loss_of
+from harness.figures import bound_text, noisy, pdr_loss_of, point_verdicts, settled_verdicts
 from harness.progress import describe_outcome
 from harness.records import Bound, PointOutcome, Verdict
 
@@ -52,3 +52,15 @@ def test_an_interrupted_point_shows_the_rates_it_had_found() -> None:
     assert describe_outcome(outcome) == "interrupted: Ctrl-C, MRR 412 kpps"
     failed = outcome.model_copy(update={"status": "failed", "reason": "it died"})
     assert describe_outcome(failed) == "failed: it died"
+
+
+def test_a_point_is_generator_limited_only_where_a_rate_is() -> None:
+    lossy = Bound(pps=50e3, load_pps=90e3, upper_pps=None, loss_ratio=0.4,
+                  verdicts=[Verdict.GENERATOR_LIMITED, Verdict.PAUSED])
+    bare = lossy.model_copy(update={"loss_ratio": 0.0})
+    said = [Verdict.GENERATOR_LIMITED, Verdict.PAUSED]
+    assert settled_verdicts(lossy) == [Verdict.PAUSED]
+    assert settled_verdicts(bare) == said
+    assert point_verdicts(PointOutcome(point="p", repeat=0, mrr=lossy, verdicts=said)) == [Verdict.PAUSED]
+    assert point_verdicts(PointOutcome(point="p", repeat=0, mrr=lossy, ndr=bare, verdicts=said)) == said
+    assert point_verdicts(PointOutcome(point="p", repeat=0, verdicts=said)) == said  # no search

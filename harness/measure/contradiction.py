@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the other trials of a point refute a rate that its search found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.measure.search import worst_loss
+from harness.records import Bound, Phase, Trial, Verdict, in_order
+from harness.units import format_rate
+
+#: How far a load has to be from a bound, relative to it, to say anything against it.
+MARGIN = 0.01
+
+
+def contradict(bound: Bound, goal: float, trials: Iterable[Trial], unit: str = "pps") -> None:
+    """Mark ``bound`` as contradicted, with the trials in its reason, where a latency or load trial below it lost more
+    than ``goal`` (a ratio), or one above its upper load (pps per direction) lost no more. ``unit``: of rates."""
+    if bound.pps is None or bound.load_pps is None:
+        return
+    told = [_told(trial, unit) for trial in _against(bound, bound.load_pps, goal, trials)]
+    if told:
+        bound.verdicts = in_order([*bound.verdicts, Verdict.CONTRADICTED])
+        bound.reason = "; ".join(filter(None, [bound.reason, "contradicted by " + _first(told)]))
+
+
+def _against(bound: Bound, load_pps: float, goal: float, trials: Iterable[Trial]) -> Iterable[Trial]:
+    for trial in trials:
+        if (trial.phase not in (Phase.LATENCY, Phase.LOAD) or trial.spoilt or trial.superseded
+                or trial.status != "ok" or not trial.sent):
+            continue
+        lost = worst_loss(trial) > goal * trial.sent
+        below = trial.offered_pps <= load_pps * (1 - MARGIN)
+        above = bound.upper_pps is not None and trial.offered_pps >= bound.upper_pps * (1 + MARGIN)
+        if (below and lost) or (above and not lost):
+            yield trial
+
+
+def _told(trial: Trial, unit: str) -> str:
+    return f"trial {trial.number} ({format_rate(trial.offered_pps, unit)} lost {worst_loss(trial) / trial.sent:.2%})"
+
+
+def _first(told: Sequence[str]) -> str:
+    return told[0] if len(told) == 1 else f"{told[0]} and {len(told) - 1} more"
