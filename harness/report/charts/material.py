@@ -21,8 +21,8 @@ MOST_POINTS = 12
 #: Marks of verdicts in charts.
 LETTERS = {
     Verdict.GENERATOR_LIMITED: "G", Verdict.PAUSED: "P", Verdict.UNEXPLAINED_LOSS: "U", Verdict.NOISY: "N",
-    Verdict.INCONCLUSIVE: "I", Verdict.CONTRADICTED: "R", Verdict.CUT_SHORT: "C", Verdict.EXTRA_CORE: "X", Verdict.OTHER_LOAD: "O",
-    Verdict.DEGRADED: "D",
+    Verdict.INCONCLUSIVE: "I", Verdict.CONTRADICTED: "R", Verdict.CUT_SHORT: "C", Verdict.EXTRA_CORE: "X",
+    Verdict.OTHER_LOAD: "O", Verdict.DEGRADED: "D",
 }
 #: What a verdict says, in a caption.
 _MEANINGS = {
