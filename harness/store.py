@@ -169,6 +169,9 @@ def _append(stream: IO[bytes], record: BaseModel) -> None:
         stream.truncate(before)
         raise
 
+#: How a reader ends what it says of a resumed run's abandoned trials.
+LEFT_OUT = "made again when the run was resumed; left out."
+
 
 class RunReader:
     """A run directory, opened for reading."""
@@ -226,7 +229,7 @@ class RunReader:
                 yield f"The last line of {name} is cut short and was left out."
         again = sum(len(resumption.abandoned) for resumption in self.info.resumed)
         if again:
-            yield f"{again} trials of points that had not ended were made again when the run was resumed; left out."
+            yield f"{again} trials of points that had not ended were {LEFT_OUT}"
 
     def _lines(self, name: str, model: type[_Line]) -> Iterator[_Line]:
         file = self.path / name

@@ -16,6 +16,7 @@ from harness.report.summarise import PointSummary, RateSummary, repeated_for_pau
 from harness.report.suspects import suspected
 from harness.report.words import VERDICTS, of_role
 from harness.rundata import RunData
+from harness.store import LEFT_OUT
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ def caveats(run: RunData, points: Sequence[PointSummary]) -> tuple[Caveat, ...]:
 
 def _incomplete(run: RunData, points: Sequence[PointSummary]) -> Iterable[Caveat]:
     for problem in run.problems:
-        yield Caveat("", "bad", "Incomplete run", problem, ())
+        if run.info.state == "complete" and problem.endswith(LEFT_OUT):
+            yield Caveat("", "info", "Resumed run", problem, ())
+        else:
+            yield Caveat("", "bad", "Incomplete run", problem, ())
     stopped = tuple(_title(point) for point in points if point.status == "interrupted")
     if stopped:
         yield Caveat("", "bad", "Point not finished", "The run ended while this was measured; what it had found until "

@@ -63,6 +63,8 @@ class LatencySummary:
     trials: tuple[int, ...]
     #: Role accept: mean and longest time of the handshakes, ns; no distribution of them is known.
     handshake: tuple[Spread | None, Spread | None] = (None, None)
+    #: The highest loss ratio of its trials; None where that is not known.
+    loss_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -279,9 +281,11 @@ def _latency(fraction: float, of: str, entries: Sequence[LatencyAt],
     at["max"] = Spread.of(p.max_ns for p in found if p.samples)
     notes = [by_number[e.trial].latency_note for e in entries if e.trial in by_number]
     reason = next((text for text in [*(e.reason for e in entries), *notes] if text), "")
+    lost = Spread.of(by_number[e.trial].loss_ratio for e in entries if e.trial in by_number)
     return LatencySummary(fraction, of, Spread.of(entry.load_pps for entry in entries if entry.load_pps > 0), at,
                           sum(p.samples for p in found), _merged(found, entries, by_number), reason,
-                          tuple(entry.trial for entry in entries), _handshake(entries, by_number))
+                          tuple(entry.trial for entry in entries), _handshake(entries, by_number),
+                          lost.high if lost else None)
 
 
 def _handshake(entries: Sequence[LatencyAt], by_number: dict[int, Trial]) -> tuple[Spread | None, Spread | None]:

@@ -117,7 +117,8 @@ def time_cell(spread: Spread | None, unit: Unit, entry: LatencySummary, name: st
         few = f"{entry.samples:,} samples are too few for {name}" if entry.samples else "no latency frame came back"
         return Cell(MISSING, (), entry.reason or few)
     span = unit.span(spread)
-    return Cell(unit.text(spread.median), (span,) if span else ())
+    lost = f"{percent(entry.loss_ratio, 2)} lost" if entry.loss_ratio else ""
+    return Cell(unit.text(spread.median), tuple(filter(None, (span, lost))))
 
 
 def has_cycles(loads: Sequence[LoadSummary]) -> bool:
@@ -142,21 +143,32 @@ def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -
     rates = rate_unit((e.load.median for _, e in entries if e.load is not None), role.rate_unit)
     columns = ("p50", "p90", "p99", "p99.9", "max")
     headings = (Heading("Load", "of rate"), Heading("Offered", rates.name),
+                Heading("Lost", "of sent"),
                 *(Heading(name, unit.name) for name in columns), Heading("Samples", role.counted),
                 *(Heading(f"Handshake {what}", unit.name) for what in ("mean", "max") if role is Role.ACCEPT))
     rows = [(names[p.plan.id],
              (Cell(f"{fraction_name(e.fraction)} of {e.of.upper()[:8]}"),
               Cell(rates.text(e.load.median)) if e.load else Cell(MISSING, (), e.reason),
-              *_percentiles(e, columns, unit), Cell(f"{e.samples:,}"),
+              Cell(_lost(e)), *_percentiles(e, columns, unit), Cell(f"{e.samples:,}"),
               *(Cell(unit.text(s.median)) if s else Cell(MISSING, (), "no handshake was finished")
                 for s in e.handshake if role is Role.ACCEPT)))
             for p, e in entries]
     notes = ["A percentile p is given where at least 10 ÷ (1 − p) samples stand behind it."]
+    if any(e.loss_ratio for _, e in entries):
+        notes.append("* The trial (of several repeats the worst) lost so much; its percentiles are of what came back "
+                     "and leave out what was lost.")
     if role is Role.ACCEPT:
         notes.append("Percentiles: from the request to the end of the reply, the wait to be accepted included. Of the "
                      "handshakes before it the client tells no distribution. It makes connections in batches, a "
                      "millisecond or more apart; those of one batch wait for each other.")
     return PlainTable(headings, tuple(rows), tuple(notes))
+
+
+def _lost(entry: LatencySummary) -> str:
+    """Loss of the trial behind a latency, with a mark; "0" without any."""
+    if entry.loss_ratio is None:
+        return MISSING
+    return f"{percent(entry.loss_ratio, 2)} *" if entry.loss_ratio > 0 else "0"
 
 
 def _percentiles(entry: LatencySummary, columns: Sequence[str], unit: Unit) -> Iterator[Cell]:

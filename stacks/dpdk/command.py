@@ -14,6 +14,7 @@ MAX_QUEUES = 64
 _RSS = {"ip": ("--rss-ip",), "udp": ("--rss-ip", "--rss-udp")}
 #: Bytes of hugepage memory one mbuf takes with its headers (data room 2048 + headroom 128, struct, mempool).
 MBUF_BYTES = 2560
+PAGE_BYTES = 4096
 MBUF_SIZE = 2176
 #: What EAL, rings and ports take besides the mbufs.
 BASE_MIB = 64
@@ -43,9 +44,10 @@ class Layout:
         return sum(word == "-a" or word.startswith("--vdev=") for word in self.devices)
 
 
-def memory_mib(mbufs: int) -> int:
-    """Memory that testpmd needs, in MiB, rounded up."""
-    return BASE_MIB + -(-mbufs * MBUF_BYTES // 2**20)
+def memory_mib(mbufs: int, *, hugepages: bool = True) -> int:
+    """Memory that testpmd needs, in MiB, rounded up. Without hugepages a buffer has a page of its own: none crosses the
+    end of one."""
+    return BASE_MIB + -(-mbufs * (MBUF_BYTES if hugepages else PAGE_BYTES) // 2**20)
 
 
 def mbufs_for(layout: Layout, least: int, descriptors: int) -> int:
@@ -84,7 +86,7 @@ def command(program: str, role: Role, layout: Layout, *, mbufs: int, burst: int,
     line, in order with the echo of its commands. ``--record-core-cycles``: the use of lcores can be reported only by a
     testpmd that was started with it (from 23.03 on); recording is turned off again at once."""
     lcores = ",".join(f"{n}@{core}" for n, core in enumerate((layout.main, *layout.workers)))
-    memory = ["--in-memory"] if layout.hugepages else ["--no-huge", "-m", str(memory_mib(mbufs))]
+    memory = ["--in-memory"] if layout.hugepages else ["--no-huge", "-m", str(memory_mib(mbufs, hugepages=False))]
     eal = ["--lcores", lcores, "--main-lcore", "0", *memory, "--file-prefix", layout.prefix]
     topology = "paired" if role is Role.FORWARD else "loop"
     own = [

@@ -97,7 +97,7 @@ def test_command_line_in_the_lab(role: Role, mode: str) -> None:
     eal, own = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     assert eal == [
         "stdbuf", "-oL", "/usr/bin/dpdk-testpmd", "--lcores", "0@0,1@1,2@3", "--main-lcore", "0", "--no-huge", "-m",
-        "104", "--file-prefix", "p", "--no-pci",
+        "128", "--file-prefix", "p", "--no-pci",
         "--vdev=net_af_xdp0,iface=d0,start_queue=0,queue_count=1,busy_budget=0",
         "--vdev=net_af_xdp1,iface=d0,start_queue=1,queue_count=1,busy_budget=0",
     ]  # fmt: skip

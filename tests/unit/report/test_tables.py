@@ -24,6 +24,7 @@ from harness.report.tables import PointName, latency_table, loss_table, name_poi
 from harness.report.trialrows import text_row, trial_table
 from harness.report.words import VERDICTS
 from harness.rundata import RunData
+from harness.store import LEFT_OUT
 
 Points = tuple[PointSummary, ...]
 
@@ -156,6 +157,26 @@ def test_a_percentile_without_samples_is_na(points: Points, names: dict[str, Poi
     cells = [cells[column] for name, cells in table.rows if name.cores.startswith("2 cores")]
     assert {cell.main for cell in cells} == {"n/a"}
     assert all("too few for p99.9" in cell.why for cell in cells)
+
+
+def test_loss_stands_beside_the_latency_of_a_trial_that_lost(points: Points, names: dict[str, PointName]) -> None:
+    point = next(p for p in points if p.latency and p.latency[0].at["p50"] is not None)
+    for loss, shown in ((0.039, "3.9"), (0.0, "0"), (None, "n/a")):
+        entry = replace(point.latency[0], loss_ratio=loss)
+        table = latency_table([replace(point, latency=(entry,))], names)
+        assert table is not None
+        cell = table.rows[0][1][[heading.text for heading in table.headings].index("Lost")].main
+        assert cell.startswith(shown)
+        assert cell.endswith("*") is bool(loss)
+        assert any(note.startswith("*") for note in table.notes) is bool(loss)
+
+
+def test_a_complete_resumed_run_is_not_called_incomplete(run: RunData, points: Points) -> None:
+    again = f"3 trials of points that had not ended were {LEFT_OUT}"
+    whole = replace(run, info=run.info.model_copy(update={"state": "complete"}), problems=(again, "A line is missing."))
+    titles = {caveat.text: caveat.title for caveat in caveats(whole, points)}
+    assert titles[again] == "Resumed run"
+    assert titles["A line is missing."] == "Incomplete run"
 
 
 def test_latency_is_given_above_the_floor_that_the_run_measured(points: Points, names: dict[str, PointName]) -> None:
