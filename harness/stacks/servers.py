@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import harness
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
+from harness.plan import PointPlan
 from harness.stack import Missing, RunningStack, StackContext
 from harness.stacks.probes import missing_programs
 
@@ -42,6 +43,13 @@ def missing_bpf_compiler(dut: Dut) -> list[Missing]:
 def build(context: StackContext, target: str) -> str:
     """Path on the DUT of a program of the stack's ``src/``, built there if it is not yet. Raises HostError."""
     return context.dut.program(context.source / "src", target, beside=(NATIVE,))
+
+
+def missing_room(point: PointPlan, workers: int, most: int) -> list[Missing]:
+    """A server has room for ``most`` workers; ``workers`` are wanted on each core, of each wire."""
+    wanted = len(point.cores) * workers * len(point.wires)
+    return [] if wanted <= most else [Missing(f"room for {wanted} workers, the server has {most}",
+                                              "give fewer workers to each core")]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
-from harness.stacks.servers import RunningServer, build, missing_compiler, serving
+from harness.stacks.servers import RunningServer, build, missing_compiler, missing_room, serving
 
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"
 #: Entries of /proc/net/snmp and netstat that say what became of connections on this host.
@@ -124,11 +124,7 @@ class LinuxTcp(Stack):
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point) + missing_compiler(dut)
-        wanted = len(point.cores) * self.settings.workers * len(point.wires)
-        if wanted > _MOST_WORKERS:
-            missing.append(Missing(f"room for {wanted} workers, the server has {_MOST_WORKERS}",
-                                   "give fewer workers to each core"))
-        return missing
+        return missing + missing_room(point, self.settings.workers, _MOST_WORKERS)
 
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:

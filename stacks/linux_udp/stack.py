@@ -14,7 +14,7 @@ from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, PollUsage, RoleInfo, RunningStack, Stack, StackContext, StackCounters, StackParams
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
-from harness.stacks.servers import RunningServer, build, missing_compiler, notices, serving
+from harness.stacks.servers import RunningServer, build, missing_compiler, missing_room, notices, serving
 from harness.stacks.vlan import missing_vlan, over_vlan
 from harness.units import parse_bytes
 
@@ -144,11 +144,7 @@ class LinuxUdp(Stack):
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
         missing = missing_for_ports(dut, point) + missing_vlan(dut, point) + missing_compiler(dut)
-        wanted = len(point.cores) * self.settings.workers * len(point.wires)
-        if wanted > _MOST_WORKERS:
-            missing.append(Missing(f"room for {wanted} workers, the server has {_MOST_WORKERS}",
-                                   "give fewer workers to each core"))
-        return missing
+        return missing + missing_room(point, self.settings.workers, _MOST_WORKERS)
 
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
