@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
+import MLRsearch  # noqa: F401 - takes 1.6 s once many modules are there: it asks inspect.stack() about each
 import pytest
 from pydantic import Field
 

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -25,24 +23,12 @@ from harness.generator.xdpgen.contract import LatencyCounters
 from harness.generator.xdpgen.rpc.latency import latency_entry
 from harness.host.channel import PipeChannel
 from harness.plan import DirectionPlan, FlowPlan, FrameMix
+from tests.interpreters import interpreters
 
 AGENT = Path(__file__).parents[3] / "harness" / "generator" / "agent.py"
 CLIENT = Path(__file__).with_name("simulated_client.py")
 FLOWS = FlowPlan(16, "198.19.0.1", 4, 1024, 4, "198.18.0.1", 9000)
 TRAFFIC = TrafficSpec((DirectionPlan(0, 0, "02:00:00:00:02:00", "02:00:00:00:01:00", FLOWS),), FrameMix.of(64))
-
-
-def interpreters() -> list[str]:
-    """The oldest and the newest interpreter at hand (PATH, pyenv), and this one."""
-    found: dict[tuple[int, int], str] = {}
-    for minor in range(6, 16):
-        versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-        places = [shutil.which(f"python3.{minor}"), *sorted(map(str, versions.glob(f"3.{minor}.*/bin/python3")))]
-        for path in filter(None, places):
-            if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
-                found[3, minor] = path
-    ends = {found[min(found)], found[max(found)]} if found else set()
-    return sorted({sys.executable, *ends})
 
 
 @pytest.fixture(params=interpreters())

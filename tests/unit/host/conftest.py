@@ -19,23 +19,7 @@ from typing import Any
 import pytest
 
 from harness.host.bootstrap import AGENT_FILE
-
-
-@functools.cache
-def interpreters() -> list[str]:
-    """Oldest and newest Python from 3.6 on that are at hand; all other tests use the one that runs them."""
-    versions: dict[tuple[int, int], str] = {}
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for path in root.glob("3.*/bin/python"):
-        major, minor = path.parts[-3].split(".")[:2]
-        versions[int(major), int(minor)] = str(path)
-    for minor in range(6, 20):
-        found = shutil.which(f"python3.{minor}")
-        if found is not None and "shims" not in found:
-            versions[3, minor] = found
-    versions[sys.version_info[:2]] = sys.executable
-    usable = sorted(version for version in versions if version >= (3, 6))
-    return [versions[version] for version in sorted({usable[0], usable[-1]})]
+from tests.interpreters import interpreters
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from harness.host.channel import PipeChannel
 from harness.measure.bystander import Connections, Unavailable, record, times
 from harness.plan import BystanderSettings, PortPlan, WirePlan
 from harness.sites import PROBER
-from tests.unit.generator.test_agent import interpreters
+from tests.interpreters import interpreters
 
 SETTINGS = BystanderSettings("ssh", 100, 0.2)
 LOOPBACK = PortPlan(0, "lo", "02:00:00:00:00:01", "127.0.0.1", 8)
