@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -26,16 +27,10 @@ from tests.interpreters import interpreters
 def compiled(python: str) -> str:
     """The agent compiled by an interpreter: compiling it for each of many agents would take most of the tests' time."""
     folder = Path(tempfile.mkdtemp(prefix="netstack-harness-test-"))
+    atexit.register(shutil.rmtree, folder)  # no fixture: tests that import this module have a cache of their own
     code = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2], doraise=True)"
     subprocess.run([python, "-I", "-c", code, str(AGENT_FILE), str(folder / "agent.pyc")], check=True)
     return str(folder / "agent.pyc")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _remove_compiled() -> Iterator[None]:
-    yield
-    for python in interpreters() if compiled.cache_info().currsize else []:
-        shutil.rmtree(Path(compiled(python)).parent)
 
 
 class RawAgent:
