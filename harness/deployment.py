@@ -22,6 +22,7 @@ from harness.measure.trial import Bench
 from harness.plan import Plan, PointPlan, Role
 from harness.records import PointOutcome, TuningChange, Verdict
 from harness.stack import RoleInfo, RunningStack, StackContext
+from harness.stacks.ports import need_links
 from harness.store import RunWriter
 
 
@@ -49,6 +50,7 @@ class Deployment:
             stack.deploy(StackContext(dut, point, stacks.source(point.stack))) as running,
         ):
             outcome.remark = running.remark
+            need_links(dut, [wire.dut.ifname for wire in point.wires if wire.dut.ifname])
             self.machines.pin(point, before_programs=stack.in_softirq())
             bench = self._bench(point, running, info)
             with watched(bench, outcome, self.writer.path) as self.watchdog:

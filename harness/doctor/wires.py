@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,14 +22,12 @@ from harness.errors import GeneratorDied, GeneratorError, HostError
 from harness.generator.contract import Generator
 from harness.host.contract import Dut
 from harness.plan import FCS
-from harness.stacks.ports import bring_up
+from harness.stacks.ports import await_links, bring_up
 
 SMALLEST = 64
 #: Frames of each size; how long their answers may take; how often it is tried: the first may meet a path that warms up.
 _FRAMES, _WAIT_S, _TRIES = 4, 0.1, 4
 _READY_S = 10.0
-#: A link trains and negotiates once its port is set up: seconds on copper.
-_LINK_S, _POLL_S = 15.0, 0.05
 _BROADCAST = b"\xff" * 6
 _SCRIPT = Path(answer.__file__)
 
@@ -91,12 +88,10 @@ def probe_wires(host: HostView, dut: Answering, generator: Generator) -> Iterabl
 
 
 def _links_up(dut: Dut, ifnames: Sequence[str]) -> None:
-    """Set up the ports that are down, and wait for their links; one that does not come is the probe's to find."""
-    down = [name for name in ifnames if bring_up(dut, name)]
-    deadline = time.monotonic() + _LINK_S
-    while time.monotonic() < deadline and any(
-            dut.read(f"/sys/class/net/{name}/carrier", "0").strip() != "1" for name in down):
-        time.sleep(_POLL_S)
+    """Set up the ports that are down, and wait for the links; one that does not come is the probe's to find."""
+    for name in ifnames:
+        bring_up(dut, name)
+    await_links(dut, ifnames)
 
 
 @contextmanager

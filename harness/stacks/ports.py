@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections.abc import Sequence
 
 from harness.errors import StackError
@@ -25,6 +26,10 @@ from harness.plan import PointPlan, WirePlan
 from harness.stack import Missing
 
 _CONF6 = "/proc/sys/net/ipv6/conf"
+#: How long a link may take: it trains and negotiates once its port is set up, and again when the driver resets it to
+#: change a feature or to take an XDP program. Seconds on copper.
+LINK_S = 15.0
+_POLL_S = 0.05
 #: No link-local address, no router solicitation, nothing learnt from routers: the port stays silent.
 _SILENT = (("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0"))
 
@@ -71,6 +76,30 @@ def bring_up(dut: Dut, ifname: str) -> bool:
         return False
     dut.apply(["ip", "link", "set", ifname, "up"], ["ip", "link", "set", ifname, "down"])
     return True
+
+
+def await_links(dut: Dut, ifnames: Sequence[str]) -> list[str]:
+    """Wait for the links of interfaces that are up; returns those whose link did not come within ``LINK_S``. What the
+    kernel does not have, or what is set down, is passed over."""
+    deadline, waiting = time.monotonic() + LINK_S, list(ifnames)
+    while waiting := [name for name in waiting if _without_link(dut, name)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
+    return waiting
+
+
+def need_links(dut: Dut, ifnames: Sequence[str]) -> None:
+    """As :func:`await_links`. Raises StackError naming what has no link."""
+    missing = await_links(dut, ifnames)
+    if missing:
+        raise StackError(f"{', '.join(missing)} of {dut.name} has no link {LINK_S:g} s after it was set up; look at "
+                         "the cable and at the other end's port")
+
+
+def _without_link(dut: Dut, ifname: str) -> bool:
+    # A port that is down has a carrier file that cannot be read.
+    return dut.read(f"/sys/class/net/{ifname}/carrier", "").strip() == "0"
 
 
 def keep_neighbours(dut: Dut, ifname: str) -> None:

@@ -9,7 +9,7 @@ from harness.errors import HostError
 from harness.host.contract import Dut
 from harness.plan import PointPlan
 from harness.stack import Missing
-from harness.stacks.ports import bring_up
+from harness.stacks.ports import bring_up, need_links
 from harness.stacks.probes import missing_programs, refusal
 
 NAME = "nsh-br0"
@@ -50,6 +50,8 @@ def bridge_ports(dut: Dut, point: PointPlan, netfilter: bool | None) -> str:
         dut.run(["bridge", "link", "set", "dev", port, "learning", "off", "flood", "off", "mcast_flood", "off"])
         dut.run(["bridge", "fdb", "replace", wire.tg.mac, "dev", port, "master", "static"])
     dut.run(["ip", "link", "set", "dev", NAME, "up"])
+    # A port without its link is disabled in the bridge.
+    need_links(dut, [wire.dut.ifname for wire in point.wires])
     return slowed
 
 

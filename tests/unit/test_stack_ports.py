@@ -22,7 +22,8 @@ from harness.measure.placement import InterruptWatch
 from harness.plan import DirectionPlan, FlowPlan, PointPlan, PortPlan, Role, WirePlan
 from harness.records import PointOutcome
 from harness.stack import StackContext
-from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
+from harness.stacks import ports
+from harness.stacks.ports import interrupts_on_cores, missing_for_ports, need_links, set_up_ports
 
 
 class FakeDut:
@@ -50,7 +51,7 @@ class FakeDut:
         return any(name == path or name.startswith(path + "/") for name in self.files)
 
     def read(self, path: str, default: str | None = None) -> str:
-        return self.files[path]
+        return self.files[path] if default is None else self.files.get(path, default)
 
     def set_file(self, path: str, value: str, *, verify: bool = True) -> None:
         self.journal.append(("set", path, self.files[path]))
@@ -332,3 +333,13 @@ def test_gro_is_changed_where_it_differs_and_put_back(dut: FakeDut) -> None:
             StackContext(dut, point(), stacks.source("linux-forward"))):
         assert dut.done == [("ethtool", "-K", "eth1", "gro", "off")]
         assert ("ethtool", "-K", "eth1", "gro", "on") in dut.journal
+
+
+def test_a_link_that_does_not_come_is_named_and_what_is_down_or_gone_is_passed_over(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "LINK_S", 0.0)
+    dut = FakeDut()
+    dut.files |= {"/sys/class/net/eth1/carrier": "0\n", "/sys/class/net/eth2/carrier": "1\n"}
+    need_links(dut, ["eth2"])  # type: ignore[arg-type]
+    with pytest.raises(StackError, match="eth1 of dut has no link 0 s after it was set up; look at the cable"):
+        need_links(dut, ["eth1", "eth2", "down", "gone"])  # type: ignore[arg-type]

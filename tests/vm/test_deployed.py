@@ -18,6 +18,7 @@ from harness import stacks
 from harness.errors import StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
+from harness.host.interrupts import affinities
 from harness.lab.vm import VmLab
 from harness.measure.rolecheck import canonical, check_role, expected_reply
 from harness.plan import FrameMix, PointPlan, Role
@@ -116,8 +117,7 @@ def test_ports_that_are_down_are_brought_up_and_down_again(dut: Dut, wires: Any,
         with stack.deploy(context(dut, point)) as running:
             check_role(wires, point, stack.role_info(Role.FORWARD), None)
             for port in ports:
-                for number in dut.run(["ls", f"/sys/class/net/{port}/device/msi_irqs"]).stdout.split():
-                    assert dut.read(f"/proc/irq/{number}/smp_affinity_list").strip() == "1"
+                assert set(affinities(dut, [port]).values()) == {"1"}
             running.check_alive()
         assert state(dut, point) == before
     finally:

@@ -27,6 +27,7 @@ from harness.runner import run
 from harness.scenario import load_scenario
 from harness.sites import target_of
 from harness.stack import StackContext
+from harness.stacks.ports import await_links
 from harness.store import RunReader
 from harness.testbed import Testbed, load_testbed
 from tests.vm.recording import record
@@ -106,7 +107,9 @@ def connected(testbed: Testbed) -> Iterator[Any]:
 
 
 def state(dut: SshDut) -> list[list[str]]:
-    """Without the index of interfaces, which are new ones, and the running lifetimes of addresses."""
+    """Without the index of interfaces, which are new ones, and the running lifetimes of addresses; with the links that
+    a driver trains once it has its device back."""
+    await_links(dut, dut.run(["ls", "/sys/class/net"]).stdout.split())
     shown = [dut.run(argv).stdout.splitlines() for argv in STATE]
     return [sorted(line.partition(": ")[2] if n == 0 else line for line in lines) for n, lines in enumerate(shown)]
 

@@ -216,23 +216,26 @@ def test_output_that_is_no_survey_and_cores_that_cannot_be_are_refused() -> None
 
 class Wired:
     """A generator whose port n reaches the answering port ``cables[n]``, up to a size; a DUT that answers, on the ports
-    that are up. The link of a port that is set up comes at the third look."""
+    that are up. The link of a port that is set up, or that is ``training``, comes at the third look."""
 
-    def __init__(self, cables: dict[int, list[int]], largest: int = 2000, down: Iterable[int] = ()) -> None:
+    def __init__(self, cables: dict[int, list[int]], largest: int = 2000, down: Iterable[int] = (),
+                 training: Iterable[int] = ()) -> None:
         self.cables, self.largest, self.stopped = cables, largest, False
-        self.looks, self.undo = dict.fromkeys((f"d{number}" for number in down), 99), list[list[str]]()
+        self.down, self.undo = {f"d{number}" for number in down}, list[list[str]]()
+        self.looks = dict.fromkeys(self.down, 99) | {f"d{number}": 3 for number in training}
 
     def read(self, path: str, default: str | None = None) -> str:
         ifname, what = path.split("/")[4:]
         if what == "flags":
-            return "0x1002" if ifname in self.looks else "0x1003"
+            return "0x1002" if ifname in self.down else "0x1003"
         assert what == "carrier"
-        self.looks[ifname] -= 1
+        self.looks[ifname] = self.looks.get(ifname, 1) - 1
         return "0" if self.looks[ifname] > 0 else "1"
 
     def apply(self, do: list[str], undo: list[str]) -> None:
         assert (do[:3], do[4]) == (["ip", "link", "set"], "up")
         self.looks[do[3]] = 3
+        self.down.remove(do[3])
         self.undo.append(undo)
 
     def exchange(self, port: int, frames: list[bytes], rx_port: int, wait_s: float) -> list[bytes]:
@@ -276,6 +279,13 @@ def test_ports_of_a_host_that_are_down_are_up_for_the_probe_and_those_of_a_lab_a
         assert sum(finding.good is False for _, finding in found) == wrong
         undone = [] if lab else [["ip", "link", "set", f"d{number}", "down"] for number in down]
         assert wired.undo == undone, "left to the DUT's journal, and nothing else touched"
+
+
+def test_a_link_that_still_trains_is_waited_for() -> None:
+    """As after a boot, or once a driver has its device back."""
+    wired = Wired({0: [0], 1: [1]}, training=[0])
+    assert all(finding.good for _, finding in probe_wires(look(lab=False), wired, wired))  # type: ignore[arg-type]
+    assert wired.undo == []
 
 
 def test_a_probe_that_cannot_be_made_is_unknown() -> None:
