@@ -27,6 +27,7 @@ needed=(
 )
 [ "$set_of" = demo ] || needed+=(
   "git:git" "trafgen:netsniff-ng" "socat:socat" "$CHROMIUM:chromium" "nft:nftables" "iptables-nft:iptables"
+  "sudo:sudo"
   "bpftool:$(is_ubuntu && echo linux-tools-common || echo bpftool)"
 )
 [ "$set_of" = vm ] && needed+=("qemu-system-x86_64:qemu-system-x86" "debootstrap:debootstrap" "mke2fs:e2fsprogs")

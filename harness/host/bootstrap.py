@@ -68,6 +68,7 @@ def start_agent(connection: SshConnection, name: str, run_dir: str, state_dir: s
         word = _boot(channel, content)
         if word == "have":
             return channel
+        connection.refuse_sudo(channel.diagnosis())
         reasons.append(f"{python}: {'too old' if word == 'old' else channel.diagnosis() or 'no answer'}")
         channel.close()
     raise TestbedError(

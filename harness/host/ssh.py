@@ -143,10 +143,19 @@ class SshConnection:
         finally:
             channel.close()
         done = Completed(tuple(argv), status, out.decode(errors="replace"), err.decode(errors="replace"))
+        self.refuse_sudo(done.stderr)
         if check and status != 0:
             tail = (done.stderr or done.stdout)[-_TAIL:].strip()
             raise HostError(f"{self.target.hostname}: {shlex.join(argv)} ended with status {status}: {tail}")
         return done
+
+    def refuse_sudo(self, said: str) -> None:
+        """Raise TestbedError when a command's stderr ends with sudo's word that it was not run."""
+        last = said.strip().rpartition("\n")[2]
+        if self._prefix and last.startswith(("sudo: ", "Sorry, user ")):
+            target = self.target
+            raise TestbedError(f"sudo of {target.hostname} refuses to run the harness's programs for {target.user} "
+                               f"without a password ({last[:300]}); docs/least-privilege.md has the sudoers file")
 
     def _collect(self, channel: paramiko.Channel, argv: Sequence[str], deadline: float) -> tuple[bytes, bytes]:
         out, err = bytearray(), bytearray()
