@@ -27,6 +27,8 @@ from harness.stacks.ports import await_links, bring_up
 SMALLEST = 64
 #: Frames of each size; how long their answers may take; how often it is tried: the first may meet a path that warms up.
 _FRAMES, _WAIT_S, _TRIES = 4, 0.1, 4
+#: How often on a host: a driver may tell of a link while the two ends still negotiate (e1000: half a second).
+_TRIES_OF_HOST = 30
 _READY_S = 10.0
 _BROADCAST = b"\xff" * 6
 _SCRIPT = Path(answer.__file__)
@@ -79,7 +81,7 @@ def probe_wires(host: HostView, dut: Answering, generator: Generator) -> Iterabl
             _links_up(dut, [port.ifname for port in here])
         with _answering(dut, [port.ifname for port in here]):
             for port in here:
-                heard = _exchange(generator, port, nonce, host.largest)
+                heard = _exchange(generator, port, nonce, host.largest, _TRIES if host.lab else _TRIES_OF_HOST)
                 yield "wires", _wire_finding(port, here, heard)
                 yield "frame-size", _size_finding(port, heard, host.largest)
     except (GeneratorError, HostError) as error:
@@ -105,12 +107,12 @@ def _answering(dut: Answering, ifnames: Sequence[str]) -> Iterator[None]:
         program.stop()
 
 
-def _exchange(generator: Generator, port: PortView, nonce: bytes, largest: int) -> set[Heard]:
+def _exchange(generator: Generator, port: PortView, nonce: bytes, largest: int, tries: int) -> set[Heard]:
     """Answers to probes of the smallest and the longest size; again where there is none."""
     tg, heard = port.wire.tg, set[Heard]()
     for size in sorted({SMALLEST, max(largest, SMALLEST)}):
         frames = [probe_frame(tg.mac, nonce, port.wire.index, number, size) for number in range(_FRAMES)]
-        for _ in range(_TRIES):
+        for _ in range(tries):
             try:
                 received = generator.exchange(tg.index, frames, tg.index, _WAIT_S)
             except GeneratorDied:

@@ -135,18 +135,18 @@ class Limits:
 
 
 def repeated_trials(points: Iterable[PointSummary]) -> tuple[int, int]:
-    """(search trials that were repeated, search trials), each counted once however often it was made."""
-    first = _first_attempts(points)
-    return sum(trial.superseded for trial in first), len(first)
+    """(search trials that another one replaced, all search trials). A load tried four times counts three and four."""
+    made = _search_trials(points)
+    return sum(trial.superseded for trial in made), len(made)
 
 
 def repeated_for_pauses(points: Iterable[PointSummary]) -> int:
-    """Search trials that were repeated because they lost frames in a pause; others were short of their load."""
-    return sum(t.superseded and (t.spoilt or Verdict.PAUSED in t.verdicts) for t in _first_attempts(points))
+    """Search trials that were replaced because they lost frames in a pause; others were short of their load."""
+    return sum(t.superseded and (t.spoilt or Verdict.PAUSED in t.verdicts) for t in _search_trials(points))
 
 
-def _first_attempts(points: Iterable[PointSummary]) -> list[Trial]:
-    return [t for p in points for t in p.trials if t.phase is Phase.SEARCH and t.attempt == 0]
+def _search_trials(points: Iterable[PointSummary]) -> list[Trial]:
+    return [t for p in points for t in p.trials if t.phase is Phase.SEARCH]
 
 
 def summarise(run: RunData) -> tuple[PointSummary, ...]:

@@ -30,6 +30,8 @@ _CONF6 = "/proc/sys/net/ipv6/conf"
 #: change a feature or to take an XDP program. Seconds on copper.
 LINK_S = 15.0
 _POLL_S = 0.05
+#: Many virtual interfaces have no state but "unknown".
+_WITH_LINK = ("up", "unknown", "")
 #: No link-local address, no router solicitation, nothing learnt from routers: the port stays silent.
 _SILENT = (("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0"))
 
@@ -98,8 +100,11 @@ def need_links(dut: Dut, ifnames: Sequence[str]) -> None:
 
 
 def _without_link(dut: Dut, ifname: str) -> bool:
-    # A port that is down has a carrier file that cannot be read.
-    return dut.read(f"/sys/class/net/{ifname}/carrier", "").strip() == "0"
+    """Whether a port that is up waits for its link. The kernel's own parts (a bridge, the queueing discipline) hear of
+    a link when ``operstate`` changes, up to a second after ``carrier``."""
+    folder = f"/sys/class/net/{ifname}"
+    carrier = dut.read(f"{folder}/carrier", "").strip()  # cannot be read of a port that is down
+    return carrier == "0" or (carrier == "1" and dut.read(f"{folder}/operstate", "").strip() not in _WITH_LINK)
 
 
 def keep_neighbours(dut: Dut, ifname: str) -> None:

@@ -339,7 +339,11 @@ def test_a_link_that_does_not_come_is_named_and_what_is_down_or_gone_is_passed_o
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "LINK_S", 0.0)
     dut = FakeDut()
-    dut.files |= {"/sys/class/net/eth1/carrier": "0\n", "/sys/class/net/eth2/carrier": "1\n"}
+    dut.files |= {"/sys/class/net/eth1/carrier": "0\n", "/sys/class/net/eth2/carrier": "1\n",
+                  "/sys/class/net/eth2/operstate": "up\n", "/sys/class/net/eth3/carrier": "1\n",
+                  "/sys/class/net/eth3/operstate": "down\n"}
     need_links(dut, ["eth2"])  # type: ignore[arg-type]
+    with pytest.raises(StackError, match="eth3 of dut"):  # the kernel's own parts have not heard of it yet
+        need_links(dut, ["eth3"])  # type: ignore[arg-type]
     with pytest.raises(StackError, match="eth1 of dut has no link 0 s after it was set up; look at the cable"):
         need_links(dut, ["eth1", "eth2", "down", "gone"])  # type: ignore[arg-type]
