@@ -325,7 +325,7 @@ LINGER_S = 2.0
 SAMPLED, KEPT = 2000, 32000
 #: Client addresses of one trial; the next takes others. The server keeps TIME-WAIT for a minute, and the time stamps
 #: of TRex's TCP begin anew with every profile: a port used again would be met as an old duplicate (PAWS).
-BLOCK = 64
+BLOCK, PORTS = 64, 64512
 #: What the program of TRex's client counts: whole replies in time and late.
 IN_TIME, LATE = "user_counter_A", "user_counter_B"
 SYN = 2
@@ -348,6 +348,10 @@ class AstfSession:
         self.client.acquire()  # refused where somebody else has the ports; reset() would take them
         self.client.reset()
         self.ports = sorted(self.client.get_all_ports())
+        self.threads = max(1, int(self.client.get_server_system_info().get("dp_core_count_per_port", 1)))
+        if [port // 2 for port in self.ports if port // 2 != self.port // 2]:
+            raise UsageError("TRex shares connections out over all its pairs of ports; start it with this pair alone "
+                             "(it has ports %s)" % ", ".join(map(str, self.ports)))
 
     def describe(self) -> Json:
         """Server and client versions, and the client port."""
@@ -424,8 +428,8 @@ class AstfSession:
     def trial(self, params: Json) -> Json:
         """So many connections a second; every counter read once, after the last flow has ended."""
         rate, duration = float(params["rate_pps"]), float(params["duration_s"])
-        connections = max(1, int(round(rate * duration)))
-        if not (0.5 <= rate < 1e9 and 0 < duration < 86400 and connections < 1 << 31):
+        connections = max(1, round(rate * duration))
+        if not (0.5 <= rate < 1e9 and 0 < duration < 86400 and connections <= BLOCK * PORTS):
             raise UsageError("rate_pps or duration_s out of range")
         if not self.configured:
             raise UsageError("configure first")
@@ -484,12 +488,11 @@ class AstfSession:
     # -------------------------------------------------------------------------------------- times of a sample
 
     def start_sampling(self, every: int) -> Json:
-        """Have the SYNs and requests of every so-many-th connection captured, and what answers them. TRex takes the
-        addresses of a block in turn, with every one of them the ports in turn."""
-        ips, ports = min(every, BLOCK) - 1, max(1, every // BLOCK) - 1
-        told = {"port": int(self.configured["dst_port"]), "ips": ips, "ports": ports}
-        there = "tcp dst port %(port)d and ip[12:4] & %(ips)d = 0 and tcp[0:2] & %(ports)d = 0 and tcp[13] & 10 != 0"
-        back = "tcp src port %(port)d and ip[16:4] & %(ips)d = 0 and tcp[2:2] & %(ports)d = 0 and tcp[13] & 11 != 0"
+        """Have the SYNs and requests of every so-many-th connection captured, and what answers them. Each of TRex's
+        threads takes its share of the block's addresses in turn, and with every round the next port."""
+        told = {"port": int(self.configured["dst_port"]), "ips": max(1, BLOCK // self.threads), "mask": every - 1}
+        there = "tcp dst port %(port)d and (tcp[0:2] * %(ips)d + ip[12:4]) & %(mask)d = 0 and tcp[13] & 10 != 0"
+        back = "tcp src port %(port)d and (tcp[2:2] * %(ips)d + ip[16:4]) & %(mask)d = 0 and tcp[13] & 11 != 0"
         return dict(self.client.start_capture(
             tx_ports=[self.port], rx_ports=[self.port], limit=KEPT,
             bpf_filter="(%s) or (%s)" % (there % told, back % told)))
@@ -550,9 +553,9 @@ def sampled_times(packets: List[Json]) -> Json:
         elif to_server and payload:
             asked_at.setdefault(key, at)
         elif not to_server and flags & SYN and key in open_at:
-            handshakes.append(int(round((at - open_at.pop(key)) * 1e9)))
+            handshakes.append(round((at - open_at.pop(key)) * 1e9))
         elif not to_server and payload and key in asked_at:
-            replies.append(int(round((at - asked_at.pop(key)) * 1e9)))
+            replies.append(round((at - asked_at.pop(key)) * 1e9))
     return {"begun_s": begun, "connections": len(begun), "handshake_ns": handshakes, "reply_ns": replies}
 
 
@@ -587,7 +590,7 @@ class Agent:
     def __init__(self) -> None:
         self.session: Any = None
 
-    def connect(self, params: Json) -> Json:
+    def connect(self, params: Json) -> Any:
         if self.session is not None:
             raise UsageError("already connected")
         self.session = AstfSession(params) if params["client"] == "astf" else Session(params)

@@ -12,6 +12,7 @@ import base64
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -28,16 +29,15 @@ from harness.generator.contract import (
 )
 from harness.generator.histogram import Histogram, percentile
 from harness.generator.trex import Server
-from harness.plan import DirectionPlan, FlowPlan
+from harness.plan import TREX_ASTF, DirectionPlan, FlowPlan
 
-KIND = "trex-astf"
 _CALL_S = 60.0
 #: More than this share of its time over it, or this long, the client was late.
-_LATE, _LATE_S = 0.02, 0.01
+_LATE, _LATE_S = 0.005, 0.005
 #: Times in the capture are those of TRex's data plane, told in microseconds.
 _RESOLUTION_NS = 1000
-#: Most connections of one trial.
-MOST = 1 << 31
+#: Most connections of one trial: each has an address and a port of its own.
+MOST = 64 * 64512
 
 
 def request(flows: FlowPlan) -> bytes:
@@ -59,7 +59,7 @@ class AstfGenerator:
         }, _CALL_S)
 
     def describe(self) -> Mapping[str, Any]:
-        return {k: v for k, v in self._about.items() if k != "ports"} | {"kind": KIND, "tcp": "TRex's own"}
+        return {k: v for k, v in self._about.items() if k != "ports"} | {"kind": TREX_ASTF, "tcp": "TRex's own"}
 
     def ports(self) -> Sequence[GeneratorPort]:
         return [GeneratorPort(**port) for port in self._about["ports"]]
@@ -93,7 +93,10 @@ class AstfGenerator:
         report = SelfReport(
             asked_s=duration_s, real_s=made.took_s, started_ns=int(raw["started_ns"]) - clock,
             ended_ns=int(raw["ended_ns"]) - clock, utilisation=float(raw["utilisation"]),
-            queue_full=int(raw["queue_full"]), extra={"client": made.evidence()},
+            queue_full=int(raw["queue_full"]), extra={
+                "client": made.evidence(),
+                "receive_drops": {at: int(counts.get("ierrors", 0)) for at, counts in raw["ports"].items()},
+            },
         )
         latency = _replies(port, raw["sample"])
         return TrafficResult([direction], [latency] if latency else [], report, "" if latency else _NO_SAMPLE)
@@ -193,7 +196,8 @@ class Made:
         """For the trial's record. ``refused`` and ``late`` are what the accounting reads of any client."""
         sample, behind = self.raw["sample"], self.raw["behind_s"]
         return {
-            "refused": self.refused, "late": self.late, "repeated_syns": self._count("tcps_rexmttimeo_syn"), "reset": self._count("tcps_drops"),
+            "refused": self.refused, "late": self.late,
+            "repeated_syns": self._count("tcps_rexmttimeo_syn"), "reset": self._count("tcps_drops"),
             "unfinished": self._count("tcps_testdrops"), "reply_bytes": int(self.raw["reply_bytes"]),
             "behind_ms": None if behind is None else round(float(behind) * 1000, 3),
             "connect": _handshake(sample), "sampled": int(sample["connections"]),
@@ -219,7 +223,7 @@ def _replies(port: int, sample: Mapping[str, Any]) -> LatencyResult | None:
     times = [int(ns) for ns in sample["reply_ns"]]
     if not times:
         return None
-    jitter = fmean(abs(b - a) for a, b in zip(times, times[1:], strict=False)) if len(times) > 1 else 0.0
+    jitter = fmean(abs(b - a) for a, b in pairwise(times)) if len(times) > 1 else 0.0
     begun = int(sample["connections"])
     return LatencyResult(
         rx_port=port, sent=begun, received=len(times), lost=begun - len(times), out_of_order=0, duplicate=0,
