@@ -31,9 +31,9 @@ class ASTFProgram(object):
         self.labels[name] = len(self.commands)
 
     def __getattr__(self, name):
-        if name.startswith("_") or name == "connect" and self.commands:
+        if name.startswith("_"):
             raise AttributeError(name)
-        return lambda *args: self.commands.append((name,) + args)
+        return lambda *args: self.commands.append((name, *args))
 
     def add_stats(self, counter, value):
         self.commands.append(("add_stats", counter, value))
@@ -45,7 +45,7 @@ class ASTFProgram(object):
             command, at = self.commands[at], at + 1
             if command[0] == "add_stats":
                 counted.append("user_counter_" + command[1])
-            if command[0] == "jmp" or command[0] == "jmp_dp" and took_s < command[3]:
+            if command[0] == "jmp" or (command[0] == "jmp_dp" and took_s < command[3]):
                 at = self.labels[command[1 if command[0] == "jmp" else 2]]
         return counted
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +19,8 @@ from harness.generator.trex import Server
 from harness.host.channel import PipeChannel
 from harness.measure.verdicts import shortfall
 from harness.plan import DirectionPlan, FlowPlan, FrameMix
-from tests.unit.generator.test_agent import AGENT, interpreters
+from tests.interpreters import interpreters
+from tests.unit.generator.test_agent import AGENT
 
 CLIENT = Path(__file__).with_name("simulated_astf.py")
 FLOWS = FlowPlan(16128 * 64512, "198.19.1.0", 16128, 1024, 64512, "198.18.0.1", 9000, "tcp")
@@ -49,7 +51,7 @@ def connect(trex_dir: Path, python: str, port: int = 0) -> AstfGenerator:
 
 @pytest.fixture
 def generator(trex_dir: Path) -> Iterator[AstfGenerator]:
-    with closing(connect(trex_dir, interpreters()[0])) as connected:
+    with closing(connect(trex_dir, sys.executable)) as connected:
         yield connected
 
 
@@ -61,7 +63,8 @@ def evidence(result: TrafficResult) -> dict[str, object]:
 def test_a_trial_through_agent_and_driver(trex_dir: Path, python: str) -> None:
     with closing(connect(trex_dir, python)) as generator:
         about = generator.describe()
-        assert (about["kind"], about["client"], about["server"]["version"]) == ("trex-astf", "trex.astf.api", "simulated")
+        assert (about["kind"], about["client"]) == ("trex-astf", "trex.astf.api")
+        assert about["server"]["version"] == "simulated"
         assert generator.ports()[0].mac == "02:00:00:00:00:00"
         generator.configure(TRAFFIC)
         result = generator.trial(10_000.0, 0.5)
@@ -121,20 +124,20 @@ def test_what_trex_left_out_is_said_with_its_reason() -> None:
 def test_a_trex_that_somebody_else_holds_is_left_alone(trex_dir: Path) -> None:
     next(trex_dir.rglob("api.py")).with_name("held").touch()
     with pytest.raises(GeneratorError, match="already taken by 'alice'"):
-        connect(trex_dir, interpreters()[0])
+        connect(trex_dir, sys.executable)
 
 
 def test_a_trex_with_more_pairs_of_ports_is_refused(trex_dir: Path) -> None:
     next(trex_dir.rglob("api.py")).with_name("pairs").touch()
     with pytest.raises(GeneratorError, match=r"start it with this pair alone \(it has ports 0, 1, 2, 3\)"):
-        connect(trex_dir, interpreters()[0])
+        connect(trex_dir, sys.executable)
 
 
 def test_a_client_whose_programs_cannot_count_is_refused(trex_dir: Path) -> None:
     api = next(trex_dir.rglob("api.py"))
     api.write_text(api.read_text().replace("def add_stats", "def _gone"))
     with pytest.raises(GeneratorError, match="programs cannot count"):
-        connect(trex_dir, interpreters()[0])
+        connect(trex_dir, sys.executable)
 
 
 def test_a_trex_that_dies_is_said_to_be_dead(generator: AstfGenerator) -> None:
