@@ -29,7 +29,7 @@ from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficSpec
 from harness.generator.trex import Server
 from harness.host.channel import PipeChannel
-from harness.host.dut import SshDut
+from harness.host.dut import RUN_DIR, STATE_DIR, SshDut
 from harness.host.tuning.napi import pin_napi
 from harness.lab import netns
 from harness.lab.lab import Lab
@@ -126,6 +126,61 @@ def trial(bench: Bench, rate: float, seconds: float) -> Trial:
     return make_trial(bench, number=1, repeat=0, phase=Phase.LOAD, attempt=0, rate_pps=rate, duration_s=seconds)
 
 
+SCENARIO = """
+name: accept-trex
+role: accept
+traffic: {l4: tcp}
+cores: [1]
+stacks: [linux-tcp: {workers: 2}]
+measure:
+  throughput: {goals: [mrr, ndr, pdr], trial: 500ms, width: 10%, min_load: 500, timeout: 60s}
+  latency: {at: [50%], of: pdr, trial: 1s}
+  load_curve: {rates: [2k], trial: 2500ms}
+  warmup: 500ms
+"""
+
+
+def test_a_whole_run_on_a_testbed(lab: Lab, trex: Path, tmp_path: Path) -> None:
+    """``harness run`` where TRex is on this host (here: inside the generator's namespace), the DUT behind SSH. It comes
+    first: later the module's client holds the ports."""
+    wire, ssh = lab.wires[0], lab.ssh
+    for folder in (RUN_DIR, STATE_DIR):  # of this DUT alone: the machine has them for itself
+        Path(folder).mkdir(mode=0o700, exist_ok=True)
+        subprocess.run(lab.exec_argv("dut", ["mount", "-t", "tmpfs", "-o", "mode=0700", "none", folder]), check=True)
+    key = (lab.directory / "host_key.pub").read_text()
+    (tmp_path / "known_hosts").write_text(f"127.0.0.1 {key}")
+    (tmp_path / "scenario.yaml").write_text(SCENARIO)
+    (tmp_path / "testbed.yaml").write_text(json.dumps({
+        "name": "simulated-rack",
+        "generator": {"cores": list(lab.tg_cores), "trex": {"dir": TREX},
+                      "ports": [{"mac": wire.tg.mac, "ifname": wire.tg.ifname}]},
+        "duts": [{"name": "dut", "management": "lo", "cores": list(lab.dut_cores), "all_cores": os.cpu_count(),
+                  "ports": [{"mac": wire.dut.mac, "ifname": wire.dut.ifname}],
+                  "ssh": {"address": "127.0.0.1", "netns": ssh.netns, "key": str(lab.directory / "client_key"),
+                          "known_hosts": str(tmp_path / "known_hosts")}}],
+        "wires": [{"tg": 0, "dut": "dut/0", "speed": "10G", "virtual": True}],
+    }))
+    argv = [sys.executable, "-m", "harness", "run", str(tmp_path / "scenario.yaml"), "--testbed",
+            str(tmp_path / "testbed.yaml"), "--results", str(tmp_path / "results")]
+    done = lab.spawn("tg", argv, name="harness", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                     stderr=subprocess.STDOUT)
+    said = done.communicate(timeout=200)[0].decode()
+    assert done.returncode in (0, 4), said
+    run = load_run(next((tmp_path / "results").iterdir()))
+    outcome = run.outcomes[0]
+    assert outcome.status == "ok", said
+    ceiling = run.info.ceilings[0]
+    assert ceiling.kept_pps is not None
+    assert outcome.mrr is not None
+    assert outcome.mrr.load_pps is not None
+    assert outcome.mrr.load_pps <= 1.05 * ceiling.kept_pps, "the search's upper bound is what TRex was seen to send"
+    assert run.info.generator["kind"] == "trex-astf"
+    load = next(t for t in run.trials if t.phase is Phase.LOAD)
+    assert load.cpu is not None
+    assert load.handshake is not None
+    assert load.counters["stack"]["completed"] == load.sent
+
+
 @pytest.mark.parametrize("params", [{"workers": 2}, {"workers": 2, "reuseport": True}, {"mode": "block"}])
 def test_every_connection_is_counted_once_at_both_ends(
         dut: SshDut, make_point: MakePoint, client: AstfGenerator, params: dict[str, Any]) -> None:
@@ -182,55 +237,3 @@ def test_a_server_that_died_refuses_and_the_role_check_says_so(
         assert refused.report.extra["client"]["refused"] == 100, "each was answered with a RST"
         with pytest.raises(StackError, match=f"0 of {FRAMES} connections were made.*{FRAMES} were refused"):
             check_role(client, point, stacks.get(point.stack).roles[Role.ACCEPT], lambda: 0)
-
-
-SCENARIO = """
-name: accept-trex
-role: accept
-traffic: {l4: tcp}
-cores: [1]
-stacks: [linux-tcp: {workers: 2}]
-measure:
-  throughput: {goals: [mrr, ndr, pdr], trial: 500ms, width: 10%, min_load: 500, timeout: 60s}
-  latency: {at: [50%], of: pdr, trial: 1s}
-  load_curve: {rates: [2k], trial: 2500ms}
-  warmup: 500ms
-"""
-
-
-def test_a_whole_run_on_a_testbed(lab: Lab, trex: Path, tmp_path: Path) -> None:
-    """``harness run`` where TRex is on this host (here: inside the generator's namespace), the DUT behind SSH. The
-    module's client holds the ports, so it comes last and in a lab where nobody connected before."""
-    wire, ssh = lab.wires[0], lab.ssh
-    key = (lab.directory / "host_key.pub").read_text()
-    (tmp_path / "known_hosts").write_text(f"127.0.0.1 {key}")
-    (tmp_path / "scenario.yaml").write_text(SCENARIO)
-    (tmp_path / "testbed.yaml").write_text(json.dumps({
-        "name": "simulated-rack",
-        "generator": {"cores": list(lab.tg_cores), "trex": {"dir": TREX},
-                      "ports": [{"mac": wire.tg.mac, "ifname": wire.tg.ifname}]},
-        "duts": [{"name": "dut", "management": "lo", "cores": list(lab.dut_cores), "all_cores": os.cpu_count(),
-                  "ports": [{"mac": wire.dut.mac, "ifname": wire.dut.ifname}],
-                  "ssh": {"address": "127.0.0.1", "netns": ssh.netns, "key": str(lab.directory / "client_key"),
-                          "known_hosts": str(tmp_path / "known_hosts")}}],
-        "wires": [{"tg": 0, "dut": "dut/0", "speed": "10G", "virtual": True}],
-    }))
-    argv = [sys.executable, "-m", "harness", "run", str(tmp_path / "scenario.yaml"), "--testbed",
-            str(tmp_path / "testbed.yaml"), "--results", str(tmp_path / "results")]
-    done = lab.spawn("tg", argv, name="harness", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                     stderr=subprocess.STDOUT)
-    said = done.communicate(timeout=200)[0].decode()
-    assert done.returncode in (0, 4), said
-    run = load_run(next((tmp_path / "results").iterdir()))
-    outcome = run.outcomes[0]
-    assert outcome.status == "ok", said
-    ceiling = run.info.ceilings[0]
-    assert ceiling.kept_pps is not None
-    assert outcome.mrr is not None
-    assert outcome.mrr.load_pps is not None
-    assert outcome.mrr.load_pps <= 1.05 * ceiling.kept_pps, "the search's upper bound is what TRex was seen to send"
-    assert run.info.generator["kind"] == "trex-astf"
-    load = next(t for t in run.trials if t.phase is Phase.LOAD)
-    assert load.cpu is not None
-    assert load.handshake is not None
-    assert load.counters["stack"]["completed"] == load.sent
