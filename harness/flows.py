@@ -79,12 +79,13 @@ def _nearest(count: int, step: int) -> int | None:
     return None
 
 
-def directions(role: Role, wires: tuple[WirePlan, ...], flows: int, *, bidirectional: bool,
-               vlan: int | None = None) -> tuple[DirectionPlan, ...]:
+def directions(role: Role, wires: tuple[WirePlan, ...], flows: int, *, bidirectional: bool, vlan: int | None = None,
+               own_tcp: bool = False) -> tuple[DirectionPlan, ...]:
     """Where frames of a role go in and come back, with their flows, addressed to the DUT's ports. ``wires``: those the
-    role uses, in order. ``vlan``: id of the tag on every frame."""
+    role uses, in order. ``vlan``: id of the tag on every frame. ``own_tcp``: of role accept, the generator has a TCP
+    stack of its own (TRex) and uses every address behind its end of the wire."""
     if role is Role.ACCEPT:
-        return (_connections(wires[0]),)
+        return (_from_prefix(wires[0]) if own_tcp else _connections(wires[0]),)
     if role is Role.FORWARD:
         there = _direction(wires[0], wires[1].tg.index, _sink(wires[1]), flows, vlan)
         back = _direction(wires[1], wires[0].tg.index, _sink(wires[0]), flows, vlan)
@@ -114,6 +115,14 @@ def _connections(wire: WirePlan) -> DirectionPlan:
     )
     return DirectionPlan(tx_port=wire.tg.index, rx_port=wire.tg.index, src_mac=wire.tg.mac, dst_mac=wire.dut.mac,
                          flows=ports)
+
+
+def _from_prefix(wire: WirePlan) -> DirectionPlan:
+    """TCP from all flow addresses of a wire, of which each trial uses its own (:mod:`harness.generator.astf`)."""
+    addresses = ipaddress.ip_network(wire.flow_prefix).num_addresses - MOST_SOURCE_IPS
+    there = _connections(wire)
+    return replace(there, flows=replace(there.flows, src_ip_first=_first_source(wire), src_ips=addresses,
+                                        count=addresses * MOST_SOURCE_PORTS))
 
 
 def _sink(wire: WirePlan) -> str:

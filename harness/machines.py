@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from harness.errors import GeneratorDied
+from harness.generator.astf import AstfGenerator
 from harness.generator.channel import AgentClient
 from harness.generator.contract import Generator
 from harness.generator.tcpclient import TcpClientGenerator, check_client
@@ -30,7 +31,7 @@ from harness.lab.lab import Lab
 from harness.lab.turn import turn
 from harness.measure.bystander import BystanderUnavailable, Connections, Unavailable, Watch
 from harness.options import RunOptions
-from harness.plan import BystanderSettings, Plan, PointPlan, PortPlan, Role
+from harness.plan import H2LOAD, TREX_ASTF, BystanderSettings, Plan, PointPlan, PortPlan
 from harness.planning import build_plan, table_cells
 from harness.prepare import Prepared, prepare
 from harness.sites import HostSite, LabSite, Site
@@ -127,7 +128,7 @@ class Machines:
         self._start()
 
     def _start(self) -> None:
-        if self.plan.role is Role.ACCEPT:
+        if self.plan.generator.kind == H2LOAD:
             point = self.plan.points[0]
             self.generator = TcpClientGenerator(self.site.tcp_client(), point.wires[0], point.directions[0])
             self.after_generator()
@@ -140,8 +141,11 @@ class Machines:
                 self._process = undo.enter_context(embedded.run(self.site.spawn))
             agent = AgentClient(self.site.agent_channel())
             undo.callback(agent.close)
-            ports = [port.index for port in _tg_ports(self.plan)]
-            self.generator = TrexGenerator(agent, self.site.server(), ports)
+            if self.plan.generator.kind == TREX_ASTF:
+                self.generator = AstfGenerator(agent, self.site.server(), self.plan.points[0].directions[0].tx_port)
+            else:
+                ports = [port.index for port in _tg_ports(self.plan)]
+                self.generator = TrexGenerator(agent, self.site.server(), ports)
             self.after_generator()
             self._server = undo.pop_all()
 
@@ -167,8 +171,9 @@ class Machines:
 
     def restart_generator(self) -> Generator:
         """Bring a dead generator back. Raises GeneratorDied when the server is not this run's to restart."""
-        if self.plan.role is not Role.ACCEPT and self.site.embedded() is None:
-            raise GeneratorDied("the TRex server is gone; start it again (t-rex-64 -i) and repeat the run")
+        if self.plan.generator.kind != H2LOAD and self.site.embedded() is None:
+            astf = " --astf" * (self.plan.generator.kind == TREX_ASTF)
+            raise GeneratorDied(f"the TRex server is gone; start it again (t-rex-64 -i{astf}) and repeat the run")
         self._server.close()
         self._start()
         return self.generator
@@ -201,7 +206,7 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
         with shared, HostSite(prepared.testbed) as site:
             yield Machines(prepared, prepared.plan, site, after_generator=lambda: None)
         return
-    if prepared.plan.role is Role.ACCEPT:
+    if prepared.plan.generator.kind == H2LOAD:
         check_client()
     with turn(message):
         message("building the lab")

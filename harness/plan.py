@@ -21,6 +21,8 @@ ETHERNET, VLAN_TAG, UDP = 14, 4, 8
 IP_HEADER = {4: 20, 6: 40}
 #: What results call the generator's host, beside the DUTs by their names.
 GENERATOR_HOST = "generator"
+#: Kinds of generator of role accept.
+TREX_ASTF, H2LOAD = "trex-astf", "h2load"
 #: Sizes of a mix.
 MOST_SIZES = 8
 
@@ -150,7 +152,7 @@ class FlowPlan:
     """The flows of one direction: ``count`` = ``src_ips`` x ``src_ports`` exactly, UDP over IPv4 or IPv6.
 
     Flow i has source address ``src_ip_first`` + i mod src_ips and source port ``src_port_first`` + i // src_ips.
-    With ``l4`` "tcp" (role accept) these are the ports among which the client's kernel picks one for each connection.
+    With ``l4`` "tcp" (role accept) these are the addresses and ports among which the client picks for each connection.
     """
 
     count: int
@@ -324,8 +326,8 @@ class HostPlan:
 
 @dataclass(frozen=True)
 class GeneratorPlan:
-    """The generator: ``kind`` "xdpgen", "trex" or, for role accept, "h2load" (a client that needs no server; its ports
-    are 0), cores it may use, where its server listens."""
+    """The generator: ``kind`` "xdpgen", "trex" or, for role accept, "trex-astf" (TRex's stateful mode) and "h2load" (a
+    client that needs no server; its ports are 0), cores it may use, where its server listens."""
 
     kind: str
     cores: tuple[int, ...]

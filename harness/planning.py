@@ -23,6 +23,8 @@ from harness.flows import addressed, directions, factor_flows, wire_plans, wires
 from harness.generator.xdpgen import MOST_TABLE_CELLS
 from harness.host.tuning.profile import NamedProfile, Profile
 from harness.plan import (
+    H2LOAD,
+    TREX_ASTF,
     BystanderSettings,
     FrameMix,
     GeneratorPlan,
@@ -92,9 +94,7 @@ def _marks(testbed: Testbed) -> bool:
 
 def _check_traffic(scenario: ScenarioFile, testbed: Testbed) -> None:
     if scenario.spec.role is Role.ACCEPT:
-        if not testbed.lab:
-            raise TestbedError(f"role accept on testbed {testbed.name} needs TRex's stateful mode (ASTF), which this "
-                               "version does not drive; run it in the lab (leave --testbed and `testbed:` out)")
+        _check_clients(testbed)
         return
     if problems := frame_problems(scenario.spec, trailer=_marks(testbed)):
         raise UsageError("\n".join(str(scenario.document.error(("traffic", "frame"), problem)) for problem in problems))
@@ -102,6 +102,23 @@ def _check_traffic(scenario: ScenarioFile, testbed: Testbed) -> None:
         factor_flows(scenario.spec.traffic.flows)
     except UsageError as error:
         raise scenario.document.error(("traffic", "flows"), str(error)) from None
+
+
+def _check_clients(testbed: Testbed) -> None:
+    """Whether something here can open TCP connections to every DUT. Raises TestbedError."""
+    generator = testbed.generator
+    if generator.trex is None:
+        if testbed.lab or generator.netns:
+            return
+        raise TestbedError(f"role accept on testbed {testbed.name} needs a TRex that opens the connections (its "
+                           "stateful mode, ASTF): name its directory under generator.trex.dir; or run in the lab "
+                           "(leave --testbed and `testbed:` out)")
+    for dut in testbed.duts:
+        used = testbed.wires_of(dut.name)
+        if used and used[0][1].tg % 2:
+            raise TestbedError(
+                f"role accept on testbed {testbed.name}: TRex opens connections from its even ports only (0, 2, …), "
+                f"and {dut.name} is on port {used[0][1].tg}; list that port first under generator.ports")
 
 
 def _check_table(scenario: ScenarioFile, testbed: Testbed, points: Sequence[PointPlan]) -> None:
@@ -246,7 +263,8 @@ def _point(spec: Scenario, choice: _Choice, testbed: Testbed, dut: DutHost, wire
     varies += [f"{cores} core{'s' * (cores > 1)}"] * (len(spec.cores.counts) > 1)
     varies += [f"on {dut.name}"] * several_hosts
     there = directions(spec.role, wires, spec.traffic.flows, vlan=spec.traffic.vlan,
-                       bidirectional=spec.traffic.direction == "bidirectional")
+                       bidirectional=spec.traffic.direction == "bidirectional",
+                       own_tcp=testbed.generator.trex is not None)
     return PointPlan(
         id=_slug(" ".join([identity, *sizes, f"{cores}c", *([dut.name] if several_hosts else [])])),
         label=", ".join([identity, *varies]), stack=choice.stack.name, params=choice.params, role=spec.role,
@@ -343,11 +361,12 @@ def _beyond(rate: float, point: PointPlan) -> str:
 
 def _generator(testbed: Testbed, role: Role) -> GeneratorPlan:
     generator = testbed.generator
-    if role is Role.ACCEPT:
-        return GeneratorPlan(kind="h2load", cores=generator.cores, trex_dir="", sync_port=0, async_port=0)
     trex = generator.trex
+    if role is Role.ACCEPT and trex is None:
+        return GeneratorPlan(kind=H2LOAD, cores=generator.cores, trex_dir="", sync_port=0, async_port=0)
     return GeneratorPlan(
-        kind=generator.kind, cores=generator.cores, trex_dir=trex.dir if trex else "",
+        kind=TREX_ASTF if role is Role.ACCEPT else generator.kind, cores=generator.cores,
+        trex_dir=trex.dir if trex else "",
         sync_port=trex.sync_port if trex else generator.sync_port,
         async_port=trex.async_port if trex else generator.async_port,
     )

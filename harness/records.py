@@ -104,13 +104,17 @@ class Percentiles(_Record):
 
 
 class Handshake(_Record):
-    """Role accept: what the client tells of the time from SYN to established, ns, of all connections of a trial; no
-    distribution."""
+    """Role accept: what the client tells of the time from SYN to established, ns. h2load: of all connections of a
+    trial, no distribution (``samples`` and percentiles None). TRex: from SYN to SYN-ACK of ``samples`` connections; a
+    percentile without 10 / (1 - p) samples is None ("n/a")."""
 
     min_ns: int
     max_ns: int
     mean_ns: int
     sd_ns: int
+    samples: int | None = None
+    p50_ns: int | None = None
+    p99_ns: int | None = None
 
 
 class CoreLoad(_Record):

@@ -168,7 +168,12 @@ class HostSite:
         return in_netns(namespace, lambda: spawn_here(inside, **streams))
 
     def tcp_client(self) -> ClientHost:
-        raise TestbedError("role accept on a testbed needs TRex's stateful mode (ASTF), which is not driven yet")
+        """Only where the generator's ports are in a namespace of this machine: the client is a program here."""
+        namespace = self._testbed.generator.netns
+        if not namespace:
+            raise TestbedError("role accept on a testbed needs TRex, which opens the connections; name its directory "
+                               "under generator.trex.dir")
+        return ClientHost(self.spawn, lambda call: in_netns(namespace, call), self._testbed.generator.cores)
 
     def survey(self, request: Request) -> Survey:
         if self._generator is not None:

@@ -74,6 +74,6 @@ class Examination:
                 checks += check_wires(host, dut, generator, self._settings, self._machines.plan.role)
             finally:
                 dut.undo_to(mark)
-        if self._generator is not None and self._machines.plan.generator.kind == "trex":
+        if self._generator is not None and self._machines.plan.generator.trex_dir:
             checks += check_generator_links(self._generator, generator, self._settings)
         return checks

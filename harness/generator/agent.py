@@ -2,7 +2,8 @@
 """The agent beside the generator: one file, standard library only, Python 3.6 syntax.
 
 It runs on the generator's host in a process of its own, holds one of two clients with the same interface (TRex's
-``trex.stl.api`` from a TRex installation, or the built-in ``stl.py``), and talks JSON lines on stdin and stdout:
+``trex.stl.api`` from a TRex installation, or the built-in ``stl.py``) or, for TCP connections, TRex's
+``trex.astf.api``, and talks JSON lines on stdin and stdout:
 
     {"id": 1, "op": "connect", "params": {...}}  ->  {"id": 1, "ok": true, "result": {...}}
                                                      {"id": 1, "ok": false, "error": {"kind": K, "message": M}}
@@ -18,6 +19,8 @@ import importlib
 import importlib.util
 import json
 import os
+import socket
+import struct
 import sys
 import time
 from typing import Any, Dict, List, Optional, Tuple
@@ -51,13 +54,13 @@ def load_builtin(path: str) -> Any:
     return module
 
 
-def load_trex(trex_dir: str) -> Any:
-    """``trex.stl.api`` from a TRex installation: the release layout or the source tree's."""
+def load_trex(trex_dir: str, mode: str = "stl") -> Any:
+    """``trex.stl.api`` (or ``trex.astf.api``) from a TRex installation: the release layout or the source tree's."""
     for tail in ("automation/trex_control_plane/interactive", "scripts/automation/trex_control_plane/interactive"):
         tree = os.path.join(trex_dir, tail)
-        if os.path.isdir(os.path.join(tree, "trex", "stl")):
+        if os.path.isdir(os.path.join(tree, "trex", mode)):
             sys.path.insert(0, tree)
-            return importlib.import_module("trex.stl.api")
+            return importlib.import_module("trex.%s.api" % mode)
     raise UsageError("no TRex client below %s: trex_dir must be the directory that holds t-rex-64" % trex_dir)
 
 
@@ -308,6 +311,276 @@ def difference(before: Json, after: Json) -> Json:
     return {name: value - before.get(name, 0) for name, value in after.items() if isinstance(value, int)}
 
 
+# ----------------------------------------------------------------------------------------------- TCP connections
+
+
+#: How often TRex is asked whether its flows have ended, and how busy its cores are.
+LOOK_S, BUSY_S = 0.02, 0.25
+#: A connection that took longer from its SYN to the end of the reply is late. TRex repeats a SYN 0.5 s after it at the
+#: earliest, so one whose SYN was repeated is always late. Its programs have a clock of 10 ms.
+LATE_S = 0.4
+#: Flows that are still open so long after the last was begun are given up.
+LINGER_S = 2.0
+#: Connections of which packets are captured, at most: every 2^n-th. Packets kept: with SYNs repeated, more than four.
+SAMPLED, KEPT = 2000, 32000
+#: Client addresses of one trial; the next takes others. The server keeps TIME-WAIT for a minute, and the time stamps
+#: of TRex's TCP begin anew with every profile: a port used again would be met as an old duplicate (PAWS).
+BLOCK, PORTS = 64, 64512
+#: What the program of TRex's client counts: whole replies in time and late.
+IN_TIME, LATE = "user_counter_A", "user_counter_B"
+SYN = 2
+
+
+class AstfSession:
+    """TRex's stateful client (``t-rex-64 -i --astf``): connections from its client port to the DUT, the server."""
+
+    def __init__(self, params: Json) -> None:
+        self.api = load_trex(params["trex_dir"], "astf")
+        if not hasattr(self.api.ASTFProgram, "add_stats"):
+            raise UsageError("this TRex's programs cannot count (ASTFProgram.add_stats); v3.08 can")
+        self.port = int(params["ports"][0])
+        self.configured: Json = {}
+        self.first_ip = self.blocks = self.used = self.reply = 0
+        self.client = self.api.ASTFClient(
+            username=str(params.get("user", "harness")), server=params["server"],
+            sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
+        self.client.connect()
+        self.client.acquire()  # refused where somebody else has the ports; reset() would take them
+        self.client.reset()
+        self.ports = sorted(self.client.get_all_ports())
+        self.threads = max(1, int(self.client.get_server_system_info().get("dp_core_count_per_port", 1)))
+        if [port // 2 for port in self.ports if port // 2 != self.port // 2]:
+            raise UsageError("TRex shares connections out over all its pairs of ports; start it with this pair alone "
+                             "(it has ports %s)" % ", ".join(map(str, self.ports)))
+
+    def describe(self) -> Json:
+        """Server and client versions, and the client port."""
+        info = self.client.get_port_info(ports=[self.port])[0]
+        port = {"index": self.port, "mac": info.get("hw_mac") or info.get("src_mac") or "",
+                "speed_gbps": float(info.get("speed", 0)), "driver": str(info.get("driver", "")),
+                "link_up": str(info.get("link", "UP")).upper() != "DOWN"}
+        return {"client": "trex.astf.api", "server": self.client.get_server_version(), "ports": [port],
+                "python": sys.version.split()[0]}
+
+    def ping(self) -> Json:
+        """Ask the server something; raises when it is gone."""
+        return {"server": self.client.ping_rpc_server()}
+
+    # ------------------------------------------------------------------------------------------------ profile
+
+    def configure(self, params: Json) -> Json:
+        """Other addresses: where clients are, where the server is, what they ask. One connection is made to learn how
+        long the reply is: TRex waits for a number of bytes."""
+        first, count = struct.unpack("!I", socket.inet_aton(params["ip_first"]))[0], int(params["ips"])
+        if count < BLOCK or first % BLOCK:
+            raise UsageError("clients need blocks of %d addresses, the first a multiple of it" % BLOCK)
+        self.configured, self.first_ip, self.blocks = params, first, count // BLOCK
+        gateway = self.api.TopoGW(str(self.port), dotted(first), dotted(first + count - 1), params["dst_mac"])
+        self.client.topo_clear()
+        self.client.topo_load(self.api.ASTFTopology(gws=[gateway]))
+        self.client.topo_resolve()
+        first_one = self.run(10.0, 0.1, 1, self.asking())
+        self.reply = first_one["counters"].get("tcps_rcvbyte", 0)
+        return {"reply_bytes": self.reply}
+
+    def asking(self) -> Any:
+        """The client of the first connection: whatever is replied."""
+        program = self.api.ASTFProgram()
+        program.send(base64.b64decode(self.configured["request"], validate=True))
+        program.recv(1)
+        return program
+
+    def counting(self) -> Any:
+        """The client of all others: SYN, request, whole reply, the server's close; replies in time and late told
+        apart. (connect() would have to be the first command, and nothing could tell the time before it.)"""
+        program = self.api.ASTFProgram()
+        program.set_tick_var("begun")
+        program.send(base64.b64decode(self.configured["request"], validate=True))
+        program.recv(max(1, self.reply))
+        program.jmp_dp("begun", "in time", LATE_S)
+        program.add_stats(LATE[-1], 1)
+        program.jmp("end")
+        program.set_label("in time")
+        program.add_stats(IN_TIME[-1], 1)
+        program.set_label("end")
+        return program  # at its end TRex closes, after the server
+
+    def profile(self, program: Any, connections: int) -> Any:
+        """One connection a second, to be multiplied, no more than so many in all. TRex wants a server's program too,
+        which nothing reaches: the DUT is the server."""
+        api, told = self.api, self.configured
+        first = self.first_ip + self.used % self.blocks * BLOCK
+        self.used += 1
+        clients = api.ASTFIPGenDist(ip_range=[dotted(first), dotted(first + BLOCK - 1)], distribution="seq")
+        servers = api.ASTFIPGenDist(ip_range=[told["dst_ip"], told["dst_ip"]], distribution="seq")
+        addresses = api.ASTFIPGen(dist_client=clients, dist_server=servers,
+                                  glob=api.ASTFIPGenGlobal(ip_offset="0.0.0.0"))
+        answering = api.ASTFProgram(side="s")
+        answering.recv(1)
+        port = int(told["dst_port"])
+        return api.ASTFProfile(default_ip_gen=addresses, templates=[api.ASTFTemplate(
+            client_template=api.ASTFTCPClientTemplate(program=program, ip_gen=addresses, port=port, cps=1,
+                                                      limit=connections),
+            server_template=api.ASTFTCPServerTemplate(program=answering, assoc=api.ASTFAssociationRule(port=port)))])
+
+    # -------------------------------------------------------------------------------------------------- trials
+
+    def trial(self, params: Json) -> Json:
+        """So many connections a second; every counter read once, after the last flow has ended."""
+        rate, duration = float(params["rate_pps"]), float(params["duration_s"])
+        connections = max(1, round(rate * duration))
+        if not (0.5 <= rate < 1e9 and 0 < duration < 86400 and connections <= BLOCK * PORTS):
+            raise UsageError("rate_pps or duration_s out of range")
+        if not self.configured:
+            raise UsageError("configure first")
+        every = sampling(connections)
+        capture = self.start_sampling(every)
+        ahead = time.monotonic() - float(capture["ts"])  # of the server's clock
+        packets = []  # type: List[Json]
+        try:
+            result = self.run(rate, duration, connections, self.counting())
+        finally:
+            self.client.stop_capture(capture["id"], packets)
+        if len(packets) >= KEPT:
+            raise RuntimeError("TRex captured more packets than %d connections have" % SAMPLED)
+        sample = sampled_times(packets)
+        result.update(pace(sample.pop("begun_s"), every / rate, connections / rate, ahead))
+        result.update({"asked_s": duration, "sample": sample, "reply_bytes": self.reply,
+                       "now_ns": int(time.monotonic() * 1e9)})
+        return result
+
+    def run(self, rate: float, duration: float, connections: int, program: Any) -> Json:
+        """Load and start, look until every flow has ended, read."""
+        self.client.clear_profile()
+        self.client.load_profile(self.profile(program, connections))
+        self.client.clear_stats()
+        queue_before = self.queue_full()
+        busy = [0.0]
+        # Its flows are begun at 0, 1/rate, 2/rate ...; the limit ends them, the duration only if it could not.
+        self.client.start(mult=rate, duration=duration + 1.0 / rate, t_duration=LINGER_S,
+                          client_mask=1 << self.port)
+        started = asked = time.monotonic()
+        deadline = started + 30.0 + 20 * duration
+        while self.client.is_traffic_active():
+            now = time.monotonic()
+            if now > deadline:
+                self.client.stop()
+                raise RuntimeError("TRex did not end within %.0f s" % (deadline - started))
+            if now - asked > BUSY_S:
+                asked = now
+                busy.append(self.busiest())
+            time.sleep(LOOK_S)
+        counters = self.client.get_traffic_stats(skip_zero=True)["client"]
+        stats = self.client.get_stats(ports=self.ports)
+        return {"connections": connections, "counters": integers(counters), "utilisation": max(busy),
+                "ports": {str(p): integers(stats[p]) for p in self.ports},
+                "queue_full": self.queue_full() - queue_before}
+
+    def queue_full(self) -> int:
+        """TRex's count of transmit attempts on a full queue."""
+        return int(self.client.get_stats(ports=self.ports)["global"].get("queue_full", 0))
+
+    def busiest(self) -> float:
+        """CPU share of the busiest core of our port, 0..1, over TRex's last second."""
+        cores = [core for core in self.client.get_util_stats()["cpu"] if self.port in core["ports"]]
+        return max([float(core["history"][0]) for core in cores] or [0.0]) / 100.0
+
+    # -------------------------------------------------------------------------------------- times of a sample
+
+    def start_sampling(self, every: int) -> Json:
+        """Have the SYNs and requests of every so-many-th connection captured, and what answers them. Each of TRex's
+        threads takes its share of the block's addresses in turn, and with every round the next port."""
+        told = {"port": int(self.configured["dst_port"]), "ips": max(1, BLOCK // self.threads), "mask": every - 1}
+        there = "tcp dst port %(port)d and (tcp[0:2] * %(ips)d + ip[12:4]) & %(mask)d = 0 and tcp[13] & 10 != 0"
+        back = "tcp src port %(port)d and (tcp[2:2] * %(ips)d + ip[16:4]) & %(mask)d = 0 and tcp[13] & 11 != 0"
+        return dict(self.client.start_capture(
+            tx_ports=[self.port], rx_ports=[self.port], limit=KEPT,
+            bpf_filter="(%s) or (%s)" % (there % told, back % told)))
+
+    def exchange(self, params: Json) -> Json:
+        """Frames of one's own are not sent in this mode."""
+        raise UsageError("a stateful TRex sends no frames of its own")
+
+    def close(self) -> None:
+        """Stop, release, disconnect."""
+        self.client.stop()
+        self.client.clear_profile()
+        self.client.topo_clear()
+        self.client.disconnect(stop_traffic=False, release_ports=True)
+
+
+def sampling(connections: int) -> int:
+    """Every how-many-th connection is captured: a power of two."""
+    every = 1
+    while connections / every > SAMPLED:
+        every *= 2
+    return every
+
+
+def pace(begun_s: List[float], step_s: float, whole_s: float, ahead_s: float) -> Json:
+    """How connections were begun, by their captured SYNs ``step_s`` apart if all went well: ``started_ns``/``ended_ns``
+    by our clock, ``real_s`` that they took, ``behind_s``: how late the latest was, by the first. With fewer than two
+    nothing is known but what was asked."""
+    if len(begun_s) < 2:
+        now = int(time.monotonic() * 1e9)
+        return {"started_ns": now - int(whole_s * 1e9), "ended_ns": now, "real_s": whole_s, "behind_s": None}
+    first, last = begun_s[0], begun_s[-1]
+    behind = max(at - first - number * step_s for number, at in enumerate(begun_s))
+    return {"started_ns": int((first + ahead_s) * 1e9), "ended_ns": int((last + ahead_s) * 1e9),
+            "real_s": last - first + step_s, "behind_s": behind}
+
+
+def sampled_times(packets: List[Json]) -> Json:
+    """Of captured connections: when each was begun (s, the server's clock), ns from the SYN (the first, where it was
+    repeated) to its answer, ns from the request to the reply."""
+    open_at = {}  # type: Dict[bytes, float]
+    asked_at = {}  # type: Dict[bytes, float]
+    begun = []  # type: List[float]
+    handshakes: List[int] = []
+    replies: List[int] = []
+    for packet in sorted(packets, key=lambda p: float(p["ts"])):
+        to_server = packet["origin"] == "TX"
+        parsed = tcp_of(as_bytes(packet["binary"]), to_server)
+        if parsed is None:
+            continue
+        key, flags, payload = parsed
+        at = float(packet["ts"])
+        if to_server and flags & SYN:
+            if key not in open_at:
+                begun.append(at)
+                open_at[key] = at
+                asked_at.pop(key, None)
+        elif to_server and payload:
+            asked_at.setdefault(key, at)
+        elif not to_server and flags & SYN and key in open_at:
+            handshakes.append(round((at - open_at.pop(key)) * 1e9))
+        elif not to_server and payload and key in asked_at:
+            replies.append(round((at - asked_at.pop(key)) * 1e9))
+    return {"begun_s": begun, "connections": len(begun), "handshake_ns": handshakes, "reply_ns": replies}
+
+
+def dotted(address: int) -> str:
+    """An IPv4 address as it is written."""
+    return socket.inet_ntoa(struct.pack("!I", address))
+
+
+def tcp_of(frame: bytes, to_server: bool) -> Optional[Tuple[bytes, int, int]]:
+    """(client's address and port, flags, bytes of payload) of a TCP frame over IPv4."""
+    l3 = 14
+    if frame[12:14] != b"\x08\x00" or len(frame) < l3 + 40 or frame[l3 + 9] != 6:
+        return None
+    l4 = l3 + (frame[l3] & 15) * 4
+    total = (frame[l3 + 2] << 8) + frame[l3 + 3]
+    payload = total - (l4 - l3) - (frame[l4 + 12] >> 4) * 4
+    key = frame[l3 + 12:l3 + 16] + frame[l4:l4 + 2] if to_server else frame[l3 + 16:l3 + 20] + frame[l4 + 2:l4 + 4]
+    return key, frame[l4 + 13], payload
+
+
+def integers(counters: Json) -> Json:
+    """The counters that are whole numbers and not zero."""
+    return {name: value for name, value in counters.items() if isinstance(value, int) and value}
+
+
 # ------------------------------------------------------------------------------------------------ the protocol
 
 
@@ -315,15 +588,15 @@ class Agent:
     """Dispatches requests; at most one session."""
 
     def __init__(self) -> None:
-        self.session: Optional[Session] = None
+        self.session: Any = None
 
-    def connect(self, params: Json) -> Json:
+    def connect(self, params: Json) -> Any:
         if self.session is not None:
             raise UsageError("already connected")
-        self.session = Session(params)
+        self.session = AstfSession(params) if params["client"] == "astf" else Session(params)
         return self.session.describe()
 
-    def need(self) -> "Session":
+    def need(self) -> Any:
         if self.session is None:
             raise UsageError("connect first")
         return self.session

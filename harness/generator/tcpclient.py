@@ -183,7 +183,9 @@ class _Made:
     def evidence(self) -> dict[str, Any]:
         """For the trial's record."""
         connect = self.summary.connect
-        return {"kernel": dict(self.kernel), "failed": self.summary.failed, "timeout": self.summary.timeout,
+        return {"kernel": dict(self.kernel), "refused": self.kernel.get("tcp.AttemptFails", 0),
+                "late": self.kernel.get("tcpext.TCPAbortOnData", 0),
+                "failed": self.summary.failed, "timeout": self.summary.timeout,
                 "pace": list(h2load.pace(self.rate)), "connect": asdict(connect) if connect is not None else None}
 
 

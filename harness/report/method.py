@@ -114,7 +114,8 @@ def _sizes(plan: Plan) -> Iterable[tuple[str, str]]:
 def _flows(flows: FlowPlan) -> str:
     first, ports = one_line(flows.src_ip_first, 40), f"{flows.src_ports:,} ports from {flows.src_port_first}"
     if flows.l4 == "tcp":
-        return f"TCP connections from {first}, {ports}"
+        addresses = f"{flows.src_ips:,} addresses from " if flows.src_ips > 1 else ""
+        return f"TCP connections from {addresses}{first}, {ports}"
     return f"{flows.count:,} UDP flows, {flows.src_ips:,} addresses from {first} × {ports}"
 
 

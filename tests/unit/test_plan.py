@@ -87,11 +87,35 @@ def test_accept_has_connections_and_neither_frames_nor_a_line_rate(write: Write)
     assert not any(word in text for word in ("pps", "line rate", "UDP", "RPC", " B:"))
 
 
-def test_accept_on_a_testbed_is_refused_as_what_it_needs_is_not_driven(write: Write) -> None:
-    other = bed().model_copy(update={"name": "rack"})
-    with pytest.raises(TestbedError, match=r"role accept on testbed rack needs .*ASTF") as caught:
-        plan(write, other, role="accept", traffic="", stacks="[sockets]")
+def rack(*, trex: bool = True, netns: str = "", tg: int = 0) -> Testbed:
+    """A testbed like the lab that is none, with TRex as its generator."""
+    made = bed().model_copy(update={"name": "rack"})
+    generator = made.generator.model_copy(update={"trex": Trex(dir="/opt/trex") if trex else None, "netns": netns})
+    wires = (made.wires[0].model_copy(update={"tg": tg}),)
+    return made.model_copy(update={"generator": generator, "wires": wires})
+
+
+def test_accept_on_a_testbed_is_trexs_with_all_addresses_behind_the_wire(write: Write) -> None:
+    made = plan(write, rack(), role="accept", traffic="", stacks="[sockets]")
+    flows, generator = made.points[0].directions[0].flows, made.generator
+    assert (generator.kind, generator.trex_dir, generator.sync_port) == ("trex-astf", "/opt/trex", 4501)
+    addresses = [ipaddress.ip_address(flows.src_ip_first) + n for n in (0, flows.src_ips - 1)]
+    prefix = ipaddress.ip_network(made.wires[0].flow_prefix)
+    assert all(address in prefix for address in addresses)
+    assert addresses[1] == prefix.broadcast_address
+    assert int(addresses[0]) % 64 == flows.src_ips % 64 == 0, "the agent divides them into blocks"
+    assert (flows.l4, flows.count) == ("tcp", flows.src_ips * flows.src_ports)
+    assert "trex-astf from /opt/trex" in render_plan(made)
+
+
+def test_accept_needs_a_client_there_that_can_open_connections(write: Write) -> None:
+    with pytest.raises(TestbedError, match=r"accept on testbed rack needs a TRex .*generator\.trex\.dir") as caught:
+        plan(write, rack(trex=False), role="accept", traffic="", stacks="[sockets]")
     assert caught.value.exit_code == 3
+    with pytest.raises(TestbedError, match=r"even ports only .*dut is on port 1; list that port first"):
+        plan(write, rack(tg=1), role="accept", traffic="", stacks="[sockets]")
+    local = plan(write, rack(trex=False, netns="tg"), role="accept", traffic="", stacks="[sockets]")
+    assert (local.generator.kind, local.points[0].directions[0].flows.src_ips) == ("h2load", 1)
 
 
 @pytest.mark.parametrize(("traffic", "ways"), [("direction: one-way", [(0, 1)]),

@@ -10,9 +10,10 @@ from harness.measure.accounting import Readings
 from harness.measure.connections import completed, lost_connections
 
 
-def traffic(sent: int, received: int, refused: int = 0, late: int = 0) -> TrafficResult:
-    kernel = {"tcp.AttemptFails": refused, "tcpext.TCPAbortOnData": late}
-    report = SelfReport(1.0, 1.0, 0, 1, 0.5, 0, extra={"client": {"kernel": kernel}})
+def traffic(sent: int, received: int, refused: int = 0, late: int = 0, repeated: int = 0, missed: int = 0,
+            ) -> TrafficResult:
+    told = {"refused": refused, "late": late, "repeated_syns": repeated}
+    report = SelfReport(1.0, 1.0, 0, 1, 0.5, 0, extra={"client": told, "receive_drops": {"0": missed}})
     return TrafficResult([DirectionResult(0, 0, sent, sent, received)], [], report)
 
 
@@ -48,3 +49,17 @@ def test_places_explain_no_more_than_was_lost_and_never_a_disagreement(
 ])
 def test_a_reply_that_met_a_client_gone_came_too_late(aborted: int, places: dict[str, int]) -> None:
     assert lost_connections(Readings(), after(listen=50), traffic(100, 90, late=aborted), 95) == places
+
+
+@pytest.mark.parametrize(("repeated", "listen", "missed", "places"), [
+    (10, 12, 0, {"listen queue": 10}),  # the queue dropped their SYNs, and that is why they were late
+    (10, 4, 0, {"listen queue": 4}),  # of the other six nobody knows where their SYN was
+    (3, 12, 0, {"answered too late": 7, "listen queue": 3}),
+    (0, 12, 0, {"answered too late": 10}),
+    (10, 0, 6, {"generator receive": 6}),
+])
+def test_what_a_repeated_syn_made_late_is_lost_where_the_first_was_dropped(
+        repeated: int, listen: int, missed: int, places: dict[str, int]) -> None:
+    """TRex repeats its SYNs: all hundred are completed by the server, ten of them late by the client."""
+    made = traffic(100, 90, late=10, repeated=repeated, missed=missed)
+    assert lost_connections(Readings(), after(listen=listen), made, 100) == places
