@@ -69,15 +69,18 @@ class Difference:
 
 def comparability(info: RunInfo) -> dict[str, str]:
     """Item -> value of everything recorded that changes results, such as ``dut.cpu.model``. Several DUTs are called
-    ``dut1``, ``dut2`` in the plan's order; ports are numbered as the plan's wires."""
+    ``dut1``, ``dut2`` in the plan's order, of which one without a point is not measured; ports are numbered as the
+    plan's wires."""
     items = dict(_run_items(info))
     names = [str(_at(host, "name")) for host in _list(_at(info.plan, "hosts"))[:8]]
+    used = {str(_at(point, "host")) for point in _list(_at(info.plan, "points"))}
     for number, name in enumerate(names, 1):
         prefix = "dut" if len(names) == 1 else f"dut{number}"
         facts = info.hosts.get(name, {})
-        items.update(_host(prefix, facts))
-        items.update((f"{prefix}.{item}", _text(_at(facts, *path))) for item, path in _DUT_ITEMS)
-        items.update(_ports(prefix, facts, info.plan, name))
+        told = [*_host(prefix, facts), *((f"{prefix}.{item}", _text(_at(facts, *path))) for item, path in _DUT_ITEMS),
+                *_ports(prefix, facts, info.plan, name)]
+        left_out = used and name not in used
+        items.update((item, NOT_MEASURED) if left_out else (item, value) for item, value in told)
     items.update(_host("generator", info.hosts.get(GENERATOR_HOST, {})))
     return items
 

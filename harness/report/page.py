@@ -152,11 +152,13 @@ def _head(run: RunData) -> Iterable[tuple[str, str]]:
     info, plan = run.info, run.plan
     yield "Scenario", one_line(plan.scenario, 80)
     yield "Testbed", one_line(plan.testbed, 80) + (", virtual wire" if any(wire.virtual for wire in plan.wires) else "")
-    hosts = [plan.hosts[0].name] if plan.hosts else list(info.hosts)[:1]
+    used = {point.host for point in plan.points}
+    hosts = [host.name for host in plan.hosts if host.name in used][:8] or list(info.hosts)[:1]
     for host in hosts:
         facts = info.hosts.get(host)
         if isinstance(facts, dict):
-            yield from ((name, one_line(value, 80)) for name, value in headline_facts(facts).items())
+            of = f" of {one_line(host, 20)}" if len(hosts) > 1 else ""
+            yield from ((f"{name}{of}", one_line(value, 80)) for name, value in headline_facts(facts).items())
     kind = info.generator.get("kind", plan.generator.kind)
     server = info.generator.get("server")
     version = (server.get("version") if isinstance(server, dict) else None) or info.generator.get("version", "")

@@ -74,7 +74,7 @@ def test_the_lab_is_a_testbed_like_any() -> None:
     (("wires", 0, "tg"), 5, "wires[0].tg: the generator has no port 5"),
     (("wires", 0, "dut"), "sut2/0", "wires[0].dut: 'sut2/0' is no port of a DUT; one of sut1/0, sut1/1"),
     (("wires", 0, "speed"), 10, "wires[0].speed: 10 is not a link speed; write for example 10G"),
-    (("wires", 1, "tg"), 0, "wires[1]: port 0 of generator already has a wire"),
+    (("wires", 1, "tg"), 0, "wires[1]: port 0 of generator already has a wire to sut1"),
     (("duts", 0, "name"), "generator", "duts[0].name: results call the generator's host generator"),
     (("checks",), {"wifi": "warn"}, "checks: 'wifi' is no check; they are link, link-speed"),
     (("checks",), {"smt": "maybe"}, "is no policy; ignore, warn or fail"),
