@@ -49,8 +49,8 @@ def choose_seed() -> int:
 
 def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] = (), repeat: int | None = None,
                seed: int | None = None, notes: Sequence[str] = ()) -> Plan:
-    """The frozen plan of a run. ``only``: stacks (or labels or ids of points) to keep, and hosts; ``repeat`` overrides the
-    scenario's; without ``seed`` a fresh one is drawn. Raises UsageError; touches nothing."""
+    """The frozen plan of a run. ``only``: stacks (or labels or ids of points) and hosts to keep; ``repeat`` overrides
+    the scenario's; without ``seed`` a fresh one is drawn. Raises UsageError; touches nothing."""
     spec = scenario.spec
     _check_traffic(scenario, testbed)
     chosen = [_choose(scenario, index) for index in range(len(spec.stacks))]

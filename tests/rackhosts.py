@@ -60,6 +60,12 @@ class RackHost:
     def kill(self) -> None:
         """End everything that runs there at once, as a power failure does: SSH server, agent, stacks."""
         stop_all(partial(_processes, [self.netns]))
+        if self.server is not None:
+            self.server.wait(timeout=5)
+
+    def start(self) -> None:
+        """Its SSH server, again after :meth:`kill`; what a killed agent left is there still."""
+        _serve(self)
 
     def entry(self, cores: Sequence[int]) -> dict[str, Any]:
         """Of ``duts`` in a testbed file."""
@@ -106,7 +112,7 @@ def rack(hosts: Sequence[str], *, switched: bool = False, ports: int = 2, joined
         token = secrets.token_hex(2)
         made = Rack(token, folder, [], {}, [])
         names = [made.tg_netns, *(f"rk{token}-{name}" for name in hosts), *([f"rk{token}-sw"] if switched else [])]
-        undo.callback(_remove, names)
+        undo.callback(_remove, made, names)
         netns.prepare_directory()
         for name in names:
             netns.create(name)
@@ -180,18 +186,22 @@ def _in(namespace: str, script: str) -> None:
 
 def _serve(host: RackHost) -> None:
     """An SSH server of its own keys; lock and journal of the agent in folders that only its sessions see."""
-    host.folder.mkdir()
-    sshd.PRIVSEP_DIR.mkdir(mode=0o755, exist_ok=True)
-    sshd.prepare(host.folder, _LOOPBACK)
-    start = "; ".join(f"mkdir -p {path}; mount -t tmpfs -o mode=0700 {host.name} {path}"
-                      for path in (RUN_DIR, STATE_DIR))
+    if not host.folder.exists():
+        host.folder.mkdir()
+        sshd.PRIVSEP_DIR.mkdir(mode=0o755, exist_ok=True)
+        sshd.prepare(host.folder, _LOOPBACK)
+    start = ""
+    for path in (RUN_DIR, STATE_DIR):
+        own = host.folder / Path(path).parts[1]
+        own.mkdir(mode=0o700, exist_ok=True)
+        start += f"mkdir -p {path}; mount --bind {shlex.quote(str(own))} {path}; "
     argv = [wires.tool("sshd"), "-D", "-e", "-f", str(host.folder / "sshd_config")]
     options = []
     if (shadow := sshd.unlocked_shadow()) is not None:
         (host.folder / "shadow").write_text(shadow, encoding="utf-8")
         options = ["--shadow", str(host.folder / "shadow")]
     log = host.folder / "sshd.log"
-    inside = enter_argv(host.netns, ["sh", "-ec", f"{start}; exec {shlex.join(argv)}"], options)
+    inside = enter_argv(host.netns, ["sh", "-ec", f"{start}exec {shlex.join(argv)}"], options)
     with log.open("wb") as output:
         host.server = subprocess.Popen(inside, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
                                        stderr=output)
@@ -204,7 +214,10 @@ def _processes(names: Sequence[str]) -> set[Any]:
     return netns.processes_in({key for name in names if (key := netns.key_of(name)) is not None})
 
 
-def _remove(names: Sequence[str]) -> None:
+def _remove(made: Rack, names: Sequence[str]) -> None:
     stop_all(partial(_processes, names))
+    for host in made.hosts.values():
+        if host.server is not None:
+            host.server.wait(timeout=5)
     for name in names:
         netns.delete(name)

@@ -77,21 +77,24 @@ def comparability(info: RunInfo) -> dict[str, str]:
     for number, name in enumerate(names, 1):
         prefix = "dut" if len(names) == 1 else f"dut{number}"
         facts = info.hosts.get(name, {})
-        told = [*_host(prefix, facts), *((f"{prefix}.{item}", _text(_at(facts, *path))) for item, path in _DUT_ITEMS),
-                *_ports(prefix, facts, info.plan, name)]
-        left_out = used and name not in used
-        items.update((item, NOT_MEASURED) if left_out else (item, value) for item, value in told)
+        if used and name not in used:
+            items[prefix] = NOT_MEASURED
+            continue
+        items.update(_host(prefix, facts))
+        items.update((f"{prefix}.{item}", _text(_at(facts, *path))) for item, path in _DUT_ITEMS)
+        items.update(_ports(prefix, facts, info.plan, name))
     items.update(_host("generator", info.hosts.get(GENERATOR_HOST, {})))
     return items
 
 
 def differences(a: RunInfo, b: RunInfo) -> list[Difference]:
     """Where two runs differ or may differ, in the order of the items; empty when nothing known tells them apart.
-    Settings of what one of them did not measure are no difference."""
+    Settings of what one of them did not measure, a host for example, are no difference."""
     left, right = comparability(a), comparability(b)
     pairs = ((item, left.get(item, UNKNOWN), right.get(item, UNKNOWN)) for item in {**left, **right})
+    left_out = {item for item in {**left, **right} if NOT_MEASURED in (left.get(item), right.get(item))}
     return [Difference(item, one, other) for item, one, other in pairs
-            if one != other and NOT_MEASURED not in (one, other)]
+            if one != other and not left_out & {item, item.partition(".")[0]}]
 
 
 def unknown(a: RunInfo, b: RunInfo) -> list[str]:

@@ -23,6 +23,7 @@ from harness.host.inventory import Survey
 from harness.plan import PortPlan, WirePlan
 from harness.records import Check
 
+DUT_MAC = bytes.fromhex("020000000100")
 RECORDED = json.loads((Path(__file__).parents[2] / "data/surveys/lab-dut.json").read_text())
 Data = dict[str, Any]
 CPU1 = "/sys/devices/system/cpu/cpu1"
@@ -290,7 +291,7 @@ def test_only_answers_to_this_probe_count() -> None:
     assert len(frame) == 60
     assert read_answer(frame, b"12345678") is None
     reply = answer.answer(frame, 1, DUT_MAC)
-    assert reply[:6] == bytes.fromhex("020000000200")
+    assert (reply[:6], reply[6:12]) == (bytes.fromhex("020000000200"), DUT_MAC), "a switch must not learn it wrongly"
     heard = read_answer(reply, b"12345678")
     assert heard is not None
     assert (heard.wire, heard.port, heard.size) == (3, 1, 64)
