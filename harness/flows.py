@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wires, flows and directions of a Plan: which addresses, ports and MACs the test frames carry, and where they go.
 
-The prefixes of a wire are those of :mod:`harness.lab.addresses`, on every testbed. Flows of wire w come from
+The prefixes of a wire are those of :mod:`harness.lab.addresses`, on every testbed, numbered over all its hosts: where a
+switch joins a generator port with several hosts, each still has addresses of its own. Flows of wire w come from
 198.19.<64 w + 1>.0 and up; forwarded ones go to 198.19.<64 w>.1 behind the wire they leave by. IPv6 likewise: from
 2001:2:0:<0x100 + w>::100 and up, to 2001:2:0:<0x100 + w>::1.
 """

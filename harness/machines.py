@@ -246,4 +246,5 @@ def _request(ports: Sequence[PortPlan], cores: Sequence[int], load_s: float) -> 
 
 
 def _tg_ports(plan: Plan) -> list[PortPlan]:
-    return [wire.tg for wire in plan.wires]
+    """The generator's ports that have a wire, each once: behind a switch one has several."""
+    return list({wire.tg.index: wire.tg for wire in plan.wires}.values())

@@ -51,14 +51,14 @@ def choose_seed() -> int:
 
 def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] = (), repeat: int | None = None,
                seed: int | None = None, notes: Sequence[str] = ()) -> Plan:
-    """The frozen plan of a run. ``only``: stacks (or labels or ids of points) to keep; ``repeat`` overrides the
-    scenario's; without ``seed`` a fresh one is drawn. Raises UsageError; touches nothing."""
+    """The frozen plan of a run. ``only``: stacks (or labels or ids of points) and hosts to keep; ``repeat`` overrides
+    the scenario's; without ``seed`` a fresh one is drawn. Raises UsageError; touches nothing."""
     spec = scenario.spec
     _check_traffic(scenario, testbed)
     chosen = [_choose(scenario, index) for index in range(len(spec.stacks))]
     _refuse_twins(scenario, chosen)
     wires = wire_plans(testbed, IP_VERSION[spec.traffic.l3])
-    points = _only(_points(scenario, testbed, wires, chosen), only)
+    points = _only(_points(scenario, testbed, wires, chosen, only), testbed, only)
     _check_table(scenario, testbed, points)
     measure = _measure_settings(scenario, points, repeat)
     order_seed = choose_seed() if seed is None else seed
@@ -187,9 +187,9 @@ def _params(scenario: ScenarioFile, index: int, stack: type[Stack]) -> Mapping[s
 
 
 def _points(scenario: ScenarioFile, testbed: Testbed, wires: tuple[WirePlan, ...], chosen: Sequence[_Choice],
-            ) -> tuple[PointPlan, ...]:
+            only: Sequence[str]) -> tuple[PointPlan, ...]:
     spec, points = scenario.spec, []
-    for dut in testbed.duts:
+    for dut in _hosts(testbed, chosen, only):
         used = _wires_of(scenario, dut, wires)
         counts = spec.cores.of(len(dut.cores))
         if not counts:
@@ -294,12 +294,22 @@ def _slug(text: str) -> str:
     return f"{slug[:72]}-{hashlib.sha256(text.encode()).hexdigest()[:7]}"
 
 
-def _only(points: tuple[PointPlan, ...], only: Sequence[str]) -> tuple[PointPlan, ...]:
+def _hosts(testbed: Testbed, chosen: Sequence[_Choice], only: Sequence[str]) -> tuple[DutHost, ...]:
+    """The DUTs that ``only`` names, all where it names none. A stack of the same name comes first."""
+    taken = {choice.stack.name for choice in chosen}
+    named = tuple(dut for dut in testbed.duts if dut.name in only and dut.name not in taken)
+    return named or testbed.duts
+
+
+def _only(points: tuple[PointPlan, ...], testbed: Testbed, only: Sequence[str]) -> tuple[PointPlan, ...]:
+    """The points of stacks (or labels or ids) that ``only`` names; hosts among the names are chosen already."""
+    hosts = {dut.name for dut in testbed.duts}
+    stacks_too = {name for name in only if any(name in (p.stack, p.label, p.id) for p in points)}
     for name in only:
-        if not any(name in (p.stack, p.label, p.id) for p in points):
-            names = list(dict.fromkeys([*(p.stack for p in points), *(p.id for p in points)]))
+        if name not in stacks_too | hosts:
+            names = list(dict.fromkeys([*(p.stack for p in points), *sorted(hosts), *(p.id for p in points)]))
             raise UsageError(f"--only {name}: the scenario has no such stack; {close_match(name, names)}")
-    return tuple(p for p in points if not only or {p.stack, p.label, p.id} & set(only))
+    return tuple(p for p in points if not stacks_too or {p.stack, p.label, p.id} & stacks_too)
 
 
 def _measure_settings(scenario: ScenarioFile, points: Sequence[PointPlan], repeat: int | None) -> MeasureSettings:

@@ -5,7 +5,8 @@
     undeploy -> testbed down
 
 One ExitStack owns what was changed; it unwinds past failures. A point that fails is recorded with its reason and the
-others go on. Ctrl-C unwinds too and leaves a run that can be reported.
+others go on; of several hosts, one that is lost leaves out its own points only. Ctrl-C unwinds too and leaves a run
+that can be reported.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def run(options: RunOptions, progress: Progress) -> int:
                 kept.check_machines(writer.info)
             session.ceilings()
             session.points()
+            session.refuse_lost()
         except KeyboardInterrupt:
             _finish(writer, "interrupted", EXIT_INTERRUPTED, started, session)
             raise
@@ -126,6 +128,8 @@ class _Session:
     _ceiling: dict[tuple[str, FrameMix], float] = field(default_factory=dict)
     _found: dict[str, list[float]] = field(default_factory=dict)
     _done: frozenset[tuple[int, str]] = frozenset()
+    #: Hosts that can no more be measured on, each with what happened.
+    _lost: dict[str, HostLost | HostNotRestored] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.deployment = Deployment(self.machines, self.plan, self.writer)
@@ -196,8 +200,12 @@ class _Session:
         """Once a run for every (host, frame size): the same wire with the cheapest responder that is known."""
         for point in self.plan.points:
             key = (point.host, point.frames)
-            if key not in self._ceiling:
+            if key in self._ceiling or point.host in self._lost:
+                continue
+            try:
                 self._ceiling[key] = self._measure_ceiling(point)
+            except (HostLost, HostNotRestored) as error:
+                self._go_without(point.host, error)
         self.writer.save()
 
     def _measure_ceiling(self, like: PointPlan) -> float:
@@ -259,7 +267,7 @@ class _Session:
             self.progress.point_started(point, repeat, index, len(self.plan.sequence))
             outcome = PointOutcome(point=point.id, repeat=repeat)
             try:
-                self._one_point(point, repeat, outcome)
+                self._unless_lost(point, repeat, outcome)
             except (KeyboardInterrupt, HostLost, HostNotRestored) as error:
                 outcome.status = "interrupted"
                 outcome.reason = f"the run ended in the middle of this point: {str(error) or 'interrupted'}"
@@ -268,6 +276,33 @@ class _Session:
             self._judge(outcome)
             self.writer.add_outcome(outcome)
             self.progress.point_done(outcome)
+
+    def _unless_lost(self, point: PointPlan, repeat: int, outcome: PointOutcome) -> None:
+        """Measure, unless the host is lost or gets lost: the points of others go on then, and a resumed run makes good
+        what this one leaves out. Raises HostLost or HostNotRestored where there is no other host to go on with."""
+        when = "before this point was begun"
+        if point.host not in self._lost:
+            try:
+                self._one_point(point, repeat, outcome)
+                return
+            except (HostLost, HostNotRestored) as error:
+                self._go_without(point.host, error)
+                when = "in the middle of this point"
+        outcome.status, outcome.reason = "interrupted", f"its host was lost {when}: {self._lost[point.host]}"
+
+    def _go_without(self, host: str, error: HostLost | HostNotRestored) -> None:
+        """Leave out the rest of a host's points. Raises the error where no other host is left."""
+        self._lost[host] = error
+        if all(name in self._lost for name in self.machines.dut_names()):
+            raise error
+        self.writer.info.notes.append(f"{host} was lost, the other hosts' points went on: {error}")
+        self.progress.message(f"{host} is lost, its other points are left out: {error}")
+
+    def refuse_lost(self) -> None:
+        """At the end of a run that had to do without a host: raises what happened to it, so that the run ends as failed
+        and can be resumed."""
+        for error in self._lost.values():
+            raise error
 
     def _one_point(self, point: PointPlan, repeat: int, outcome: PointOutcome) -> None:
         """Deploy and measure; a failure is recorded in the outcome and does not end the run."""

@@ -185,7 +185,8 @@ class HostSite:
         generator = self._testbed.generator
         if generator.trex is not None or generator.ssh is not None:
             return None
-        peers = {wire.tg: self._testbed.dut(wire.host).ports[wire.port].mac for wire in self._testbed.wires}
+        # Of several hosts behind a switch the first: streams name their own, this is for who else drives the server.
+        peers = {wire.tg: self._testbed.dut(wire.host).ports[wire.port].mac for wire in reversed(self._testbed.wires)}
         return EmbeddedServer(
             ifnames=tuple(port.ifname for port in generator.ports),
             dst_macs=tuple(peers.get(i, port.mac) for i, port in enumerate(generator.ports)),

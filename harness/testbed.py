@@ -20,7 +20,7 @@ from harness.doctor.items import ITEMS, Policy, Setting, read_settings
 from harness.errors import UsageError
 from harness.host.topology import LSCPU, NearPort, Topology, listed, remarks
 from harness.host.tuning.profile import PROFILES, NamedProfile, named_profile
-from harness.lab.addresses import DUT_HOST, MAX_WIRES
+from harness.lab.addresses import DUT_HOST, MOST_WIRES
 from harness.plan import GENERATOR_HOST, PortPlan, WirePlan
 from harness.units import shown
 from harness.yamlfile import Document, Location, load
@@ -175,7 +175,8 @@ class DutHost(_Section):
 
 
 class Wire(_Section):
-    """A cable from a generator port to a DUT port."""
+    """A way from a generator port to a DUT port: a cable, or through a switch. Several wires of one generator port, to
+    different hosts, are the ways through a switch."""
 
     tg: int = Field(ge=0, le=7, description="index of the generator's port")
     dut: str = Field(description="DUT and index of its port, such as sut1/0")
@@ -211,7 +212,7 @@ class Testbed(_Section):
     name: str = Field(pattern=_NAME, description="a short name for results")
     generator: GeneratorHost = Field(description="the traffic generator: cores, ports, ssh, trex")
     duts: tuple[DutHost, ...] = Field(min_length=1, max_length=8, description="list the devices under test")
-    wires: tuple[Wire, ...] = Field(min_length=1, max_length=MAX_WIRES, description="list the wires, like {tg: 0, "
+    wires: tuple[Wire, ...] = Field(min_length=1, max_length=MOST_WIRES, description="list the wires, like {tg: 0, "
                                                                                     "dut: sut1/0, speed: 10G}")
     checks: Annotated[Mapping[str, Setting], BeforeValidator(read_settings), WithJsonSchema(_CHECKS_SCHEMA)] = Field(
         default_factory=dict, description="What the checks before every run are worth here, by name: ignore, warn, "
@@ -327,7 +328,7 @@ def _topology_problems(dut: DutHost) -> list[tuple[Location, str]]:
 
 def _wire_problems(testbed: Testbed) -> list[tuple[Location, str]]:
     problems: list[tuple[Location, str]] = []
-    ends: set[tuple[str, int]] = set()
+    tg_ends, dut_ends = set[tuple[int, str]](), set[tuple[str, int]]()
     names = {dut.name: dut for dut in testbed.duts}
     for index, wire in enumerate(testbed.wires):
         at: Location = ("wires", index)
@@ -339,10 +340,13 @@ def _wire_problems(testbed: Testbed) -> list[tuple[Location, str]]:
         if wire.tg >= len(testbed.generator.ports):
             problems.append(((*at, "tg"), f"the generator has no port {wire.tg}; it has "
                                           f"{len(testbed.generator.ports)}, counted from 0"))
-        for end in (("generator", wire.tg), (wire.host, wire.port)):
-            if end in ends:
-                problems.append((at, f"port {end[1]} of {end[0]} already has a wire"))
-            ends.add(end)
+        if (wire.host, wire.port) in dut_ends:
+            problems.append((at, f"port {wire.port} of {wire.host} already has a wire"))
+        elif (wire.tg, wire.host) in tg_ends:
+            problems.append((at, f"port {wire.tg} of generator already has a wire to {wire.host}; another one, "
+                                 "through a switch, goes to another host"))
+        tg_ends.add((wire.tg, wire.host))
+        dut_ends.add((wire.host, wire.port))
     wired = {wire.host for wire in testbed.wires}
     problems += [(("duts", index), f"{dut.name} has no wire; add one under wires")
                  for index, dut in enumerate(testbed.duts) if dut.name not in wired]

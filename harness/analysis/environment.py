@@ -69,12 +69,17 @@ class Difference:
 
 def comparability(info: RunInfo) -> dict[str, str]:
     """Item -> value of everything recorded that changes results, such as ``dut.cpu.model``. Several DUTs are called
-    ``dut1``, ``dut2`` in the plan's order; ports are numbered as the plan's wires."""
+    ``dut1``, ``dut2`` in the plan's order, of which one without a point is not measured; ports are numbered as the
+    plan's wires."""
     items = dict(_run_items(info))
     names = [str(_at(host, "name")) for host in _list(_at(info.plan, "hosts"))[:8]]
+    used = {str(_at(point, "host")) for point in _list(_at(info.plan, "points"))}
     for number, name in enumerate(names, 1):
         prefix = "dut" if len(names) == 1 else f"dut{number}"
         facts = info.hosts.get(name, {})
+        if used and name not in used:
+            items[prefix] = NOT_MEASURED
+            continue
         items.update(_host(prefix, facts))
         items.update((f"{prefix}.{item}", _text(_at(facts, *path))) for item, path in _DUT_ITEMS)
         items.update(_ports(prefix, facts, info.plan, name))
@@ -84,11 +89,12 @@ def comparability(info: RunInfo) -> dict[str, str]:
 
 def differences(a: RunInfo, b: RunInfo) -> list[Difference]:
     """Where two runs differ or may differ, in the order of the items; empty when nothing known tells them apart.
-    Settings of what one of them did not measure are no difference."""
+    Settings of what one of them did not measure, a host for example, are no difference."""
     left, right = comparability(a), comparability(b)
     pairs = ((item, left.get(item, UNKNOWN), right.get(item, UNKNOWN)) for item in {**left, **right})
+    left_out = {item for item in {**left, **right} if NOT_MEASURED in (left.get(item), right.get(item))}
     return [Difference(item, one, other) for item, one, other in pairs
-            if one != other and NOT_MEASURED not in (one, other)]
+            if one != other and not left_out & {item, item.partition(".")[0]}]
 
 
 def unknown(a: RunInfo, b: RunInfo) -> list[str]:

@@ -16,7 +16,8 @@ from harness.commands.report import write
 @click.command()
 @click.argument("scenario", type=FILE, required=False)
 @click.option("--testbed", metavar="FILE", help="Testbed file, or `lab`; what the scenario says when left out.")
-@click.option("--only", multiple=True, metavar="STACK", help="Measure this stack (or point) only; may be repeated.")
+@click.option("--only", multiple=True, metavar="NAME",
+              help="Measure this stack (or point), or on this host of the testbed, only; may be repeated.")
 @click.option("--repeat", type=click.IntRange(1, 1000), metavar="N", help="Rounds, instead of the scenario's.")
 @results_option
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of the order, to repeat that of another run.")

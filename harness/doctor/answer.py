@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import time
-from typing import Dict, Sequence
+from typing import Dict, Sequence, Tuple
 
 #: IEEE 802 Local Experimental EtherType 1: nobody else's, and nothing forwards it as IP.
 ETHERTYPE = 0x88B5
@@ -21,25 +21,26 @@ PROBE, ANSWER = b"NSHprobe", b"NSHhere!"
 HEAD = struct.Struct("!8s8sHH")
 
 
-def answer(frame: bytes, port: int) -> bytes:
-    """What goes back, as long as what came; empty when it is no probe."""
+def answer(frame: bytes, port: int, mac: bytes) -> bytes:
+    """What goes back, as long as what came; empty when it is no probe. It is from ``mac``, the answering port's own: a
+    switch would take a frame from the prober's MAC for the prober, moved here."""
     if len(frame) < 14 + HEAD.size or frame[12:14] != struct.pack("!H", ETHERTYPE):
         return b""
     word, nonce, wire, _ = HEAD.unpack_from(frame, 14)
     if word != PROBE:
         return b""
-    return frame[6:12] + frame[6:12] + frame[12:14] + HEAD.pack(ANSWER, nonce, wire, port) + frame[14 + HEAD.size:]
+    return frame[6:12] + mac + frame[12:14] + HEAD.pack(ANSWER, nonce, wire, port) + frame[14 + HEAD.size:]
 
 
 def serve(ports: Sequence[str], seconds: float) -> None:
     """Until the time is over."""
     deadline = time.monotonic() + seconds
     selector = selectors.DefaultSelector()
-    numbers: Dict[int, int] = {}
+    numbers: Dict[int, Tuple[int, bytes]] = {}
     for number, name in enumerate(ports):
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
         opened.bind((name, ETHERTYPE))
-        numbers[opened.fileno()] = number
+        numbers[opened.fileno()] = number, opened.getsockname()[4]
         selector.register(opened, selectors.EVENT_READ)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -47,12 +48,12 @@ def serve(ports: Sequence[str], seconds: float) -> None:
         for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
             assert isinstance(key.fileobj, socket.socket)
             frame, where = key.fileobj.recvfrom(65536)
-            reply = answer(frame, numbers[key.fd]) if where[2] != socket.PACKET_OUTGOING else b""
+            reply = answer(frame, *numbers[key.fd]) if where[2] != socket.PACKET_OUTGOING else b""
             if reply:
                 try:
                     key.fileobj.send(reply)
                 except OSError as error:  # longer than the MTU, or the port went down: its lack is the finding
-                    sys.stderr.write("%s: %s\n" % (ports[numbers[key.fd]], error))
+                    sys.stderr.write("%s: %s\n" % (ports[numbers[key.fd][0]], error))
 
 
 if __name__ == "__main__":

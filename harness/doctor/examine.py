@@ -34,8 +34,11 @@ CHECKS: Mapping[str, CheckFunction] = {
 
 def view_of(plan: Plan, name: str, side: str, survey: Survey, cores: Sequence[int], ahead_s: float | None) -> HostView:
     """A host of the plan as the checks see it. ``side`` "generator": all of its ports."""
-    ends = [(wire, wire.tg if side == "generator" else wire.dut) for wire in plan.wires
-            if side == "generator" or wire.host == name]
+    if side == "generator":
+        # A port once, whatever is behind it; of several hosts at a switch the first wire's speed is the port's.
+        ends = list({wire.tg.index: (wire, wire.tg) for wire in reversed(plan.wires)}.values())[::-1]
+    else:
+        ends = [(wire, wire.dut) for wire in plan.wires if wire.host == name]
     points = [point for point in plan.points if side == "dut" and point.host == name]
     always = [dict(point.tuning) for point in points]
     tuning = {item: value for item, value in always[0].items() if all(item in one for one in always)} if always else {}

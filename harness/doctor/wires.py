@@ -135,7 +135,8 @@ def _wire_finding(port: PortView, here: Sequence[PortView], heard: Iterable[Hear
     answered = sorted({said.port for said in heard if said.wire == port.wire.index and said.port < len(here)})
     names = [f"{here[number].wire.host}/{here[number].plan.index} ({here[number].ifname})" for number in answered]
     right = f"{port.wire.host}/{port.plan.index} ({port.ifname}) answers"
-    remedy = ("swap the cables, or correct `wires` in the testbed file" if names else
+    remedy = ("give each generator port a VLAN of its own in the switch: one that joins them lets frames past the DUT"
+              if len(names) > 1 else "swap the cables, or correct `wires` in the testbed file" if names else
               "look at the cable, at both ports' links, and at `wires` in the testbed file")
     return judged(_name(port), f"{' and '.join(names)} answers" if names else "no answer", right,
                   [here[number] for number in answered] == [port], remedy)

@@ -14,10 +14,12 @@ from ipaddress import ip_address
 from harness.lab.errors import LabNameError
 from harness.plan import PortPlan, WirePlan
 
-#: Wires that the flow prefixes leave room for (four /18 in 198.19.0.0/16).
+#: Wires of a lab: each has a /18 for its flows in 198.19.0.0/16.
 MAX_WIRES = 4
+#: Wires of a testbed: those beyond four have a /19 for their flows in 198.18.128.0/17.
+MOST_WIRES = 8
 LINK_PREFIX_LEN = {4: 24, 6: 64}
-FLOW_PREFIX_LEN = 18
+FLOW_PREFIX_LEN, FAR_FLOW_PREFIX_LEN = 18, 19
 #: Nominal speed of a veth wire (design.md, "Plan").
 LAB_SPEED_GBPS = 10.0
 #: What the lab's DUT is called in plans and results.
@@ -48,14 +50,19 @@ def link_prefix(wire: int) -> str:
 
 
 def flow_prefix(wire: int, version: int = 4) -> str:
-    """The prefix of every flow address behind the generator's end of a wire, CIDR: 16,384 addresses, or a /64."""
+    """The prefix of every flow address behind the generator's end of a wire, CIDR: 16,384 addresses (beyond the fourth
+    wire 8,192), or a /64."""
     _check_wire(wire)
-    return f"2001:2:0:{0x100 + wire:x}::/64" if version == 6 else f"198.19.{64 * wire}.0/{FLOW_PREFIX_LEN}"
+    if version == 6:
+        return f"2001:2:0:{0x100 + wire:x}::/64"
+    if wire < MAX_WIRES:
+        return f"198.19.{64 * wire}.0/{FLOW_PREFIX_LEN}"
+    return f"198.18.{128 + 32 * (wire - MAX_WIRES)}.0/{FAR_FLOW_PREFIX_LEN}"
 
 
 def _check_wire(wire: int) -> None:
-    if not 0 <= wire < MAX_WIRES:
-        raise ValueError(f"wire {wire}: the address plan has room for wires 0..{MAX_WIRES - 1}")
+    if not 0 <= wire < MOST_WIRES:
+        raise ValueError(f"wire {wire}: the address plan has room for wires 0..{MOST_WIRES - 1}")
 
 
 def netns_name(lab: str, side: str) -> str:

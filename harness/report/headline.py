@@ -11,7 +11,7 @@ from harness.analysis.statistics import LEAST_REPEATS, difference
 from harness.plan import FrameMix, PointPlan, Role
 from harness.records import Verdict
 from harness.report.bystander import answered_under_load
-from harness.report.identity import Look, one_line, stack_key
+from harness.report.identity import Look, configurations, one_line, stack_key
 from harness.report.numbers import Spread, count, percent, plural, rate, seconds, set_rate, significant
 from harness.report.summarise import (
     Limits,
@@ -245,7 +245,9 @@ def _name(point: PointSummary, looks: dict[str, Look]) -> str:
 def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
     """What was compared, on what, how often."""
     plan = run.plan
-    stacks = len({stack_key(point.plan) for point in points})
+    stacks = configurations(point.plan for point in points)
+    hosts = list(dict.fromkeys(one_line(point.plan.host, 20) for point in points))
+    where = f" on {plural(len(hosts), 'host')} ({', '.join(hosts)})" if len(hosts) > 1 else ""
     ordered = sorted((point.plan for point in points), key=lambda each: each.frames.mean)
     flows = sorted({d.flows.count for point in points for d in point.plan.directions})
     cores = sorted({len(point.plan.cores) for point in points})
@@ -254,7 +256,7 @@ def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
     sent = ("TCP connections of one request each, " if plan.role is Role.ACCEPT else
             f"{sizes} frames, {' or '.join(f'{n:,}' for n in flows) or 'no'} UDP flows, "
             f"{'one direction' if directions == 1 else 'both directions at once, rates per direction'}, ")
-    yield (f"Compared: {plural(stacks, 'stack configuration')} in the role {plan.role.value}, {sent}"
+    yield (f"Compared: {plural(stacks, 'stack configuration')}{where} in the role {plan.role.value}, {sent}"
            f"{' and '.join(cores_text(n) for n in cores)}.")
     yield (f"{plural(len(points), 'point')} × {plural(plan.measure.repeat, 'repeat')}, "
            f"{plural(len(run.trials), 'trial')}"

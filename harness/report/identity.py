@@ -47,13 +47,28 @@ def one_line(text: object, limit: int = 80) -> str:
 
 
 def stack_key(point: PointPlan) -> str:
-    """What shares a colour: the stack with its parameters, whatever its cores, frame size and run."""
-    return json.dumps([point.stack, sorted((str(k), str(v)) for k, v in point.params.items())])
+    """What shares a look: the stack with its parameters and, of several hosts, its host, whatever its cores, frame size
+    and run."""
+    return json.dumps([*_configuration(point), told_host(point)])
+
+
+def configurations(points: Iterable[PointPlan]) -> int:
+    """How many stacks there are, each with its parameters, wherever they run."""
+    return len({json.dumps(_configuration(point)) for point in points})
+
+
+def _configuration(point: PointPlan) -> list[object]:
+    return [point.stack, sorted((str(k), str(v)) for k, v in point.params.items())]
+
+
+def told_host(point: PointPlan) -> str:
+    """The point's host where its testbed has several, so that it is part of the label; "" where it has one."""
+    return point.host if point.label.endswith(f", on {point.host}") else ""
 
 
 def looks(points: Iterable[PointPlan]) -> dict[str, Look]:
-    """A look for every stack, by :func:`stack_key`: its hue by its name; of those with one hue (variants of a stack,
-    or more stacks than hues) each its own shade and marker, in the order of the points."""
+    """A look for every stack, by :func:`stack_key`: its hue by its name; of those with one hue (variants of a stack, a
+    stack on several hosts, or more stacks than hues) each its own shade and marker, in the order of the points."""
     points = list(points)
     hues = _hues(dict.fromkeys(point.stack for point in points))
     found: dict[str, Look] = {}
@@ -83,12 +98,15 @@ def _hues(stacks: Iterable[str]) -> dict[str, int]:
 
 
 def stack_name(point: PointPlan) -> str:
-    """The point's label without what the report prints beside it: frame size, cores, host."""
+    """The point's label without what the report prints beside it: frame size and cores. Of several hosts, with its
+    host."""
     count = len(point.cores)
     name = point.label or point.stack
     for suffix in (f", on {point.host}", f", {count} core{'s' * (count > 1)}", f", {point.frames.label}"):
         name = name.removesuffix(suffix)
-    return one_line(name, 60)
+    host = told_host(point)
+    # The host is what tells two points apart: a long name is cut before it.
+    return f"{one_line(name, 60 - 24)} on {one_line(host, 20)}" if host else one_line(name, 60)
 
 
 def params_text(point: PointPlan) -> str:

@@ -49,8 +49,8 @@ def _incomplete(run: RunData, points: Sequence[PointSummary]) -> Iterable[Caveat
             yield Caveat("", "bad", "Incomplete run", problem, ())
     stopped = tuple(_title(point) for point in points if point.status == "interrupted")
     if stopped:
-        yield Caveat("", "bad", "Point not finished", "The run ended while this was measured; what it had found until "
-                     "then is shown.", stopped)
+        yield Caveat("", "bad", "Point not finished", "The run ended, or its host was lost, before this was done; what "
+                     "it had found until then is shown.", stopped)
     missing = tuple(_title(point) for point in points if point.status == "missing")
     if missing and run.info.state == "running":
         yield Caveat("", "bad", "Points still to come", "The run is under way; these have not been measured yet.",

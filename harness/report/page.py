@@ -10,6 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from harness.analysis.environment import UNKNOWN
 from harness.plan import Role
 from harness.report import words
 from harness.report.anomalies import AnomalyRow, anomaly_rows
@@ -152,11 +153,15 @@ def _head(run: RunData) -> Iterable[tuple[str, str]]:
     info, plan = run.info, run.plan
     yield "Scenario", one_line(plan.scenario, 80)
     yield "Testbed", one_line(plan.testbed, 80) + (", virtual wire" if any(wire.virtual for wire in plan.wires) else "")
-    hosts = [plan.hosts[0].name] if plan.hosts else list(info.hosts)[:1]
-    for host in hosts:
-        facts = info.hosts.get(host)
-        if isinstance(facts, dict):
-            yield from ((name, one_line(value, 80)) for name, value in headline_facts(facts).items())
+    used = {point.host for point in plan.points}
+    hosts = [host.name for host in plan.hosts if host.name in used][:8] or list(info.hosts)[:1]
+    told = {host: headline_facts(facts) for host in hosts if isinstance(facts := info.hosts.get(host), dict)}
+    for name in dict.fromkeys(name for facts in told.values() for name in facts):
+        values = {host: one_line(facts.get(name, UNKNOWN), 80) for host, facts in told.items()}
+        if len(set(values.values())) == 1:
+            yield name, next(iter(values.values()))
+        else:
+            yield from ((f"{name} of {one_line(host, 20)}", value) for host, value in values.items())
     kind = info.generator.get("kind", plan.generator.kind)
     server = info.generator.get("server")
     version = (server.get("version") if isinstance(server, dict) else None) or info.generator.get("version", "")

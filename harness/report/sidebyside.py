@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +49,14 @@ class SideBySide:
 def side_by_side(runs: Sequence[RunData], summaries: Sequence[Sequence[PointSummary]],
                  names: Sequence[Mapping[str, PointName]], looks: Mapping[str, Look],
                  prefixes: Sequence[str]) -> SideBySide:
-    """All points of all runs, those with the same stack, parameters, tuning, role, frames and cores in one row."""
-    rows: dict[PointKey, dict[int, PointSummary]] = {}
+    """All points of all runs, those with the same stack, parameters, tuning, role, frames and cores in one row; where
+    a run has such a point on several hosts, a row for each host."""
+    rows: dict[tuple[PointKey, str], dict[int, PointSummary]] = {}
+    keys = [[PointKey.of(point.plan) for point in points] for points in summaries]
+    several = {key for found in keys for key, number in Counter(found).items() if number > 1}
     for index, points in enumerate(summaries):
-        for point in points:
-            rows.setdefault(PointKey.of(point.plan), {}).setdefault(index, point)
+        for key, point in zip(keys[index], points, strict=True):
+            rows.setdefault((key, point.plan.host if key in several else ""), {}).setdefault(index, point)
     columns = tuple(RunColumn(f"{prefix}run", one_line(run.info.run_id, 120), tuple(_facts(run)))
                     for run, prefix in zip(runs, prefixes, strict=True))
     table = []
@@ -70,10 +74,14 @@ def side_by_side(runs: Sequence[RunData], summaries: Sequence[Sequence[PointSumm
 def _facts(run: RunData) -> Iterator[str]:
     yield one_line(run.info.started_at[:16].replace("T", " "), 20)
     yield plural(run.plan.measure.repeat, "repeat")
-    for host in run.plan.hosts[:2]:
-        facts = run.info.hosts.get(host.name)
+    used = {point.host for point in run.plan.points}
+    hosts = [host.name for host in run.plan.hosts if host.name in used]
+    for host in hosts[:8]:
+        facts = run.info.hosts.get(host)
         if isinstance(facts, dict):
-            yield from (one_line(value, 60) for name, value in headline_facts(facts).items() if name != "System")
+            of = f"{one_line(host, 20)}: " if len(hosts) > 1 else ""
+            yield from (f"{of}{one_line(value, 60)}" for name, value in headline_facts(facts).items()
+                        if name != "System")
     yield "virtual wire" if any(wire.virtual for wire in run.plan.wires) else "wires"
     if run.info.state != "complete":
         yield f"the run is {one_line(run.info.state, 20)}"
@@ -94,8 +102,10 @@ def _found(point: PointSummary, anchor: str) -> Found:
 
 def facets(summaries: Sequence[Sequence[PointSummary]],
            names: Sequence[Mapping[str, PointName]]) -> dict[str, dict[str, Any]]:
-    """What each point can be found by, by its anchor: stack, role, cores, frame."""
+    """What each point can be found by, by its anchor: stack, host where there are several, role, cores, frame."""
+    several = len({point.plan.host for points in summaries for point in points}) > 1
     return {names[index][point.plan.id].anchor: {
-        "Stack": one_line(point.plan.stack, 60), "Role": point.plan.role.value,
-        "Cores": len(point.plan.cores), "Frame": point.plan.traffic_label if point.plan.frame_bytes else "TCP"}
+        "Stack": one_line(point.plan.stack, 60), **({"Host": one_line(point.plan.host, 40)} if several else {}),
+        "Role": point.plan.role.value, "Cores": len(point.plan.cores),
+        "Frame": point.plan.traffic_label if point.plan.frame_bytes else "TCP"}
         for index, points in enumerate(summaries) for point in points}

@@ -150,7 +150,7 @@ def _search_trials(points: Iterable[PointSummary]) -> list[Trial]:
 
 
 def summarise(run: RunData) -> tuple[PointSummary, ...]:
-    """One summary a point, in the order of the plan."""
+    """One summary a point, in the order of the plan; where it is there on several hosts, one after the other."""
     trials: dict[str, list[Trial]] = defaultdict(list)
     for trial in run.trials:
         trials[trial.point].append(trial)
@@ -160,7 +160,15 @@ def summarise(run: RunData) -> tuple[PointSummary, ...]:
     by_number = {trial.number: trial for trial in run.trials}
     going = run.info.state == "running"
     return tuple(_point(run.plan, point, outcomes[point.id], trials[point.id], by_number, going=going,
-                        facts=run.info.hosts.get(point.host)) for point in run.plan.points)
+                        facts=run.info.hosts.get(point.host)) for point in _side_by_side(run.plan.points))
+
+
+def _side_by_side(points: Sequence[PointPlan]) -> list[PointPlan]:
+    """The points of several hosts by what they are: the first host's order, the others' equals behind each."""
+    place: dict[str, int] = {}
+    for point in points:
+        place.setdefault(point.label.removesuffix(f", on {point.host}"), len(place))
+    return sorted(points, key=lambda point: place[point.label.removesuffix(f", on {point.host}")])
 
 
 def _point(plan: Plan, point: PointPlan, outcomes: list[PointOutcome], trials: list[Trial],

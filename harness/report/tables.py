@@ -90,7 +90,6 @@ def name_points(points: Sequence[PointSummary], looks: dict[str, Look], prefix: 
     """Names by point id; anchors are unique within the page when ``prefix`` is."""
     names: dict[str, PointName] = {}
     taken: set[str] = set()
-    several_hosts = len({point.plan.host for point in points}) > 1
     for index, point in enumerate(points):
         plan = point.plan
         anchor = f"{prefix}{slug(plan.id)}"
@@ -100,7 +99,6 @@ def name_points(points: Sequence[PointSummary], looks: dict[str, Look], prefix: 
         look = looks[stack_key(plan)]
         ids = ", ".join(map(str, plan.cores[:16]))
         cores = f"{plural(len(plan.cores), 'core')} (id {ids})" if plan.cores else "no cores"
-        cores += f" on {one_line(plan.host, 40)}" if several_hosts else ""
         size = plan.traffic_label if plan.frame_bytes else "TCP"
         names[plan.id] = PointName(stack_name(plan), cores, size, look.colour, anchor)
     return names

@@ -43,6 +43,16 @@ def bed(dut_cores: tuple[int, ...] = (1,)) -> Testbed:
     return lab_testbed(plan_wires("abc"), (0,), dut_cores)
 
 
+def two_hosts() -> Testbed:
+    """A switch joins the generator's port with a port of each of two hosts."""
+    ports = [{"mac": f"02:00:00:00:00:0{number}", "ifname": f"e{number}"} for number in range(3)]
+    return Testbed.model_validate({
+        "name": "rack", "generator": {"cores": [0], "ports": ports[:1]},
+        "duts": [{"name": f"sut{n}", "management": "lo", "cores": [1], "all_cores": 2, "ports": [ports[n]]}
+                 for n in (1, 2)],
+        "wires": [{"tg": 0, "dut": f"sut{n}/0", "speed": "10G"} for n in (1, 2)]})
+
+
 def plan(write: Write, testbed: Testbed | None = None, *, only: tuple[str, ...] = (), seed: int = 1, **values: str,
          ) -> Plan:
     path = write(SCENARIO.format(**{**DEFAULTS, **values}))
@@ -261,6 +271,21 @@ def test_the_given_order_is_kept(write: Write) -> None:
 def test_without_a_seed_each_plan_draws_one(write: Write) -> None:
     scenario = load_scenario(write(SCENARIO.format(**DEFAULTS)))
     assert len({build_plan(scenario, bed()).seed for _ in range(3)}) == 3
+
+
+def test_only_keeps_a_host_and_its_points_are_called_as_in_the_whole_run(write: Write) -> None:
+    two = two_hosts()
+    whole = plan(write, two)
+    assert {point.host for point in whole.points} == {"sut1", "sut2"}
+    assert len({point.id for point in whole.points}) == len(whole.points)
+    some = plan(write, two, only=("sut2", "sockets"))
+    assert list(some.points) == [p for p in whole.points if (p.host, p.stack) == ("sut2", "sockets")]
+    assert plan(write, two, only=("sut1", "sut2")).points == whole.points
+    # Each is sent to with its own addresses, also where a switch gives them one generator port.
+    assert len({d.dst_mac for p in whole.points for d in p.directions}) == 2
+    assert len({(d.flows.src_ip_first, d.flows.dst_ip) for p in whole.points for d in p.directions}) == 2
+    with pytest.raises(UsageError, match=r"--only sut3: the scenario has no such stack; did you mean 'sut\d'"):
+        plan(write, two, only=("sut3",))
 
 
 def test_only_keeps_a_stack_or_a_point(write: Write) -> None:

@@ -117,13 +117,40 @@ def test_no_further_point_is_measured_on_a_host_that_is_gone_or_changed(tmp_path
             raise end
 
     tried: list[str] = []
-    plan = SimpleNamespace(sequence=SEQUENCE, point=lambda name: SimpleNamespace(id=name))
+    plan = SimpleNamespace(sequence=SEQUENCE, point=lambda name: SimpleNamespace(id=name, host="dut"))
+    machines = MagicMock(dut_names=lambda: ["dut"])
     with Store(tmp_path).create(info()) as writer:
         with pytest.raises(type(end)):
-            Ending(MagicMock(), plan, writer, MagicMock()).points()  # type: ignore[arg-type]
+            Ending(machines, plan, writer, MagicMock()).points()  # type: ignore[arg-type]
         writer.finish("failed", end.exit_code)
     assert tried == ["a"]
     kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
     assert kept.done == {}  # the point is begun again
     assert [(o.point, o.status) for o in kept.reader.outcomes()] == [("a", "interrupted")]
     assert str(end) in next(iter(kept.reader.outcomes())).reason
+
+
+@pytest.mark.parametrize("end", [HostLost("gone"), HostNotRestored("not everything could be undone")])
+def test_points_of_other_hosts_go_on_without_a_host_that_is_gone_or_changed(tmp_path: Path, end: HarnessError) -> None:
+    class Ending(_Session):
+        def _one_point(self, point: object, repeat: int, outcome: PointOutcome) -> None:
+            tried.append(outcome.point)
+            if outcome.point == "a":
+                raise end
+
+        def _judge(self, outcome: PointOutcome) -> None:
+            judged.append((outcome.point, outcome.status))
+
+    tried, judged = list[str](), list[tuple[str, str]]()
+    points = {"a": SimpleNamespace(id="a", host="sut1"), "b": SimpleNamespace(id="b", host="sut2")}
+    plan = SimpleNamespace(sequence=[(0, "a"), (0, "b"), (1, "a"), (1, "b")], point=points.__getitem__)
+    with Store(tmp_path).create(info()) as writer:
+        session = Ending(MagicMock(dut_names=lambda: ["sut1", "sut2"]), plan, writer, MagicMock())  # type: ignore[arg-type]
+        session.points()
+        with pytest.raises(type(end)):
+            session.refuse_lost()
+        assert [note for note in writer.info.notes if note.startswith("sut1 was lost")]
+        writer.finish("failed", end.exit_code)
+    assert tried == ["a", "b", "b"], "nothing is tried on the lost host again"
+    assert judged == [("a", "interrupted"), ("b", "ok"), ("a", "interrupted"), ("b", "ok")]
+    assert sorted(open_kept(RunOptions(Path(), results=tmp_path), "r1").done) == [(0, "b"), (1, "b")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import UsageError
+from harness.flows import wire_plans
 from harness.lab import plan_wires
 from harness.resources import resource
 from harness.testbed import json_schema, lab_testbed, load_testbed
@@ -74,7 +76,7 @@ def test_the_lab_is_a_testbed_like_any() -> None:
     (("wires", 0, "tg"), 5, "wires[0].tg: the generator has no port 5"),
     (("wires", 0, "dut"), "sut2/0", "wires[0].dut: 'sut2/0' is no port of a DUT; one of sut1/0, sut1/1"),
     (("wires", 0, "speed"), 10, "wires[0].speed: 10 is not a link speed; write for example 10G"),
-    (("wires", 1, "tg"), 0, "wires[1]: port 0 of generator already has a wire"),
+    (("wires", 1, "tg"), 0, "wires[1]: port 0 of generator already has a wire to sut1"),
     (("duts", 0, "name"), "generator", "duts[0].name: results call the generator's host generator"),
     (("checks",), {"wifi": "warn"}, "checks: 'wifi' is no check; they are link, link-speed"),
     (("checks",), {"smt": "maybe"}, "is no policy; ignore, warn or fail"),
@@ -92,6 +94,25 @@ def test_refused(write: Write, place: tuple[str | int, ...], value: object, says
     message = str(caught.value)
     assert says in message
     assert all(line.startswith(f"{path}:") for line in message.splitlines())
+
+
+def switched() -> dict[str, Any]:
+    """Both generator ports reach two hosts through a switch."""
+    data = good()
+    data["duts"].append({**data["duts"][0], "name": "sut2", "ports": [
+        {"mac": f"3c:fd:fe:c0:00:0{port}", "ifname": f"e{port}"} for port in range(2)]})
+    data["wires"] += [{"tg": port, "dut": f"sut2/{port}", "speed": "25G"} for port in range(2)]
+    return data
+
+
+def test_a_generator_port_may_have_a_wire_to_each_host(write: Write) -> None:
+    testbed = load_testbed(write(json.dumps(switched())))
+    wires = wire_plans(testbed)
+    assert [(wire.tg.index, wire.host, wire.dut.index) for wire in wires] == [
+        (0, "sut1", 0), (1, "sut1", 1), (0, "sut2", 0), (1, "sut2", 1)]
+    for told in ("tg.ip", "dut.ip", "dut.mac", "flow_prefix"):
+        assert len({attrgetter(told)(wire) for wire in wires}) == 4, f"{told} of wires at one switch differ"
+    assert len({wire.tg.mac for wire in wires}) == 2
 
 
 def test_a_dut_of_a_file_needs_ssh_and_a_wire(write: Write) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.records import Ceiling
+from harness.report.identity import one_line
 from harness.report.numbers import finite
 from harness.report.summarise import PointSummary
 
@@ -26,8 +27,9 @@ def limits_of(points: Sequence[PointSummary], ceilings: Sequence[Ceiling]) -> li
     """The generator's ceilings for these frames, then the line rates."""
     frames = points[0].plan.frames
     hosts = {point.plan.host for point in points}
-    most = [next((p for p in (c.kept_pps, c.sent_pps, c.received_pps) if p is not None), None) for c in ceilings
-            if c.frames == frames and c.host in hosts]
-    limits = [Limit("generator’s ceiling", pps) for value in most if (pps := finite(value)) and pps > 0]
+    most = [(c.host, next((p for p in (c.kept_pps, c.sent_pps, c.received_pps) if p is not None), None))
+            for c in ceilings if c.frames == frames and c.host in hosts]
+    limits = [Limit("generator’s ceiling" + (f" to {one_line(host, 20)}" if len(hosts) > 1 else ""), pps)
+              for host, value in most if (pps := finite(value)) and pps > 0]
     rates = {pps for p in points if (pps := finite(p.plan.line_rate_pps)) and pps > 0}
     return limits[:_MOST] + [Limit("line rate", pps) for pps in sorted(rates)[:_MOST]]

@@ -92,7 +92,9 @@ def _caption(bars: _Bars) -> str:
     if any(r.at_least for p in bars.group.points for r in bars.rates(p)):
         said.append("≥: the generator was the limit.")
     if any(_variant(bars, point) for point in bars.group.points):
-        said.append("Outlined: a stack that is there already, with other parameters.")
+        hosts = len({point.plan.host for point in bars.group.points}) > 1
+        said.append("Outlined: a stack that is there already, with other parameters"
+                    + (" or on another host." if hosts else "."))
     if bars.published:
         said.append("Hollow: published by others on other machines, not measured here.")
     return " ".join(said)

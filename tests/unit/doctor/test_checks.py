@@ -23,6 +23,7 @@ from harness.host.inventory import Survey
 from harness.plan import PortPlan, WirePlan
 from harness.records import Check
 
+DUT_MAC = bytes.fromhex("020000000100")
 RECORDED = json.loads((Path(__file__).parents[2] / "data/surveys/lab-dut.json").read_text())
 Data = dict[str, Any]
 CPU1 = "/sys/devices/system/cpu/cpu1"
@@ -243,7 +244,7 @@ class Wired:
     def exchange(self, port: int, frames: list[bytes], rx_port: int, wait_s: float) -> list[bytes]:
         if port not in self.cables:
             raise GeneratorError("port is down")
-        return [b"\xff" * 60, *(answer.answer(frame, end) for end in self.cables[port] for frame in frames
+        return [b"\xff" * 60, *(answer.answer(frame, end, DUT_MAC) for end in self.cables[port] for frame in frames
                                 if len(frame) + 4 <= self.largest and self.looks.get(f"d{end}", 0) <= 0)]
 
     def python(self) -> str:
@@ -301,13 +302,13 @@ def test_only_answers_to_this_probe_count() -> None:
     frame = probe_frame("02:00:00:00:02:00", b"12345678", 3, 0, 64)
     assert len(frame) == 60
     assert read_answer(frame, b"12345678") is None
-    reply = answer.answer(frame, 1)
-    assert reply[:6] == bytes.fromhex("020000000200")
+    reply = answer.answer(frame, 1, DUT_MAC)
+    assert (reply[:6], reply[6:12]) == (bytes.fromhex("020000000200"), DUT_MAC), "a switch must not learn it wrongly"
     heard = read_answer(reply, b"12345678")
     assert heard is not None
     assert (heard.wire, heard.port, heard.size) == (3, 1, 64)
     assert read_answer(reply, b"87654321") is None
-    assert answer.answer(reply, 0) == answer.answer(b"", 0) == answer.answer(bytes(60), 0) == b""
+    assert all(answer.answer(other, 0, DUT_MAC) == b"" for other in (reply, b"", bytes(60)))
 
 
 def test_a_refusal_says_everything_and_warnings_refuse_nothing() -> None:

@@ -13,7 +13,7 @@ from harness.lab.errors import LabNameError
 
 def test_link_and_flow_prefixes_do_not_overlap_and_stay_in_the_benchmark_range() -> None:
     networks = []
-    for wire in range(addresses.MAX_WIRES):
+    for wire in range(addresses.MOST_WIRES):
         prefixes = (addresses.link_prefix(wire), addresses.flow_prefix(wire))
         networks += [ipaddress.ip_network(prefix) for prefix in prefixes]
     for index, network in enumerate(networks):
