@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
-from harness.errors import GeneratorDied
+from harness.errors import GeneratorDied, TestbedError
 from harness.generator.astf import AstfGenerator
 from harness.generator.channel import AgentClient
 from harness.generator.contract import Generator
@@ -70,6 +70,8 @@ class Machines:
     every_core: bool = False
     surveys: dict[str, Surveyed] = field(default_factory=dict)
     _duts: dict[str, SshDut] = field(default_factory=dict)
+    #: Keeps a log (name, text) with the run.
+    keep_log: Callable[[str, str], None] = lambda name, text: None
     _server: ExitStack = field(default_factory=ExitStack)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -124,7 +126,7 @@ class Machines:
 
     def start_generator(self, owned: ExitStack) -> None:
         """Start (or attach to) the generator and connect to it; ``owned`` ends it."""
-        owned.callback(self._stop_generator)
+        owned.callback(self.stop_generator)
         self._start()
 
     def _start(self) -> None:
@@ -141,6 +143,7 @@ class Machines:
                 self._process = undo.enter_context(embedded.run(self.site.spawn))
             agent = AgentClient(self.site.agent_channel())
             undo.callback(agent.close)
+            undo.enter_context(self.site.serving(agent, lambda text: self.keep_log("trex.log", text)))
             if self.plan.generator.kind == TREX_ASTF:
                 self.generator = AstfGenerator(agent, self.site.server(), self.plan.points[0].directions[0].tx_port)
             else:
@@ -149,10 +152,13 @@ class Machines:
             self.after_generator()
             self._server = undo.pop_all()
 
-    def _stop_generator(self) -> None:
-        with self._server:
-            if hasattr(self, "generator") and (self._process is None or self._process.poll() is None):
-                self.generator.close()
+    def stop_generator(self) -> None:
+        """End the connection, and the server that was started for this run. Idempotent."""
+        generator: Generator | None = self.__dict__.pop("generator", None)
+        server, self._server = self._server, ExitStack()
+        with server:
+            if generator is not None and (self._process is None or self._process.poll() is None):
+                generator.close()
 
     def bystander(self, settings: BystanderSettings, owned: ExitStack) -> Watch:
         """The bystander of the run, ended by ``owned``; one that says why where this testbed has no place for it."""
@@ -170,12 +176,12 @@ class Machines:
         return self.generator.alive()
 
     def restart_generator(self) -> Generator:
-        """Bring a dead generator back. Raises GeneratorDied when the server is not this run's to restart."""
-        if self.plan.generator.kind != H2LOAD and self.site.embedded() is None:
-            astf = " --astf" * (self.plan.generator.kind == TREX_ASTF)
-            raise GeneratorDied(f"the TRex server is gone; start it again (t-rex-64 -i{astf}) and repeat the run")
+        """Bring a dead generator back. Raises GeneratorDied where that cannot be."""
         self._server.close()
-        self._start()
+        try:
+            self._start()
+        except TestbedError as error:
+            raise GeneratorDied(f"the generator is gone and does not come back: {error}") from error
         return self.generator
 
     def pin(self, point: PointPlan, *, before_programs: bool) -> None:
@@ -203,7 +209,7 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
     if not prepared.testbed.lab:
         # A generator in a namespace of this machine shares its cores as a lab does.
         shared = turn(message) if prepared.testbed.generator.netns else nullcontext()
-        with shared, HostSite(prepared.testbed) as site:
+        with shared, HostSite(prepared.testbed, prepared.plan) as site:
             yield Machines(prepared, prepared.plan, site, after_generator=lambda: None)
         return
     if prepared.plan.generator.kind == H2LOAD:

@@ -109,6 +109,10 @@ def _run_info(options: RunOptions, machines: Machines) -> RunInfo:
 
 
 def _finish(writer: RunWriter, state: str, code: int, started: float, session: _Session) -> None:
+    try:
+        session.machines.stop_generator()  # its log belongs to the run, which is read-only afterwards
+    except HarnessError as error:
+        writer.info.notes.append(f"the generator did not end well: {error}")
     writer.info.wall_s = (writer.info.wall_s or 0.0) + time.monotonic() - started
     writer.info.trials_s = (writer.info.trials_s or 0.0) + session.trials_s
     writer.finish(state, code)
@@ -162,6 +166,7 @@ class _Session:
         if examination.generator_facts is not None:
             self.writer.info.hosts[GENERATOR_HOST] = examination.generator_facts
         self._heed(found)
+        self.machines.keep_log = self.writer.log
         self.machines.start_generator(owned)
         self._heed(examination.wires())
         self.writer.info.generator = dict(self.machines.generator.describe())

@@ -6,16 +6,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from harness.errors import HostError, TestbedError
+from harness.generator.channel import AgentClient
 from harness.generator.embedded import EmbeddedServer, on_cores
 from harness.generator.tcpclient import ClientHost
 from harness.generator.trex import Server
+from harness.generator.trexhost.host import TrexHost, open_trex_host
 from harness.host.channel import ByteChannel, PipeChannel, spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
 from harness.host.inventory import SURVEY_S, Request, Survey
@@ -26,7 +28,7 @@ from harness.lab.netns import in_netns
 from harness.lab.sshd import PORT as SSH_PORT
 from harness.measure.bystander import BystanderUnavailable
 from harness.paths import with_home
-from harness.plan import PortPlan, WirePlan
+from harness.plan import Plan, PortPlan, WirePlan
 from harness.testbed import Ssh, Testbed
 
 _GENERATOR = Path(__file__).parent / "generator"
@@ -35,8 +37,8 @@ _LOOPBACK = "127.0.0.1"
 #: In the lab the prober shares the cores on which senders spin: above them, below the NAPI threads that receive.
 _PROBER_PRIORITY = 5
 T = TypeVar("T")
-#: Interpreters that TRex's client runs under, tried in this order on the generator host: 3.13 lacks what it imports.
-_TREX_PYTHONS = ("python3.12", "python3.11", "python3.10", "python3.9", "python3.8", "python3.7", "python3.6")
+#: Interpreters that are looked at for pyzmq.
+_PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(13, 5, -1)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,11 @@ class Site(Protocol):
         """Look at the generator's host, from where its ports are. Raises HostError."""
 
     def embedded(self) -> EmbeddedServer | None:
-        """The generator to start first; None when it is somebody else's server."""
+        """The xdpgen to start first; None where the generator is another server."""
+
+    def serving(self, agent: AgentClient, keep: Callable[[str], None]) -> AbstractContextManager[None]:
+        """See that the server that is none of :meth:`embedded` serves, for the block. ``agent``: not yet connected;
+        ``keep``: takes the log of a server that was started. Entering raises TestbedError."""
 
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
         """Start a program of the generator's side on this machine."""
@@ -112,6 +118,9 @@ class LabSite:
             speed_gbps=self._lab.wires[0].speed_gbps,
         )
 
+    def serving(self, agent: AgentClient, keep: Callable[[str], None]) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def agent_channel(self) -> ByteChannel:
         return PipeChannel(on_cores(self._lab.tg_cores, [sys.executable, str(AGENT)]), self.spawn)
 
@@ -131,25 +140,34 @@ class LabSite:
 class HostSite:
     """Hosts of a testbed file. A context manager: leaving it closes the connection to the generator host.
 
-    The generator is a server that already serves: TRex (``t-rex-64 -i``) on the generator host, driven by its own
-    client there; or ``harness xdpgen`` started by hand, driven by the built-in client. With no ``ssh`` for the
+    The generator is TRex on the generator host, driven by its own client there: the server that runs, or one started
+    for the run. Or it is ``harness xdpgen`` started by hand, driven by the built-in client. With no ``ssh`` for the
     generator and no TRex, this machine is the generator and xdpgen is started here.
     """
 
-    def __init__(self, testbed: Testbed) -> None:
-        self._testbed = testbed
+    def __init__(self, testbed: Testbed, plan: Plan) -> None:
+        self._testbed, self._plan = testbed, plan
         self._generator: SshConnection | None = None
+        self._trex: TrexHost | None = None
         self._owned = ExitStack()
 
     def __enter__(self) -> Self:
-        ssh = self._testbed.generator.ssh
-        if ssh is not None:
-            self._generator = self._owned.enter_context(SshConnection.open(target_of(ssh)))
+        generator = self._testbed.generator
+        target = target_of(generator.ssh) if generator.ssh is not None else None
+        if generator.trex is not None:
+            self._trex = self._owned.enter_context(open_trex_host(self._testbed, self._plan, target))
+            host = self._trex.host
+            self._generator = host.connection if isinstance(host, SshDut) else None
+        elif target is not None:
+            self._generator = self._owned.enter_context(SshConnection.open(target))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self._owned.close()
+
+    def serving(self, agent: AgentClient, keep: Callable[[str], None]) -> AbstractContextManager[None]:
+        return nullcontext() if self._trex is None else self._trex.serving(agent, keep)
 
     def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
         dut = self._testbed.dut(name)
@@ -195,6 +213,8 @@ class HostSite:
         )
 
     def agent_channel(self) -> ByteChannel:
+        if self._trex is not None:
+            return self._trex.agent_channel(AGENT)
         if self._generator is None:
             return PipeChannel(on_cores(self._testbed.generator.cores, [sys.executable, str(AGENT)]), self.spawn)
         python = self._python(self._generator)
@@ -239,14 +259,12 @@ class HostSite:
         return ssh.port if ssh is not None else SSH_PORT
 
     def _python(self, connection: SshConnection) -> str:
-        """An interpreter that suits the client: TRex's does not import on 3.13, the built-in one needs pyzmq."""
-        trex = self._testbed.generator.trex is not None
-        module = "ctypes" if trex else "zmq"
-        for python in _TREX_PYTHONS if trex else ("python3", *_TREX_PYTHONS):
-            if connection.run([python, "-c", f"import {module}"], check=False).returncode == 0:
+        """An interpreter with the pyzmq that the built-in client needs."""
+        for python in _PYTHONS:
+            if connection.run([python, "-c", "import zmq"], check=False).returncode == 0:
                 return python
-        needs = "Python 3.6 to 3.12 (apt-get install python3.11)" if trex else "pyzmq (apt-get install python3-zmq)"
-        raise TestbedError(f"the generator host lacks what the generator's client needs; install {needs} there")
+        raise TestbedError("the generator host lacks what the generator's client needs; install pyzmq (apt-get install "
+                           "python3-zmq) there")
 
     def server(self) -> Server:
         generator = self._testbed.generator

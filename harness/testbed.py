@@ -124,6 +124,10 @@ class Trex(_Section):
     dir: str = Field(pattern=r"^/[A-Za-z0-9/_.+ -]+$", description="TRex's directory, such as /opt/trex/v3.08")
     sync_port: int = Field(default=4501, ge=1, le=65535, description="Port of the server's RPC")
     async_port: int = Field(default=4500, ge=1, le=65535, description="Port of the server's events")
+    start: Literal["auto", "never"] = Field(default="auto", description="Auto: use the server that runs there, and "
+                                            "start one for the run where none does; never: it has to run already")
+    software: bool = Field(default=False, description="TRex's --software mode: for interfaces of the kernel (ports "
+                                                      "without pci), and where latency of echoes is wanted")
 
 
 class GeneratorHost(_Section):

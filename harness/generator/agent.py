@@ -8,7 +8,8 @@ It runs on the generator's host in a process of its own, holds one of two client
     {"id": 1, "op": "connect", "params": {...}}  ->  {"id": 1, "ok": true, "result": {...}}
                                                      {"id": 1, "ok": false, "error": {"kind": K, "message": M}}
 
-Kinds: ``usage`` (bad request), ``generator`` (the generator refused), ``lost`` (the generator is gone). A broken line
+Kinds: ``usage`` (bad request), ``generator`` (the generator refused), ``testbed`` (somebody else has it), ``lost`` (the
+generator is gone). A broken line
 is answered and survived; end of input ends the agent after it has stopped the traffic and released the ports.
 Whatever a client prints goes to stderr, never between the replies.
 """
@@ -32,12 +33,18 @@ MAX_LINE = 64 * 1024 * 1024
 LATENCY_PG = 1000
 #: Counters are read once what was received has stood still this long; frames may wait in a queue of the DUT (seconds).
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
+#: How long a server may take to say who it is.
+LOOK_REPLY_S = 2.0
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
 
 
 class UsageError(Exception):
     """The request is not of the protocol."""
+
+
+class HeldError(Exception):
+    """Somebody else has the server's ports."""
 
 
 # ---------------------------------------------------------------------------------------------- the two clients
@@ -59,9 +66,48 @@ def load_trex(trex_dir: str, mode: str = "stl") -> Any:
     for tail in ("automation/trex_control_plane/interactive", "scripts/automation/trex_control_plane/interactive"):
         tree = os.path.join(trex_dir, tail)
         if os.path.isdir(os.path.join(tree, "trex", mode)):
-            sys.path.insert(0, tree)
+            if tree not in sys.path:
+                sys.path.insert(0, tree)
             return importlib.import_module("trex.%s.api" % mode)
     raise UsageError("no TRex client below %s: trex_dir must be the directory that holds t-rex-64" % trex_dir)
+
+
+def look(params: Json) -> Json:
+    """Who serves there, asked without being anybody: no port is acquired, nothing is changed."""
+    address = (str(params["server"]), int(params["sync_port"]))
+    try:
+        socket.create_connection(address, LOOK_REPLY_S).close()
+    except OSError as error:
+        return {"serving": False, "why": str(error)}
+    load_trex(params["trex_dir"], params["mode"])  # brings the ZeroMQ that suits this interpreter
+    zmq = importlib.import_module("zmq")
+    context = zmq.Context()  # the bundled pyzmq knows no shared one
+    asker = context.socket(zmq.REQ)
+    try:
+        for option in (zmq.RCVTIMEO, zmq.SNDTIMEO):
+            asker.setsockopt(option, int(LOOK_REPLY_S * 1000))
+        asker.setsockopt(zmq.LINGER, 0)
+        asker.connect("tcp://%s:%d" % address)
+        asker.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "get_version", "params": {}}).encode())
+        told = json.loads(asker.recv().decode())["result"]
+        return {"serving": True, "version": str(told["version"]), "mode": str(told["mode"])}
+    except (zmq.ZMQError, KeyError, TypeError, ValueError) as error:
+        return {"serving": False, "why": "what has the port does not answer as TRex does: %s" % error}
+    finally:
+        asker.close()
+        context.term()
+
+
+def refuse_held(client: Any, ports: List[int], user: str) -> None:
+    """Raise where somebody else has one of the ports. The same user is a harness that died: there is one at a time on
+    a generator's host."""
+    for index in ports:
+        if index not in client.ports:
+            raise HeldError("the server has no port %d; it serves %s" % (index, ", ".join(map(str, client.ports))))
+        owner = str(client.ports[index].get_owner() or "")
+        if owner not in ("", user):
+            raise HeldError("port %d belongs to %r, who uses this TRex; ask for it, or have it released (trex-console: "
+                            "release)" % (index, owner[:60]))
 
 
 class Session:
@@ -76,10 +122,13 @@ class Session:
         self.latency: Dict[int, Json] = {}
         self.tx_ports: List[int] = []
         self.configured: Json = {"streams": []}
+        user = str(params.get("user", "harness"))
         self.client = self.api.STLClient(
-            username=str(params.get("user", "harness")), server=params["server"],
+            username=user, server=params["server"],
             sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
         self.client.connect()
+        if self.kind == "trex":
+            refuse_held(self.client, self.ports, user)
         self.client.reset(ports=self.ports)
 
     def describe(self) -> Json:
@@ -341,12 +390,13 @@ class AstfSession:
         self.port = int(params["ports"][0])
         self.configured: Json = {}
         self.first_ip = self.blocks = self.used = self.reply = 0
+        user = str(params.get("user", "harness"))
         self.client = self.api.ASTFClient(
-            username=str(params.get("user", "harness")), server=params["server"],
+            username=user, server=params["server"],
             sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
         self.client.connect()
-        self.client.acquire()  # refused where somebody else has the ports; reset() would take them
-        self.client.reset()
+        refuse_held(self.client, [self.port, *self.client.ports], user)
+        self.client.reset()  # which takes every port
         self.ports = sorted(self.client.get_all_ports())
         self.threads = max(1, int(self.client.get_server_system_info().get("dp_core_count_per_port", 1)))
         if [port // 2 for port in self.ports if port // 2 != self.port // 2]:
@@ -605,6 +655,8 @@ class Agent:
         """One request's result."""
         if op == "hello":
             return {"python": sys.version.split()[0], "pid": os.getpid()}
+        if op == "look":
+            return look(params)
         if op == "connect":
             return self.connect(params)
         if op == "ping":
@@ -618,7 +670,7 @@ class Agent:
         if op == "close":
             self.close()
             return {}
-        raise UsageError("unknown op %r: hello, connect, ping, configure, trial, exchange, close" % (op,))
+        raise UsageError("unknown op %r: hello, look, connect, ping, configure, trial, exchange, close" % (op,))
 
     def close(self) -> None:
         """Release the session, if there is one."""
@@ -656,6 +708,8 @@ def answer(agent: "Agent", line: str) -> Json:
         return {"id": request_id, "ok": True, "result": agent.handle(request.get("op"), request.get("params", {}))}
     except (UsageError, KeyError, ValueError, TypeError, binascii.Error) as error:
         return failure(request_id, "usage", error)
+    except HeldError as error:
+        return failure(request_id, "testbed", error)
     except Exception as error:  # noqa: BLE001 - the clients raise many types; the reply carries type and text
         return failure(request_id, "lost" if is_lost(error) else "generator", error)
 

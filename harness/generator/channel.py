@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.errors import GeneratorDied, GeneratorError
+from harness.errors import GeneratorDied, GeneratorError, TestbedError
 from harness.host.channel import ByteChannel
 
 _MAX_REPLY = 256 * 1024 * 1024
@@ -25,7 +25,8 @@ class AgentClient:
         self.usable = True
 
     def call(self, op: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        """The result of one operation; GeneratorDied when the agent or its server is gone."""
+        """The result of one operation; GeneratorDied when the agent or its server is gone, TestbedError when somebody
+        else has the generator."""
         if not self.usable:
             raise GeneratorDied(f"an earlier call to the generator was broken off; {op} cannot be asked any more")
         self.usable = False
@@ -45,6 +46,8 @@ class AgentClient:
         kind, message = problem.get("kind"), str(problem.get("message"))[:4000]
         if kind == "lost":
             raise GeneratorDied(f"the generator no longer answers: {message}")
+        if kind == "testbed":
+            raise TestbedError(f"the generator cannot be used: {message.partition(': ')[2]}")
         raise GeneratorError(f"the generator refused {op}: {message}")
 
     def _reply(self, op: str, timeout_s: float) -> dict[str, Any]:

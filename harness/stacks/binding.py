@@ -42,12 +42,17 @@ def wanted_driver(dut: Dut, pci: str, bind: str) -> str:
 
 def missing_for_binding(dut: Dut, point: PointPlan, bind: str) -> list[Missing]:
     """What keeps the point's ports from being handed to DPDK; changes nothing."""
+    return missing_for_devices(dut, used_ports(point), point.management, bind)
+
+
+def missing_for_devices(dut: Dut, ports: Sequence[PortPlan], management: str, bind: str) -> list[Missing]:
+    """What keeps ports of a host from being handed to DPDK; changes nothing."""
     if dut.which("ip") is None:
         return [Missing("the program ip", "apt-get install iproute2")]
     missing: list[Missing] = []
-    reasons = protected(dut, point.management)
-    taken = [pci_address(dut, port) for port in used_ports(point)]
-    for port, pci in zip(used_ports(point), taken, strict=True):
+    reasons = protected(dut, management)
+    taken = [pci_address(dut, port) for port in ports]
+    for port, pci in zip(ports, taken, strict=True):
         missing += _missing_of_port(dut, port, pci, bind, reasons) or _missing_of_driver(dut, pci, bind, taken)
     return missing
 

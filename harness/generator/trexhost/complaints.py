@@ -20,7 +20,7 @@ _KNOWN = (
     (r"i40e interface (\S+) is under Linux and will interfere with TRex interface (\S+)",
      "{0} is still the kernel's and belongs to the NIC of {1}; give TRex every port of that NIC, or unbind {0}"),
     (r"bind failed for (\S+) - Cannot", "{0} cannot be given to DPDK: its driver refuses; dmesg there says why"),
-    (r"You must add the flag --software", "its NIC works in software mode only; set software: true under generator.trex"),
+    (r"You must add the flag --software", "its NIC needs software mode; set software: true under generator.trex"),
     (r"all device should have the same type +(\S+) != (\S+)",
      "TRex wants ports of one kind, these are {0} and {1}; choose ports of one NIC model"),
     (r"(error while loading shared libraries: [^:\s]+)", "{0}; install that library there"),

@@ -14,7 +14,7 @@ from harness.host.contract import Dut
 #: releases break earlier.
 PYTHONS = ("python3.11", "python3.10", "python3.9", "python3.8", "python3.7", "python3.6", "python3.12", "python3")
 _TREES = ("automation/trex_control_plane/interactive", "scripts/automation/trex_control_plane/interactive")
-_VERSION = re.compile(r"^Version : (v[0-9][0-9A-Za-z.-]{0,30})\s*$", re.MULTILINE)
+_VERSION = re.compile(r"^ *Version : (v[0-9][0-9A-Za-z.-]{0,30})", re.MULTILINE)
 _RUN_S = 60.0
 
 

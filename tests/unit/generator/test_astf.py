@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import GeneratorDied, GeneratorError
+from harness.errors import GeneratorDied, GeneratorError, TestbedError
 from harness.generator.astf import AstfGenerator, Made
 from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficResult, TrafficSpec
@@ -123,7 +123,7 @@ def test_what_trex_left_out_is_said_with_its_reason() -> None:
 
 def test_a_trex_that_somebody_else_holds_is_left_alone(trex_dir: Path) -> None:
     next(trex_dir.rglob("api.py")).with_name("held").touch()
-    with pytest.raises(GeneratorError, match="already taken by 'alice'"):
+    with pytest.raises(TestbedError, match="cannot be used: port 0 belongs to 'alice', who uses this TRex"):
         connect(trex_dir, sys.executable)
 
 
