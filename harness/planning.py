@@ -60,6 +60,7 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     wires = wire_plans(testbed, IP_VERSION[spec.traffic.l3])
     points = _only(_points(scenario, testbed, wires, chosen, only), testbed, only)
     _check_table(scenario, testbed, points)
+    _check_one_client(scenario, points)
     measure = _measure_settings(scenario, points, repeat)
     order_seed = choose_seed() if seed is None else seed
     passes = [stacks.create(p.stack, p.params).polls_apart(p.role) for p in points]
@@ -129,6 +130,16 @@ def _check_table(scenario: ScenarioFile, testbed: Testbed, points: Sequence[Poin
         raise scenario.document.error(("traffic", "flows"), (
             f"xdpgen would prepare {cells >> 14:,} MiB of headers, at most {MOST_TABLE_CELLS >> 14:,}; use fewer "
             "flows, fewer sizes in a mix, or one direction"))
+
+
+def _check_one_client(scenario: ScenarioFile, points: Sequence[PointPlan]) -> None:
+    """The client of role accept holds one port of the generator for the whole run."""
+    ports = {point.directions[0].tx_port for point in points}
+    if scenario.spec.role is Role.ACCEPT and len(ports) > 1:
+        hosts = list(dict.fromkeys(point.host for point in points))
+        raise scenario.document.error(("role",), (
+            f"accept connects from one generator port, but {' and '.join(hosts)} are at different ones; run it for one "
+            f"host at a time: --only {hosts[0]}"))
 
 
 def table_cells(points: Sequence[PointPlan], latency: bool) -> int:

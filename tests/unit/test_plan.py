@@ -118,6 +118,23 @@ def test_accept_on_a_testbed_is_trexs_with_all_addresses_behind_the_wire(write: 
     assert "trex-astf from /opt/trex" in render_plan(made)
 
 
+def test_accept_connects_from_one_generator_port(write: Write) -> None:
+    told = two_hosts().model_dump(mode="json")
+    for wire in told["wires"]:
+        wire["speed"] = "10G"
+    told["generator"]["trex"] = {"dir": "/opt/trex"}
+    told["generator"]["ports"] += [{"mac": "02:00:00:00:00:08"}, {"mac": "02:00:00:00:00:09"}]
+    for dut in told["duts"]:
+        dut["tuning"] = "stock"
+    switched = Testbed.model_validate(told)
+    assert len(plan(write, switched, role="accept", traffic="", stacks="[sockets]").points) == 2
+    told["wires"][1]["tg"] = 2  # TRex opens connections from even ports
+    cabled = Testbed.model_validate(told)
+    with pytest.raises(UsageError, match=r"sut1 and sut2 are at different ones; .* --only sut1"):
+        plan(write, cabled, role="accept", traffic="", stacks="[sockets]")
+    assert len(plan(write, cabled, only=("sut2",), role="accept", traffic="", stacks="[sockets]").points) == 1
+
+
 def test_accept_needs_a_client_there_that_can_open_connections(write: Write) -> None:
     with pytest.raises(TestbedError, match=r"accept on testbed rack needs a TRex .*generator\.trex\.dir") as caught:
         plan(write, rack(trex=False), role="accept", traffic="", stacks="[sockets]")
