@@ -124,10 +124,18 @@ class Trex(_Section):
     dir: str = Field(pattern=r"^/[A-Za-z0-9/_.+ -]+$", description="TRex's directory, such as /opt/trex/v3.08")
     sync_port: int = Field(default=4501, ge=1, le=65535, description="Port of the server's RPC")
     async_port: int = Field(default=4500, ge=1, le=65535, description="Port of the server's events")
-    start: Literal["auto", "never"] = Field(default="auto", description="Auto: use the server that runs there, and "
-                                            "start one for the run where none does; never: it has to run already")
-    software: bool = Field(default=False, description="TRex's --software mode: for interfaces of the kernel (ports "
-                                                      "without pci), and where latency of echoes is wanted")
+    start: Literal["auto", "never"] = Field(default="auto", description="auto: where no TRex serves, one is started "
+                                                                        "for the run; never: only attach to one")
+    software: bool = Field(default=False, description="Start it with --software: frames are received in software, "
+                                                      "which latency of role echo needs, at a lower rate; always so "
+                                                      "for ports without pci")
+    master_core: int | None = Field(default=None, ge=0, le=63, description="Core of its control thread; chosen from "
+                                                                           "cores when left out")
+    latency_core: int | None = Field(default=None, ge=0, le=63, description="Core that receives and times latency "
+                                                                            "frames; chosen from cores when left out")
+    hugepages: int = Field(default=2048, ge=256, le=1 << 20, description="Pages of 2 MiB on each memory node of a "
+                                                                         "port; set for the run and put back")
+    memory_mb: int = Field(default=1024, ge=256, le=1 << 20, description="Its memory in MiB where ports have no pci")
 
 
 class GeneratorHost(_Section):
@@ -296,6 +304,7 @@ def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
         problems.append((("name",), "lab is the embedded testbed; choose another name"))
     if testbed.generator.netns and (testbed.generator.ssh or testbed.generator.trex):
         problems.append((("generator", "netns"), "is for xdpgen on this machine; remove it, or ssh and trex"))
+    problems += _trex_problems(testbed.generator)
     for index, dut in enumerate(testbed.duts):
         at: Location = ("duts", index)
         if dut.name == GENERATOR_HOST:
@@ -314,6 +323,26 @@ def _contradictions(testbed: Testbed) -> list[tuple[Location, str]]:
         problems += [((*at, "ports", number), "is known by neither ifname nor pci; give one of them")
                      for number, port in enumerate(dut.ports) if not (port.ifname or port.pci)]
     return problems + _wire_problems(testbed) + _mac_problems(testbed)
+
+
+def _trex_problems(generator: GeneratorHost) -> list[tuple[Location, str]]:
+    """What keeps TRex from being started with these ports and cores."""
+    trex, at = generator.trex, ("generator", "trex")
+    if trex is None:
+        return []
+    problems: list[tuple[Location, str]] = []
+    if trex.sync_port == trex.async_port:
+        problems.append(((*at, "async_port"), f"{trex.async_port} is sync_port too; TRex listens on both"))
+    for name, core in (("master_core", trex.master_core), ("latency_core", trex.latency_core)):
+        if core is not None and core not in generator.cores:
+            problems.append(((*at, name), f"core {core} is not in generator.cores; add it there"))
+    if trex.master_core is not None and trex.master_core == trex.latency_core:
+        problems.append(((*at, "latency_core"), f"core {trex.latency_core} is master_core too; they cannot share one"))
+    without = [index for index, port in enumerate(generator.ports) if port.ifname and not port.pci]
+    if trex.start == "auto" and without and any(port.pci for port in generator.ports):
+        problems.append((("generator", "ports", without[0]), "has no pci, others have; TRex takes PCI devices or "
+                                                             "kernel interfaces, not both"))
+    return problems
 
 
 def _topology_problems(dut: DutHost) -> list[tuple[Location, str]]:

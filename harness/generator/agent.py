@@ -33,10 +33,11 @@ MAX_LINE = 64 * 1024 * 1024
 LATENCY_PG = 1000
 #: Counters are read once what was received has stood still this long; frames may wait in a queue of the DUT (seconds).
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
-#: How long a server may take to say who it is.
-LOOK_REPLY_S = 2.0
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
+#: TRex computes frames up to this long, with FCS, ahead of a trial, where a stream has up to so many flows: computing
+#: each as it is sent costs a core about as much again as sending it. Of longer frames fewer are sent.
+CACHED_BYTES, CACHED_FLOWS = 128, 4096
 
 
 class UsageError(Exception):
@@ -72,30 +73,91 @@ def load_trex(trex_dir: str, mode: str = "stl") -> Any:
     raise UsageError("no TRex client below %s: trex_dir must be the directory that holds t-rex-64" % trex_dir)
 
 
+#: API versions that servers speak, by mode, newest first: v2.8x to v3.x.
+API_VERSIONS = {"STL": ((5, 1), (5, 0)), "ASTF": ((2, 3), (2, 2), (2, 1), (2, 0), (1, 9))}
+LISTENS_S, ANSWERS_S = 2.0, 3.0
+
+
+class Refused(Exception):
+    """The server's error to one RPC."""
+
+
+class RawRpc:
+    """RPCs of a TRex server without its client: owns nothing, subscribes to nothing. A socket is used once per
+    request and timed out; what is known to crash a server is never sent."""
+
+    def __init__(self, trex_dir: str, host: str, port: int) -> None:
+        load_trex(trex_dir)  # it brings the pyzmq that suits this interpreter
+        self.zmq = importlib.import_module("zmq")
+        self.context = self.zmq.Context()
+        self.socket = self.context.socket(self.zmq.REQ)
+        self.socket.setsockopt(self.zmq.LINGER, 0)
+        self.socket.setsockopt(self.zmq.RCVTIMEO, int(ANSWERS_S * 1000))
+        self.socket.setsockopt(self.zmq.SNDTIMEO, int(ANSWERS_S * 1000))
+        self.socket.connect("tcp://%s:%d" % (host, port))
+        self.handle = {}  # type: Json
+
+    def call(self, method: str, **params: Any) -> Any:
+        """The result; Refused with the server's own words, zmq.Again when it stays silent."""
+        params.update(self.handle)
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        self.socket.send(json.dumps(request).encode())
+        reply = json.loads(self.socket.recv().decode("utf-8", "replace"))
+        if not isinstance(reply, dict) or "error" in reply:
+            error = reply.get("error", {}) if isinstance(reply, dict) else {}
+            raise Refused(str(error.get("specific_err") or error.get("message") or reply)[:300])
+        return reply["result"]
+
+    def introduce(self, mode: str) -> None:
+        """Agree on the API's version, which every other RPC needs."""
+        for number, (major, minor) in enumerate(API_VERSIONS[mode]):
+            try:
+                self.handle = {"api_h": self.call("api_sync_v2", name=mode, major=major, minor=minor)["api_h"]}
+                return
+            except Refused:
+                if number + 1 == len(API_VERSIONS[mode]):
+                    raise
+
+    def close(self) -> None:
+        self.socket.close()
+        self.context.term()
+
+
 def look(params: Json) -> Json:
-    """Who serves there, asked without being anybody: no port is acquired, nothing is changed."""
-    address = (str(params["server"]), int(params["sync_port"]))
+    """Who serves there: nobody, a stranger, or a TRex, with its version, mode, ports and their owners. Changes
+    nothing."""
+    host, port = str(params["server"]), int(params["sync_port"])
     try:
-        socket.create_connection(address, LOOK_REPLY_S).close()
-    except OSError as error:
-        return {"serving": False, "why": str(error)}
-    load_trex(params["trex_dir"], params["mode"])  # brings the ZeroMQ that suits this interpreter
-    zmq = importlib.import_module("zmq")
-    context = zmq.Context()  # the bundled pyzmq knows no shared one
-    asker = context.socket(zmq.REQ)
+        socket.create_connection((host, port), LISTENS_S).close()
+    except OSError:
+        return {"serving": False}
+    rpc = RawRpc(params["trex_dir"], host, port)
     try:
-        for option in (zmq.RCVTIMEO, zmq.SNDTIMEO):
-            asker.setsockopt(option, int(LOOK_REPLY_S * 1000))
-        asker.setsockopt(zmq.LINGER, 0)
-        asker.connect("tcp://%s:%d" % address)
-        asker.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "get_version", "params": {}}).encode())
-        told = json.loads(asker.recv().decode())["result"]
-        return {"serving": True, "version": str(told["version"]), "mode": str(told["mode"])}
-    except (zmq.ZMQError, KeyError, TypeError, ValueError) as error:
-        return {"serving": False, "why": "what has the port does not answer as TRex does: %s" % error}
+        version = rpc.call("get_version")
+        mode = str(version["mode"])
+        return {"serving": True, "version": str(version["version"]), "mode": mode,
+                "ports": port_owners(rpc, mode) if mode in API_VERSIONS else []}
+    except (rpc.zmq.ZMQError, Refused, ValueError, KeyError, TypeError) as error:
+        return {"serving": False, "stranger": "it does not answer as one: %s: %s" % (type(error).__name__, error)}
     finally:
-        asker.close()
-        context.term()
+        rpc.close()
+
+
+def port_owners(rpc: RawRpc, mode: str) -> List[Json]:
+    """Every port of a server: index, MACs, device, owner ("" where it is free), state."""
+    rpc.introduce(mode)
+    ports = []
+    for told in rpc.call("get_system_info")["ports"]:
+        index = int(told["index"])
+        owner = rpc.call("get_owner", port_id=index)["owner"]
+        profile = {"profile_id": "*"} if mode == "STL" else {}  # an unknown profile would crash the server
+        status = rpc.call("get_port_status", port_id=index, block=False, **profile)
+        ether = status.get("attr", {}).get("layer_cfg", {}).get("ether", {})
+        ports.append({"index": index, "mac": str(told.get("hw_mac") or told.get("src_mac") or ""),
+                      "src_mac": str(ether.get("src") or ""), "driver": str(told.get("driver", "")),
+                      "pci": str(told.get("pci_addr", "")), "owner": "" if owner == "<FREE>" else str(owner),
+                      "state": str(status.get("state", ""))})
+    return ports
 
 
 def refuse_held(client: Any, ports: List[int], user: str) -> None:
@@ -149,7 +211,21 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------ streams
 
-    def field_engine(self, flows: Json) -> Any:
+    def cached(self, spec: Json) -> int:
+        """How many frames of a stream TRex prepares before it starts, 0: none. Only as many as there are flows, or it
+        would send fewer flows, or some of them more often; each sending core has its share of both. It has none for
+        latency streams (every frame has its own time)."""
+        count = int(spec["flows"]["count"])
+        small = len(spec["frame"]) * 3 // 4 + 4 <= CACHED_BYTES + 4 and count <= CACHED_FLOWS
+        if self.kind != "trex" or spec["latency_pps"] or not small:
+            return 0
+        return count if count % self.sending_cores() == 0 else 0
+
+    def sending_cores(self) -> int:
+        """Cores that send from one port."""
+        return max(1, int(self.client.get_server_system_info().get("dp_core_count_per_port", 1)))
+
+    def field_engine(self, flows: Json, cached: int = 0) -> Any:
         """Address and port of every flow by TRex's tuple generator, then the checksum that covers them: the IPv4
         header's (UDP's is 0), or over IPv6 UDP's. Of an IPv6 address the last four bytes are the flow's."""
         api, l3, v6 = self.api, flows["l3"], flows["version"] == 6
@@ -162,13 +238,13 @@ class Session:
             api.STLVmWrFlowVar(fv_name="flow.ip", pkt_offset=l3 + (20 if v6 else 12)),
             api.STLVmWrFlowVar(fv_name="flow.port", pkt_offset=l4),
             fix,
-        ])
+        ], **({"cache_size": cached} if cached else {}))
 
     def stream(self, spec: Json) -> Any:
         """One protocol stream as an STLStream. Latency streams have a rate of their own and are never scaled."""
         api = self.api
         builder = api.STLPktBuilder(pkt_buffer=base64.b64decode(spec["frame"], validate=True),
-                                    vm=self.field_engine(spec["flows"]))
+                                    vm=self.field_engine(spec["flows"], self.cached(spec)))
         options: Json = {"mac_src_override_by_pkt": 1, "mac_dst_override_mode": 1}
         extra = {}  # type: Json
         if spec["flows"]["version"] == 6:
@@ -237,7 +313,9 @@ class Session:
         result = {"asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
                   "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
                   "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
-                  "reports": reports, "utilisation": self.utilisation()}
+                  "reports": reports, "utilisation": None}
+        if self.kind == "trex":
+            result.update(self.own_state(duration))
         # Last of all: the controller takes its own time when the answer arrives.
         result["now_ns"] = int(time.monotonic() * 1e9)
         return result
@@ -259,11 +337,19 @@ class Session:
             return 0
         return int(self.client.get_stats(ports=self.ports)["global"].get("queue_full", 0))
 
-    def utilisation(self) -> Optional[float]:
-        """CPU share of the busiest sending core, 0..1, as TRex reports it (None for xdpgen: see reports)."""
-        if self.kind == "stl":
-            return None
-        return float(self.client.get_stats(ports=self.ports)["global"].get("cpu_util", 0.0)) / 100.0
+    def own_state(self, duration: float) -> Json:
+        """What TRex says of itself: CPU share of each sending core in the trial's busiest whole second (its history has
+        one figure a second, newest first), and of the core that receives."""
+        seconds = max(2, int(duration) + 1)
+        cores = []
+        for core in self.client.get_util_stats().get("cpu", []):
+            history = [float(value) / 100.0 for value in core.get("history", [])[:seconds]]
+            cores.append({"ports": [int(p) for p in core.get("ports", []) if p >= 0],
+                          "utilisation": max(history) if history else None})
+        overall = self.client.get_stats(ports=self.ports)["global"]
+        busiest = [core["utilisation"] for core in cores if core["utilisation"] is not None]
+        return {"utilisation": max(busiest) if busiest else None,
+                "trex": {"cores": cores, "receiving_utilisation": float(overall.get("rx_cpu_util", 0.0)) / 100.0}}
 
     def latency_results(self) -> List[Json]:
         """Per latency group: counts, errors, and the histogram in the finest form that the server offers."""
@@ -300,6 +386,8 @@ class Session:
                 "min_us": number(lat["total_min"]), "max_us": number(lat["total_max"]),
                 "average_us": number(lat["average"]), "jitter_us": number(lat["jitter"]),
                 "hdrh": lat.get("hdrh"), "unit_ns": 1000,
+                "late": errors.get("seq_too_low", 0),
+                "strange": sum(int(v) for v in answer["latency"].get("global", {}).values()),
                 "histogram": sorted([int(k), int(v)] for k, v in lat.get("histogram", {}).items())}
 
     # --------------------------------------------------------------------------------------------- role checks
@@ -327,11 +415,7 @@ class Session:
 
     def push(self, port: int, frames: List[bytes]) -> None:
         """Send frames with the MACs they have."""
-        if self.kind == "stl":
-            buffers = [self.api.PacketBuffer(f, port_src=False, port_dst=False) for f in frames]
-        else:
-            types = importlib.import_module("trex.common.trex_types")
-            buffers = [types.PacketBuffer(f, port_src=False, port_dst=False) for f in frames]
+        buffers = [self.api.PacketBuffer(f, port_src=False, port_dst=False) for f in frames]
         self.client.push_packets(buffers, ports=[port], force=True)
 
     def close(self) -> None:
@@ -634,22 +718,44 @@ def integers(counters: Json) -> Json:
 # ------------------------------------------------------------------------------------------------ the protocol
 
 
+def open_session(params: Json) -> Any:
+    """A connected session of the kind asked for."""
+    return AstfSession(params) if params["client"] == "astf" else Session(params)
+
+
 class Agent:
     """Dispatches requests; at most one session."""
 
     def __init__(self) -> None:
         self.session: Any = None
+        self.params: Json = {}
+        #: The last call found the server gone.
+        self.lost = False
 
     def connect(self, params: Json) -> Any:
         if self.session is not None:
             raise UsageError("already connected")
-        self.session = AstfSession(params) if params["client"] == "astf" else Session(params)
+        self.session, self.params = open_session(params), params
         return self.session.describe()
 
     def need(self) -> Any:
         if self.session is None:
             raise UsageError("connect first")
+        if self.lost and self.params["client"] != "stl":
+            self.reconnect()
         return self.session
+
+    def reconnect(self) -> None:
+        """The server was gone: connect anew, once a call, and put the streams back."""
+        before = self.session
+        try:
+            before.client.disconnect(stop_traffic=False, release_ports=False)
+        except Exception as error:  # noqa: BLE001 - it is the connection to a server that is gone
+            sys.stderr.write("leaving the old connection: %s\n" % error)
+        session = open_session(self.params)
+        if before.configured.get("streams", before.configured):
+            session.configure(before.configured)
+        self.session, self.lost = session, False
 
     def handle(self, op: Any, params: Json) -> Any:
         """One request's result."""
@@ -693,7 +799,8 @@ def failure(request_id: Any, kind: str, error: Exception) -> Json:
 def is_lost(error: Exception) -> bool:
     """Whether the client's error says that the server no longer answers."""
     text = str(error).lower()
-    signs = ("timed out", "connection lost", "lost connection", "failed to get server response")
+    signs = ("timed out", "connection lost", "lost connection", "failed to get server response",
+             "api handler provided mismatch", "connection is down")
     return any(sign in text for sign in signs)
 
 
@@ -711,6 +818,7 @@ def answer(agent: "Agent", line: str) -> Json:
     except HeldError as error:
         return failure(request_id, "testbed", error)
     except Exception as error:  # noqa: BLE001 - the clients raise many types; the reply carries type and text
+        agent.lost = agent.lost or is_lost(error)
         return failure(request_id, "lost" if is_lost(error) else "generator", error)
 
 

@@ -23,7 +23,7 @@ from harness.generator.contract import (
 )
 from harness.generator.frames import flow_frame
 from harness.generator.histogram import decode_hdr
-from harness.plan import DirectionPlan
+from harness.plan import WIRE_OVERHEAD, DirectionPlan
 
 _CALL_S = 30.0
 
@@ -212,6 +212,29 @@ def _latency(entry: Mapping[str, Any]) -> LatencyResult:
     )
 
 
+def _trex_state(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What a TRex says of itself, kept with the trial as evidence: CPU of each core 0..1, attempts to send on a full
+    queue, errors by port, latency frames that came late or that it could not place, and how full its links were."""
+    latency = raw["latency"]
+    return {
+        **raw["trex"], "queue_full": int(raw["queue_full"]),
+        "errors": {port: {name: int(c.get(name, 0)) for name in ("ierrors", "oerrors")}
+                   for port, c in raw["ports"].items()},
+        "late_latency": sum(int(entry.get("late", 0)) for entry in latency),
+        "strange_latency": max((int(entry.get("strange", 0)) for entry in latency), default=0),
+        "link_gbps": {port: {way: _on_wire(c, way, float(raw["real_s"])) for way in ("o", "i")}
+                      for port, c in raw["ports"].items()},
+    }
+
+
+def _on_wire(counters: Mapping[str, Any], way: str, seconds: float) -> float | None:
+    """Gbit/s on the wire, gaps and preambles included, out ("o") or in ("i")."""
+    if seconds <= 0 or f"{way}bytes" not in counters:
+        return None
+    octets = int(counters[f"{way}bytes"]) + WIRE_OVERHEAD * int(counters[f"{way}packets"])
+    return 8e-9 * octets / seconds
+
+
 def _self_report(raw: Mapping[str, Any], clock_ns: int) -> SelfReport:
     """``clock_ns``: how far the generator host's CLOCK_MONOTONIC is ahead of ours; taken off every time."""
     reports = raw["reports"]
@@ -225,6 +248,8 @@ def _self_report(raw: Mapping[str, Any], clock_ns: int) -> SelfReport:
     }
     if raw["queue_full"]:
         extra["queue_full"] = int(raw["queue_full"])
+    if "trex" in raw:
+        extra["trex"] = _trex_state(raw)
     return SelfReport(
         asked_s=float(raw["asked_s"]), real_s=float(raw["real_s"]), started_ns=int(raw["started_ns"]) - clock_ns,
         ended_ns=int(raw["ended_ns"]) - clock_ns, utilisation=utilisation, queue_full=int(raw["queue_full"]),

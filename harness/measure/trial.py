@@ -237,6 +237,8 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
                               "between two looks in which a pause may have begun unseen")
     trial.generator_utilisation = report.utilisation
     trial.counters = _changes(before, after)
+    if (told := report.extra.get("trex")) is not None:
+        trial.counters["generator"] = told
     if (client := report.extra.get("client")) is not None:
         trial.counters["client"] = client
         trial.handshake = Handshake(**client["connect"]) if client["connect"] else None

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rack whose generator has an SSH server too, as a testbed file describes it, and what TRex tests look at there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from tests.rackhosts import CHECKS, Rack, RackHost
+
+SYNC_PORT, ASYNC_PORT = 4601, 4600
+
+
+@dataclass
+class TrexRack:
+    """``generator``: the generator's side as a host that is reached over SSH."""
+
+    made: Rack
+    generator: RackHost
+
+    @classmethod
+    def of(cls, made: Rack) -> Self:
+        """The rack, with an SSH server at the generator's side."""
+        generator = RackHost("generator", made.tg_netns, made.folder / "generator", made.generator)
+        generator.start()
+        return cls(made, generator)
+
+    @property
+    def sut(self) -> RackHost:
+        """The DUT."""
+        return self.made.hosts["sut"]
+
+    def document(self, **changes: Any) -> dict[str, Any]:
+        """What the testbed file says; ``changes``: keys of generator.trex."""
+        cores = sorted(os.sched_getaffinity(0))
+        trex = {"dir": os.environ.get("TREX_DIR", "/nowhere"), "sync_port": SYNC_PORT, "async_port": ASYNC_PORT,
+                "memory_mb": 512, **changes}
+        seen = self.generator.entry(cores[:1])
+        return {"name": "two-hosts", "wires": self.made.wires, "checks": CHECKS, "duts": [self.sut.entry(cores[1:2])],
+                "generator": {"ssh": seen["ssh"], "cores": cores[:1], "ports": seen["ports"], "trex": trex}}
+
+    def write(self, path: Path, **changes: Any) -> Path:
+        """The testbed file."""
+        path.write_text(yaml.safe_dump(self.document(**changes), sort_keys=False), encoding="utf-8")
+        return path
+
+    def servers(self) -> list[str]:
+        """Command lines of TRex servers in the generator's namespace."""
+        pids = subprocess.run(["ip", "netns", "pids", self.made.tg_netns], capture_output=True, text=True, check=True)
+        lines = []
+        for pid in pids.stdout.split():
+            try:
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue  # it has ended
+            if "t-rex-64" in line:
+                lines.append(line)
+        return lines
