@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeps a TRex from being started, over a real sshd with a labelled FAKE of its start script: one message each with
+the remedy, exit 3, and the host as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.rackhosts import rack
+from tests.trex.testbeds import TrexRack
+
+pytestmark = pytest.mark.lab
+
+SCENARIO = """
+name: small
+role: drop
+traffic: {frame: 64, flows: 16}
+cores: [1]
+stacks: [linux-drop]
+measure:
+  load_curve: {rates: [20k], trial: 2s}
+"""
+#: As a real v3.08 ends on a host without hugepages.
+NO_HUGEPAGES = """EAL: Cannot get hugepage information.
+ You might need to run ./trex-cfg  once
+EAL: Error - exiting with code: 1
+  Cause: Invalid EAL arguments
+"""
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[TrexRack]:
+    with rack(["sut"]) as made:
+        yield TrexRack.of(made)
+
+
+def fake(folder: Path, said: str) -> Path:
+    """FAKE: an installation whose server says something and ends."""
+    client = folder / "automation" / "trex_control_plane" / "interactive" / "trex"
+    (client / "stl").mkdir(parents=True)
+    for path in (client / "__init__.py", client / "stl" / "__init__.py", client / "stl" / "api.py"):
+        path.write_text("")
+    (folder / "said").write_text(said)
+    for name, line in (("t-rex-64", "cat said; exit 1"), ("_t-rex-64", "echo ' Version : v3.08'")):
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def run(folder: Path, document: dict[str, object]) -> tuple[int, str]:
+    scenario, testbed = folder / "small.yaml", folder / "testbed.yaml"
+    scenario.write_text(SCENARIO)
+    testbed.write_text(yaml.safe_dump(document))
+    done = subprocess.run([sys.executable, "-m", "harness", "run", str(scenario), "--testbed", str(testbed), "--results",
+                           str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_server_that_ends_is_explained_and_its_configuration_gone(hosts: TrexRack, tmp_path: Path) -> None:
+    code, said = run(tmp_path, hosts.document(dir=str(fake(tmp_path / "trex", NO_HUGEPAGES))))
+    assert (code, "TRex v3.08 ended with status 1" in said, "reserve them at boot" in said) == (3, True, True), said
+    assert list((hosts.generator.folder / "run").glob("trex_cfg*")) == []
+    kept = (hosts.generator.folder / "var" / "journal.jsonl").read_text()
+    assert "trex_cfg" not in kept  # nothing is left to undo
+
+
+def refused_key(ssh: dict[str, str], folder: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "stranger")], check=True)
+    ssh["key"] = str(folder / "stranger")
+
+
+def changed_host_key(ssh: dict[str, str], folder: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "another")], check=True)
+    (folder / "known_hosts").write_text("127.0.0.1 " + (folder / "another.pub").read_text())
+    ssh["known_hosts"] = str(folder / "known_hosts")
+
+
+def no_server(ssh: dict[str, object], folder: Path) -> None:
+    ssh["port"] = 2222
+
+
+@pytest.mark.parametrize(("trouble", "says"), [
+    (refused_key, "does not accept"), (changed_host_key, "is not the one in"), (no_server, "is it up, is sshd running"),
+])
+def test_a_generator_that_is_not_reached(hosts: TrexRack, tmp_path: Path, trouble: Callable[..., None],
+                                         says: str) -> None:
+    document = hosts.document()
+    trouble(document["generator"]["ssh"], tmp_path)
+    code, said = run(tmp_path, document)
+    assert (code, says in said) == (3, True), said
+    assert "Traceback" not in said
+
+
+def test_two_runs_do_not_share_a_generator(hosts: TrexRack, tmp_path: Path) -> None:
+    """The lock of the generator's host is held by a run, here by an agent of ours."""
+    from harness.host.dut import SshDut
+    from harness.sites import target_of
+    from harness.testbed import Ssh
+
+    document = hosts.document()
+    target = target_of(Ssh.model_validate(document["generator"]["ssh"]))
+    with SshDut.connect("generator", target):
+        code, said = run(tmp_path, document)
+    assert (code, "generator is in use by" in said) == (3, True), said
