@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps a TRex from being started, over a real sshd with a labelled FAKE of its start script: one message each with
-the remedy, exit 3, and the host as it was."""
+"""What keeps a TRex from being started, over a real sshd with a labelled FAKE of its start script: one message each
+with the remedy, exit 3, and the host as it was."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def run(folder: Path, document: dict[str, object]) -> tuple[int, str]:
     scenario, testbed = folder / "small.yaml", folder / "testbed.yaml"
     scenario.write_text(SCENARIO)
     testbed.write_text(yaml.safe_dump(document))
-    done = subprocess.run([sys.executable, "-m", "harness", "run", str(scenario), "--testbed", str(testbed), "--results",
-                           str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-m", "harness", "run", str(scenario), "--testbed", str(testbed),
+                           "--results", str(folder)], capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -97,7 +97,8 @@ def owned(hosts: TrexRack, user: str) -> Iterator[None]:
     program = (f"import sys; sys.path.insert(0, {str(tree)!r}); from trex.stl.api import STLClient\n"
                f"c = STLClient(username={user!r}, server='127.0.0.1', sync_port={SYNC_PORT}, async_port={ASYNC_PORT}, "
                "verbose_level='error')\nc.connect(); c.acquire(ports=[0]); print('owned', flush=True)\n"
-               "sys.stdin.read()\nprint(c.ports[0].get_owner(), c.ports[0].is_acquired(), flush=True)\nc.disconnect()\n")
+               "sys.stdin.read()\nprint(c.ports[0].get_owner(), c.ports[0].is_acquired(), flush=True)\n"
+               "c.disconnect()\n")
     inside = ["ip", "netns", "exec", hosts.made.tg_netns, sys.executable, "-W", "ignore", "-c", program]
     child = subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None
