@@ -338,14 +338,15 @@ class Session:
         return int(self.client.get_stats(ports=self.ports)["global"].get("queue_full", 0))
 
     def own_state(self, duration: float) -> Json:
-        """What TRex says of itself: CPU share of each sending core in the trial's busiest whole second (its history has
-        one figure a second, newest first), and of the core that receives."""
-        seconds = max(2, int(duration) + 1)
+        """What TRex says of itself: CPU share of each core in the busiest second that lay wholly inside the trial, None
+        where none did (its history has one figure a second, newest first, at seconds of its own), and of the core that
+        receives."""
+        inside = slice(1, max(1, int(duration) - 1))
         cores = []
         for core in self.client.get_util_stats().get("cpu", []):
-            history = [float(value) / 100.0 for value in core.get("history", [])[:seconds]]
+            seconds = [float(value) / 100.0 for value in core.get("history", [])[inside]]
             cores.append({"ports": [int(p) for p in core.get("ports", []) if p >= 0],
-                          "utilisation": max(history) if history else None})
+                          "utilisation": max(seconds) if seconds else None})
         overall = self.client.get_stats(ports=self.ports)["global"]
         busiest = [core["utilisation"] for core in cores if core["utilisation"] is not None]
         return {"utilisation": max(busiest) if busiest else None,

@@ -78,7 +78,8 @@ class LatencyResult:
 class SelfReport:
     """The generator's verdict on itself over one trial. Times in seconds unless named otherwise.
 
-    ``asked_s``/``real_s``: a longer real time is duration stretching. ``utilisation``: busiest sending core 0..1.
+    ``asked_s``/``real_s``: a longer real time is duration stretching. ``utilisation``: busiest sending core 0..1, None
+    where a trial is too short to tell.
     ``pauses``: (start ns, length ns) with which a sending core stood still, CLOCK_MONOTONIC of that host.
     """
 
@@ -86,7 +87,7 @@ class SelfReport:
     real_s: float
     started_ns: int
     ended_ns: int
-    utilisation: float
+    utilisation: float | None
     queue_full: int
     pauses: list[tuple[int, int]] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -240,8 +240,8 @@ def _self_report(raw: Mapping[str, Any], clock_ns: int) -> SelfReport:
     reports = raw["reports"]
     pauses = [(int(start) - clock_ns, int(length)) for r in reports for start, length in r.get("pause_log", [])]
     utilisation = raw["utilisation"]
-    if utilisation is None:
-        utilisation = max((float(r["utilisation"]) for r in reports), default=0.0)
+    if utilisation is None and reports:
+        utilisation = max(float(r["utilisation"]) for r in reports)
     extra: dict[str, Any] = {
         "cores": reports,
         "receive_drops": {port: int(c.get("ierrors", 0)) for port, c in raw["ports"].items()},

@@ -66,7 +66,7 @@ def judge(trial: Trial, report: SelfReport, *, lab: bool, live_queues: int) -> l
     """Every verdict that this trial's figures call for, in order."""
     asked = sum(d.asked for d in trial.directions)
     calls = {
-        Verdict.GENERATOR_LIMITED: shortfall(trial) > 0 or stretched(report) or report.utilisation > SATURATED,
+        Verdict.GENERATOR_LIMITED: shortfall(trial) > 0 or stretched(report) or (report.utilisation or 0.0) > SATURATED,
         Verdict.PAUSED: trial.spoilt or stalled(trial) > SHORTFALL * asked,
         Verdict.UNEXPLAINED_LOSS: trial.unexplained > UNEXPLAINED * max(trial.sent, 1),
         Verdict.LAB: lab,

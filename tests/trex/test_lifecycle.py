@@ -115,15 +115,13 @@ def owned(hosts: TrexRack, user: str) -> Iterator[None]:
 
 
 def test_it_is_started_for_a_run_and_nothing_of_it_stays(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
-    hosts.generator.run("ip", "link", "set", hosts.generator.ports[0].ifname, "down")
     code, said = run(tmp_path, testbed())
     assert code == 0, said
     trial, = load_trials(tmp_path)
-    assert [direction.sent for direction in trial.directions] == [direction.asked for direction in trial.directions]
+    assert trial.sent - trial.directions[0].asked in (0, 1)  # a continuous stream's last frame may be on the edge
     assert "Starting  TRex v3" in next(tmp_path.glob("*/logs/trex.log")).read_text()
     assert hosts.servers() == []
-    assert "DOWN" in hosts.generator.run("ip", "-br", "link", "show", hosts.generator.ports[0].ifname)
-    hosts.generator.run("ip", "link", "set", hosts.generator.ports[0].ifname, "up")
+    assert list((hosts.generator.folder / "run").glob("trex_cfg*")) == []
 
 
 def test_it_ends_when_the_controller_is_killed(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class TrexRack:
         """The rack, with an SSH server at the generator's side."""
         generator = RackHost("generator", made.tg_netns, made.folder / "generator", made.generator)
         generator.start()
+        made.hosts["generator"] = generator  # ended with the rack
         return cls(made, generator)
 
     @property

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import zmq
 
 from harness.errors import GeneratorDied, GeneratorError, TestbedError
+from harness.generator.agent import Session
 from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficSpec
 from harness.generator.trex import Server, TrexGenerator
@@ -194,11 +196,16 @@ def test_trex_tells_of_itself_and_prepares_as_many_frames_as_there_are_flows(age
     generator = TrexGenerator(agent, server(tree), [0])
     generator.configure(TRAFFIC)
     result = generator.trial(10_000.0, 0.1)
-    assert result.report.utilisation == 0.4
+    assert result.report.utilisation is None  # no whole second of its history lies inside
     told = result.report.extra["trex"]
-    assert told["cores"] == [{"ports": [0], "utilisation": 0.4}]
+    assert told["cores"] == [{"ports": [0], "utilisation": None}]
     assert told["receiving_utilisation"] == 0.02
     assert told["link_gbps"]["0"]["o"] == pytest.approx(10_000 * 84 * 8e-9, rel=0.1)
     assert "cache 16" in said(tree)
+    session = Session.__new__(Session)
+    session.ports, session.client = [0], SimpleNamespace(
+        get_util_stats=lambda: {"cpu": [{"ports": [0, -1], "history": [99, 40, 35, 98] + 16 * [0]}]},
+        get_stats=lambda ports: {"global": {"rx_cpu_util": 2.0}})
+    assert session.own_state(4.0)["utilisation"] == 0.4  # the first and the fourth may lie in part outside
     generator.configure(TrafficSpec(TRAFFIC.directions, FrameMix.of(1518)))
     assert said(tree)[-1] == "cache None"
