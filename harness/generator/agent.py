@@ -35,7 +35,7 @@ LATENCY_PG = 1000
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
-#: TRex computes frames up to this long, with FCS, ahead of a trial, where a stream has up to so many flows: computing
+#: TRex computes frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: computing
 #: each as it is sent costs a core about as much again as sending it. Of longer frames fewer are sent.
 CACHED_BYTES, CACHED_FLOWS = 128, 4096
 
@@ -216,7 +216,7 @@ class Session:
         would send fewer flows, or some of them more often; each sending core has its share of both. It has none for
         latency streams (every frame has its own time)."""
         count = int(spec["flows"]["count"])
-        small = len(spec["frame"]) * 3 // 4 + 4 <= CACHED_BYTES + 4 and count <= CACHED_FLOWS
+        small = len(spec["frame"]) * 3 // 4 <= CACHED_BYTES and count <= CACHED_FLOWS
         if self.kind != "trex" or spec["latency_pps"] or not small:
             return 0
         return count if count % self.sending_cores() == 0 else 0
