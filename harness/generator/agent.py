@@ -35,8 +35,8 @@ LATENCY_PG = 1000
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
-#: TRex computes frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: computing
-#: each as it is sent costs a core about as much again as sending it. Of longer frames fewer are sent.
+#: TRex computes frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: to
+#: compute each as it is sent costs the sending core more than to send it. Of longer frames fewer are sent.
 CACHED_BYTES, CACHED_FLOWS = 128, 4096
 
 
