@@ -350,7 +350,12 @@ class Session:
         overall = self.client.get_stats(ports=self.ports)["global"]
         busiest = [core["utilisation"] for core in cores if core["utilisation"] is not None]
         return {"utilisation": max(busiest) if busiest else None,
+                "links_down": [port for port in self.ports if self.link_down(port)],
                 "trex": {"cores": cores, "receiving_utilisation": float(overall.get("rx_cpu_util", 0.0)) / 100.0}}
+
+    def link_down(self, port: int) -> bool:
+        """Whether a port has no link now, as the server says when asked."""
+        return str(self.client.get_port_info(ports=[port])[0].get("link", "UP")).upper() == "DOWN"
 
     def latency_results(self) -> List[Json]:
         """Per latency group: counts, errors, and the histogram in the finest form that the server offers."""

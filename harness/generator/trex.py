@@ -82,12 +82,22 @@ class TrexGenerator:
             raise GeneratorError("configure the traffic before a trial")
         deadline = _CALL_S + 20 * duration_s
         raw = self._call("trial", {"rate_pps": rate_pps, "duration_s": duration_s}, deadline)
+        self._need_links(raw.get("links_down", []))
         clock = 0 if self._here else int(raw["now_ns"]) - time.monotonic_ns()
         asked = round(rate_pps * duration_s)
         directions = [_direction(d, raw["ports"], asked) for d in self._traffic.directions]
         latency = [_latency(entry) for entry in raw["latency"]]
         missing = _latency_missing(directions, latency) if self._client == "trex" else ""
         return TrafficResult(directions, [] if missing else latency, _self_report(raw, clock), missing)
+
+    def _need_links(self, down: Sequence[int]) -> None:
+        """A trial over a wire without a link says nothing of a stack. Raises GeneratorError."""
+        assert self._traffic is not None
+        used = {port for d in self._traffic.directions for port in (d.tx_port, d.rx_port)}
+        lost = sorted(port for port in down if port in used)
+        if lost:
+            raise GeneratorError(f"port {lost[0]} of the generator has no link after the trial; look at its cable and "
+                                 "at the port at the other end, then repeat the run (--resume)")
 
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[bytes]:
         return [seen.frame for seen in self._exchange(port, frames, rx_port, wait_s, both=False)]

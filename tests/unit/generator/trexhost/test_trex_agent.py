@@ -58,6 +58,9 @@ class STLClient(STLClient):
             os.remove(gone)
             raise STLError("API verification failed - API handler provided mismatch for class: 'STL'")
         super(STLClient, self).start(**how)
+    def get_port_info(self, ports):
+        info, = super(STLClient, self).get_port_info(ports)
+        return [dict(info, link="DOWN" if os.path.exists(os.path.join(HERE, "unplugged")) else "UP")]
     def get_server_system_info(self):
         return {"dp_core_count_per_port": 1}
     def get_stats(self, ports):
@@ -192,6 +195,16 @@ def test_after_a_restart_of_the_server_the_next_call_connects_anew_once(agent: A
     assert generator.alive()
 
 
+def test_a_trial_over_a_wire_that_lost_its_link_is_no_trial(agent: AgentClient, tree: Path) -> None:
+    generator = TrexGenerator(agent, server(tree), [0])
+    generator.configure(TRAFFIC)
+    unplugged = put(tree, "unplugged")
+    with pytest.raises(GeneratorError, match="port 0 of the generator has no link after the trial; look at its cable"):
+        generator.trial(1000.0, 0.05)
+    unplugged.unlink()
+    assert generator.trial(1000.0, 0.05).directions[0].sent == 50
+
+
 def test_trex_tells_of_itself_and_prepares_as_many_frames_as_there_are_flows(agent: AgentClient, tree: Path) -> None:
     generator = TrexGenerator(agent, server(tree), [0])
     generator.configure(TRAFFIC)
@@ -205,7 +218,7 @@ def test_trex_tells_of_itself_and_prepares_as_many_frames_as_there_are_flows(age
     session = Session.__new__(Session)
     session.ports, session.client = [0], SimpleNamespace(
         get_util_stats=lambda: {"cpu": [{"ports": [0, -1], "history": [99, 40, 35, 98] + 16 * [0]}]},
-        get_stats=lambda ports: {"global": {"rx_cpu_util": 2.0}})
+        get_stats=lambda ports: {"global": {"rx_cpu_util": 2.0}}, get_port_info=lambda ports: [{"link": "UP"}])
     assert session.own_state(4.0)["utilisation"] == 0.4  # the first and the fourth may lie in part outside
     generator.configure(TrafficSpec(TRAFFIC.directions, FrameMix.of(1518)))
     assert said(tree)[-1] == "cache None"
