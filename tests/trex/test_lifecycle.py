@@ -180,6 +180,17 @@ def test_cables_the_wrong_way_round_are_said(hosts: TrexRack, testbed: TestbedFi
     assert hosts.servers() == []
 
 
+def test_a_link_that_goes_down_in_the_middle_is_said(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
+    child = harness("run", str(scenario(tmp_path, seconds=6)), "--testbed", str(testbed()), "--results", str(tmp_path))
+    before = hosts.generator.counter(0, "tx_packets")
+    until(lambda: hosts.generator.counter(0, "tx_packets") > before + 20_000, 60.0)
+    hosts.generator.run("ip", "link", "set", hosts.generator.ports[0].ifname, "down")
+    said, _ = child.communicate(timeout=90)
+    hosts.generator.run("ip", "link", "set", hosts.generator.ports[0].ifname, "up")
+    assert (child.returncode, "has no link after the trial; look at its cable" in said) == (4, True), said
+    assert hosts.servers() == []
+
+
 def test_a_trial_that_it_stretches_is_generator_limited(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
     """Software mode cannot send 1 Mpps: it sends every frame, and takes longer than it was told."""
     assert run(tmp_path, testbed(), "1M", 5)[0] == 0
