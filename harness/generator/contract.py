@@ -78,7 +78,8 @@ class LatencyResult:
 class SelfReport:
     """The generator's verdict on itself over one trial. Times in seconds unless named otherwise.
 
-    ``asked_s``/``real_s``: a longer real time is duration stretching. ``utilisation``: busiest sending core 0..1.
+    ``asked_s``/``real_s``: a longer real time is duration stretching; ``timed``: it is that of the traffic itself, by
+    its packets, and rates are computed with it. ``utilisation``: busiest sending core 0..1.
     ``pauses``: (start ns, length ns) with which a sending core stood still, CLOCK_MONOTONIC of that host.
     """
 
@@ -90,6 +91,7 @@ class SelfReport:
     queue_full: int
     pauses: list[tuple[int, int]] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    timed: bool = False
 
 
 @dataclass
