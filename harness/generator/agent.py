@@ -408,7 +408,7 @@ class AstfSession:
         if [port for port in self.ports if port // 2 != self.port // 2]:
             raise UsageError("TRex shares connections out over all its pairs of ports; start it with this pair alone "
                              "(it has ports %s)" % ", ".join(map(str, self.ports)))
-        refuse_held(self.client, self.ports, user)
+        refuse_held(self.client, sorted({self.port, *self.ports}), user)
         self.client.reset()
 
     def describe(self) -> Json:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import GeneratorDied, GeneratorError, TestbedError
+from harness.errors import GeneratorDied, GeneratorError, HarnessError, TestbedError
 from harness.generator.astf import AstfGenerator, Made
 from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficResult, TrafficSpec
@@ -46,7 +46,7 @@ def connect(trex_dir: Path, python: str, port: int = 0) -> AstfGenerator:
     agent = AgentClient(PipeChannel([python, str(AGENT)]))
     try:
         return AstfGenerator(agent, Server("trex", "127.0.0.1", 4501, 4500, trex_dir=str(trex_dir), here=True), port)
-    except GeneratorError:
+    except HarnessError:
         agent.close()
         raise
 
