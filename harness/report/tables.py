@@ -139,8 +139,7 @@ _OF_H2LOAD = (
 _OF_TREX = (
     "Percentiles: from the request to the reply, the wait to be accepted included, of a sample of connections whose "
     "packets TRex captured and stamped; the handshake is from the SYN (the first, where it was repeated) to its "
-    "SYN-ACK. Both hold the wait until TRex looked for packets: in its low_end mode up to a "
-    "millisecond.")
+    "SYN-ACK. Both hold the wait until TRex looked for packets: in its low_end mode up to a millisecond.")
 
 
 def latency_table(points: Sequence[PointSummary], names: dict[str, PointName], generator: str = "",
