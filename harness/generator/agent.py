@@ -485,13 +485,21 @@ class AstfSession:
             username=user, server=params["server"],
             sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
         self.client.connect()
-        refuse_held(self.client, [self.port, *self.client.ports], user)
-        self.client.reset()  # which takes every port
+        try:
+            self.take(user)
+        except Exception:
+            self.client.disconnect(stop_traffic=False, release_ports=True)
+            raise
+
+    def take(self, user: str) -> None:
+        """Make the ports ours. reset() takes every one by force: refused before, where somebody else has one."""
         self.ports = sorted(self.client.get_all_ports())
         self.threads = max(1, int(self.client.get_server_system_info().get("dp_core_count_per_port", 1)))
-        if [port // 2 for port in self.ports if port // 2 != self.port // 2]:
+        if [port for port in self.ports if port // 2 != self.port // 2]:
             raise UsageError("TRex shares connections out over all its pairs of ports; start it with this pair alone "
                              "(it has ports %s)" % ", ".join(map(str, self.ports)))
+        refuse_held(self.client, sorted({self.port, *self.ports}), user)
+        self.client.reset()
 
     def describe(self) -> Json:
         """Server and client versions, and the client port."""

@@ -93,7 +93,7 @@ class AstfGenerator:
         report = SelfReport(
             asked_s=duration_s, real_s=made.took_s, started_ns=int(raw["started_ns"]) - clock,
             ended_ns=int(raw["ended_ns"]) - clock, utilisation=float(raw["utilisation"]),
-            queue_full=int(raw["queue_full"]), extra={
+            queue_full=int(raw["queue_full"]), timed=True, extra={
                 "client": made.evidence(),
                 "receive_drops": {at: int(counts.get("ierrors", 0)) for at, counts in raw["ports"].items()},
             },

@@ -78,8 +78,9 @@ class LatencyResult:
 class SelfReport:
     """The generator's verdict on itself over one trial. Times in seconds unless named otherwise.
 
-    ``asked_s``/``real_s``: a longer real time is duration stretching. ``utilisation``: busiest sending core 0..1, None
-    where a trial is too short to tell.
+    ``asked_s``/``real_s``: a longer real time is duration stretching; ``timed``: it is that of the traffic itself, by
+    its packets, and rates are computed with it. ``utilisation``: busiest sending core 0..1, None where a trial is too
+    short to tell.
     ``pauses``: (start ns, length ns) with which a sending core stood still, CLOCK_MONOTONIC of that host.
     """
 
@@ -91,6 +92,7 @@ class SelfReport:
     queue_full: int
     pauses: list[tuple[int, int]] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    timed: bool = False
 
 
 @dataclass

@@ -188,7 +188,8 @@ def _count(trial: Trial, traffic: TrafficResult, counted: int | None) -> None:
     trial.lost = sum(d.lost for d in trial.directions)
     trial.received = trial.sent - trial.lost
     # A generator without departure times tells how long its call took, not its traffic: believed when it is too long.
-    real_s = traffic.report.real_s if stretched(traffic.report) else trial.duration_s
+    report = traffic.report
+    real_s = report.real_s if report.timed or stretched(report) else trial.duration_s
     span = real_s * len(trial.directions)
     trial.offered_pps, trial.forwarding_pps = trial.sent / span, trial.received / span
     trial.loss_ratio = trial.lost / trial.sent if trial.sent else None

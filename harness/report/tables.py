@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.plan import Role
+from harness.plan import TREX_ASTF, Role
 from harness.records import Phase, Trial, Verdict
 from harness.report.identity import Look, clean, one_line, slug, stack_key, stack_name
 from harness.report.numbers import (
@@ -131,8 +131,20 @@ def unit_counted(role: Role) -> str:
     return "connection" if role is Role.ACCEPT else "packet"
 
 
-def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> PlainTable | None:
-    """Every percentile of every point and load; None when latency was measured nowhere."""
+#: What the times of role accept are, by the client that tells them.
+_OF_H2LOAD = (
+    "Percentiles: from the request to the end of the reply, the wait to be accepted included. Of the handshakes before "
+    "it the client tells no distribution. It makes connections in batches, a millisecond or more apart; those of one "
+    "batch wait for each other.")
+_OF_TREX = (
+    "Percentiles: from the request to the reply, the wait to be accepted included, of a sample of connections whose "
+    "packets TRex captured and stamped; the handshake is from the SYN (the first, where it was repeated) to its "
+    "SYN-ACK. Both hold the wait until TRex looked for packets: in its low_end mode up to a millisecond.")
+
+
+def latency_table(points: Sequence[PointSummary], names: dict[str, PointName], generator: str = "",
+                  ) -> PlainTable | None:
+    """Every percentile of every point and load; None when latency was measured nowhere. ``generator``: its kind."""
     entries = [(point, entry) for point in points for entry in point.latency]
     if not entries:
         return None
@@ -156,9 +168,7 @@ def latency_table(points: Sequence[PointSummary], names: dict[str, PointName]) -
         notes.append("* The trial (of several repeats the worst) lost so much; its percentiles are of what came back "
                      "and leave out what was lost.")
     if role is Role.ACCEPT:
-        notes.append("Percentiles: from the request to the end of the reply, the wait to be accepted included. Of the "
-                     "handshakes before it the client tells no distribution. It makes connections in batches, a "
-                     "millisecond or more apart; those of one batch wait for each other.")
+        notes.append(_OF_TREX if generator == TREX_ASTF else _OF_H2LOAD)
     return PlainTable(headings, tuple(rows), tuple(notes))
 
 

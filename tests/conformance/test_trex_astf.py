@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from harness.measure.trial import Bench, make_trial
 from harness.measure.verdicts import shortfall
 from harness.plan import PointPlan, Role
 from harness.records import Phase, Trial, Verdict
-from harness.rundata import load_run
+from harness.rundata import RunData, load_run
 from harness.sites import AGENT
 from harness.stack import StackContext
 from tests.wires import point_maker
@@ -140,33 +140,41 @@ measure:
 """
 
 
-def test_a_whole_run_on_a_testbed(lab: Lab, trex: Path, tmp_path: Path) -> None:
-    """``harness run`` where TRex is on this host (here: inside the generator's namespace), the DUT behind SSH. It comes
-    first: later the module's client holds the ports."""
+#: A folder of its own for the agents of a host: here hosts are namespaces, and the machine has one for itself.
+_PRIVATE = f'for folder in {RUN_DIR} {STATE_DIR}; do mount -t tmpfs -o mode=0700 none $folder; done; exec "$@"'
+
+
+def run_on(lab: Lab, folder: Path, trex: Mapping[str, Any]) -> tuple[RunData, str]:
+    """``harness run`` where TRex is on this host (inside the generator's namespace) and the DUT behind SSH; what it
+    said."""
     wire, ssh = lab.wires[0], lab.ssh
-    for folder in (RUN_DIR, STATE_DIR):  # of this DUT alone: the machine has them for itself
-        Path(folder).mkdir(mode=0o700, exist_ok=True)
-        subprocess.run(lab.exec_argv("dut", ["mount", "-t", "tmpfs", "-o", "mode=0700", "none", folder]), check=True)
+    for each in (RUN_DIR, STATE_DIR):
+        Path(each).mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(lab.exec_argv("dut", ["sh", "-c", _PRIVATE, "sh", "true"]), check=True)
     key = (lab.directory / "host_key.pub").read_text()
-    (tmp_path / "known_hosts").write_text(f"127.0.0.1 {key}")
-    (tmp_path / "scenario.yaml").write_text(SCENARIO)
-    (tmp_path / "testbed.yaml").write_text(json.dumps({
+    (folder / "known_hosts").write_text(f"127.0.0.1 {key}")
+    (folder / "scenario.yaml").write_text(SCENARIO)
+    (folder / "testbed.yaml").write_text(json.dumps({
         "name": "simulated-rack",
-        "generator": {"cores": list(lab.tg_cores), "trex": {"dir": TREX},
+        "generator": {"cores": list(lab.tg_cores), "trex": dict(trex),
                       "ports": [{"mac": wire.tg.mac, "ifname": wire.tg.ifname}]},
         "duts": [{"name": "dut", "management": "lo", "cores": list(lab.dut_cores), "all_cores": os.cpu_count(),
                   "ports": [{"mac": wire.dut.mac, "ifname": wire.dut.ifname}],
                   "ssh": {"address": "127.0.0.1", "netns": ssh.netns, "key": str(lab.directory / "client_key"),
-                          "known_hosts": str(tmp_path / "known_hosts")}}],
+                          "known_hosts": str(folder / "known_hosts")}}],
         "wires": [{"tg": 0, "dut": "dut/0", "speed": "10G", "virtual": True}],
     }))
-    argv = [sys.executable, "-m", "harness", "run", str(tmp_path / "scenario.yaml"), "--testbed",
-            str(tmp_path / "testbed.yaml"), "--results", str(tmp_path / "results")]
-    done = lab.spawn("tg", argv, name="harness", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                     stderr=subprocess.STDOUT)
+    argv = [sys.executable, "-m", "harness", "run", str(folder / "scenario.yaml"), "--testbed",
+            str(folder / "testbed.yaml"), "--results", str(folder / "results")]
+    done = lab.spawn("tg", ["sh", "-c", _PRIVATE, "sh", *argv], name="harness", stdin=subprocess.DEVNULL,
+                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = done.communicate(timeout=200)[0].decode()
     assert done.returncode in (0, 4), said
-    run = load_run(next((tmp_path / "results").iterdir()))
+    return load_run(next((folder / "results").iterdir())), said
+
+
+def check_run(run: RunData, said: str) -> None:
+    """A search that ended within what TRex can do, and a load curve with all that the role has to tell."""
     outcome = run.outcomes[0]
     assert outcome.status == "ok", said
     ceiling = run.info.ceilings[0]
@@ -179,6 +187,18 @@ def test_a_whole_run_on_a_testbed(lab: Lab, trex: Path, tmp_path: Path) -> None:
     assert load.cpu is not None
     assert load.handshake is not None
     assert load.counters["stack"]["completed"] == load.sent
+
+
+def test_a_whole_run_that_starts_its_trex_and_ends_it(tmp_path: Path) -> None:
+    with Lab.up(wires=1, pause_s=0.2) as own:
+        check_run(*run_on(own, tmp_path, {"dir": TREX, "software": True}))
+        assert not serves(own)
+
+
+def test_a_whole_run_on_a_trex_that_serves_already(lab: Lab, trex: Path, tmp_path: Path) -> None:
+    """Before the module's client takes the ports."""
+    check_run(*run_on(lab, tmp_path, {"dir": TREX, "start": "never"}))
+    assert serves(lab), "it is not this run's to end"
 
 
 @pytest.mark.parametrize("params", [{"workers": 2}, {"workers": 2, "reuseport": True}, {"mode": "block"}])

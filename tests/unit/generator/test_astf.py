@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,6 +24,7 @@ from tests.interpreters import interpreters
 from tests.unit.generator.test_agent import AGENT
 
 CLIENT = Path(__file__).with_name("simulated_astf.py")
+RECORD = Path(__file__).parents[2] / "data/trex-astf/v3.08.json"
 FLOWS = FlowPlan(16128 * 64512, "198.19.1.0", 16128, 1024, 64512, "198.18.0.1", 9000, "tcp")
 TRAFFIC = TrafficSpec((DirectionPlan(0, 0, "02:00:00:00:02:00", "02:00:00:00:01:00", FLOWS),), FrameMix.of(0))
 #: Addresses of which the simulated client loses the SYN of every 40th connection, once.
@@ -109,6 +111,22 @@ def test_no_trial_uses_the_addresses_of_the_one_before(generator: AstfGenerator)
     generator.configure(TRAFFIC)
     late = [evidence(generator.trial(1000.0, 0.04))["late"] for _ in range(4)]
     assert late == [0, 0, 0, 1]
+
+
+def test_a_real_trexs_answers_read_as_they_were_measured() -> None:
+    """The record of the day on which the end-to-end test last ran (tests/data/trex-astf)."""
+    record = json.loads(RECORD.read_text())
+    assert record["trex"].startswith("v3.08")
+    made = {name: Made(float(name.split("/")[0]), float(name.split()[2]), raw) for name, raw in record["raw"].items()}
+    clean, beyond, overflow, refused = made.values()
+    assert (clean.begun, clean.in_time, clean.late, clean.asked) == (20_000, 20_000, 0, 20_000)
+    assert (beyond.begun, beyond.in_time + beyond.late) == (40_000, 40_000)
+    assert beyond.asked > 40_000, "it was late, and asked for what the rate makes of that"
+    assert overflow.in_time + overflow.late < overflow.begun == 4000
+    assert overflow.evidence()["repeated_syns"] > 0
+    assert (refused.begun, refused.refused, refused.in_time, refused.late) == (100, 100, 0, 0)
+    for each, server in zip(record["astf_trials"], record["h2load_trials"], strict=True):
+        assert each["server"] == each["sent"] == server["sent"], "both clients made as many, and the server says so"
 
 
 def test_what_trex_left_out_is_said_with_its_reason() -> None:

@@ -13,7 +13,7 @@ import pytest
 from harness.report import write_report
 from harness.report.identity import looks
 from harness.report.summarise import PointSummary, summarise
-from harness.report.tables import name_points
+from harness.report.tables import latency_table, name_points
 from harness.report.work import work_table
 from harness.rundata import load_run
 from harness.store import RUN, TRIALS
@@ -91,3 +91,13 @@ def test_what_workers_did_is_given_for_each_connection_with_their_shares(folder:
 
 def test_stacks_that_count_no_scheduling_have_no_such_table(points: tuple[PointSummary, ...]) -> None:
     assert work_table(points, {}) is None
+
+
+def test_times_are_explained_by_the_client_that_took_them(folder: Path) -> None:
+    run = load_run(folder)
+    points = summarise(run)
+    names = name_points(points, looks(point.plan for point in points), "")
+    by_client = {kind: str(latency_table(points, names, kind)) for kind in ("h2load", "trex-astf")}
+    assert "makes connections in batches" in by_client["h2load"]
+    assert "packets TRex captured" in by_client["trex-astf"]
+    assert "batches" not in by_client["trex-astf"]
