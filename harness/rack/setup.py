@@ -17,7 +17,7 @@ from harness.plan import GENERATOR_HOST
 from harness.rack.cabling import try_cables
 from harness.rack.choose import Choice, choose
 from harness.rack.look import HostSeen, Nic, look, open_host
-from harness.rack.write import testbed_text
+from harness.rack.write import text_of_testbed
 from harness.testbed import Jump, Ssh
 from harness.texttable import columns
 from harness.units import shown
@@ -140,7 +140,7 @@ def set_up(asked: Asked, name: str, say: Callable[[str], None], ask: Ask | None)
         tried = try_cables(duts, ports, kept_off)
     generator, *others = narrowed.values()
     chosen = choose(generator, others, tried)
-    text, missing = testbed_text(name, generator, others, chosen)
+    text, missing = text_of_testbed(name, generator, others, chosen)
     return SetUp(generator, tuple(others), chosen, text, missing)
 
 

@@ -18,7 +18,7 @@ FILL_IN = "FILL IN"
 _COMMENT = 112
 
 
-def testbed_text(name: str, generator: HostSeen, duts: Sequence[HostSeen], chosen: Choice,
+def text_of_testbed(name: str, generator: HostSeen, duts: Sequence[HostSeen], chosen: Choice,
                  ) -> tuple[str, tuple[str, ...]]:
     """The file's text, and what is missing from it: nothing where it loads. Ways through a switch that share a
     generator port are wires where this harness takes such, and comments where not."""

@@ -95,7 +95,8 @@ class Rack:
 
     def state(self) -> dict[str, str]:
         """What must be as before after every command: links and addresses, programs, the agents' journals."""
-        show = "cd /sys/class/net; grep -s '' */flags */mtu; ip -br -4 address show scope global | cut -c1-16,32-; ip route"
+        show = ("cd /sys/class/net; grep -s '' */flags */mtu; ip -br -4 address show scope global | cut -c1-16,32-; "
+                "ip route")
         there = {name: self.run(name, "sh", "-c", show) for name in self.hosts}
         keys = {key for name in self.hosts if (key := netns.key_of(self.netns_of(name))) is not None}
         there["programs"] = str(sorted(self._names(keys)))
@@ -161,6 +162,8 @@ def _serve(made: Rack, name: str) -> None:
     folder = made.folder / name
     folder.mkdir()
     text = sshd.config_text(made.folder, made.hosts[name]).replace("AllowTcpForwarding no", "AllowTcpForwarding yes")
+    # python3 of a session is the one that runs this test: a generator's host has pyzmq
+    text += f"SetEnv PATH={Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin\n"
     (folder / "sshd_config").write_text(text)
     start = f"hostname {name}; "
     if (names := made.folder / "hosts").exists():
