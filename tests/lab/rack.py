@@ -53,7 +53,7 @@ class Rack:
 
     def harness(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """The command as its user types it on the controller."""
-        return subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, timeout=120,
+        return subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, timeout=240,
                               input=stdin, cwd=self.folder)
 
     def argv(self, *words: str) -> list[str]:
@@ -162,10 +162,11 @@ def _serve(made: Rack, name: str) -> None:
     folder = made.folder / name
     folder.mkdir()
     text = sshd.config_text(made.folder, made.hosts[name]).replace("AllowTcpForwarding no", "AllowTcpForwarding yes")
-    # python3 of a session is the one that runs this test: a generator's host has pyzmq
+    # python3 of a session is the one that runs this test: a generator's host has pyzmq. This machine's .bashrc, which
+    # a shell of sshd's reads, would say otherwise.
     text += f"SetEnv PATH={Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin\n"
     (folder / "sshd_config").write_text(text)
-    start = f"hostname {name}; "
+    start = f"hostname {name}; if [ -e ~/.bashrc ]; then mount --bind /dev/null ~/.bashrc; fi; "
     if (names := made.folder / "hosts").exists():
         start += f"mount --bind {names} /etc/hosts; "
     for path in _OWN:
