@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.host.topology import Topology
-from harness.lab.addresses import MAX_WIRES
+from harness.lab.addresses import MOST_WIRES
 from harness.plan import GENERATOR_HOST
 from harness.rack.cabling import End, Tried
 from harness.rack.look import HostSeen, Nic
@@ -41,10 +41,11 @@ class Choice:
 
 
 def choose(generator: HostSeen, duts: Sequence[HostSeen], tried: Tried) -> Choice:
-    """Ports that hear each other both ways, in the order of their PCI addresses; at most four wires."""
+    """Ports that hear each other both ways, in the order of their PCI addresses; no more than a testbed may have."""
     pairs: list[tuple[Nic, str, Nic]] = []
     for dut in duts:
-        pairs += _pairs(generator, dut, tried)[:MAX_WIRES]
+        pairs += _pairs(generator, dut, tried)
+    over, pairs = len(pairs) - MOST_WIRES, pairs[:MOST_WIRES]
     tg = tuple(nic for nic in generator.nics if nic in [pair[0] for pair in pairs])
     ports = tuple(tuple(nic for nic in dut.nics if (dut.name, nic) in [pair[1:] for pair in pairs]) for dut in duts)
     cables: list[Cable] = []
@@ -56,7 +57,8 @@ def choose(generator: HostSeen, duts: Sequence[HostSeen], tried: Tried) -> Choic
                 same = speed == tried.speeds.get(End(host, other.ifname))
                 cables.append(Cable(index, host, there.index(other), speed if same else None,
                                     not (one.physical and other.physical), index in [c.tg for c in cables]))
-    return Choice(tg, ports, tuple(cables), tuple(_notes(generator, duts, tried)),
+    more = [f"{over} more wires were found; a testbed has at most {MOST_WIRES}"] if over > 0 else []
+    return Choice(tg, ports, tuple(cables), (*_notes(generator, duts, tried), *more),
                   tuple(_missing(generator, duts, cables, tried, tg, ports)))
 
 

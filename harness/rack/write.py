@@ -55,8 +55,10 @@ def _generator(host: HostSeen, ports: Sequence[Nic]) -> Iterator[str]:
     cores = generator_cores(host, ports)
     yield "  # One thread of each physical core on its ports' node; without core 0 and the management's if it can."
     yield f"  cores: {_list(cores)}" if cores else f"  # cores: {FILL_IN}, such as [2-7]"
+    software = ", software: true" if any(not nic.pci for nic in ports) else ""  # it cannot take such from the kernel
     for index, found in enumerate(host.trex):
-        yield f"  {'# ' if index else ''}trex: {{dir: {_quoted(found.dir)}}}   # {found.version or 'version not known'}"
+        off, about = "# " if index else "", found.version or "version not known"
+        yield f"  {off}trex: {{dir: {_quoted(found.dir)}{software}}}   # {about}"
     if host.trex and not host.pythons:
         yield "  # No Python from 3.6 to 3.12 was found there, which TRex's client needs: apt-get install python3.11"
     if not host.trex:
