@@ -227,10 +227,12 @@ def _authenticate(client: paramiko.SSHClient, target: Target, jump: SshConnectio
             key_filename=None if target.key_path is None else str(target.key_path),
         )
     except paramiko.BadHostKeyException as error:
+        # as known_hosts has it
+        entry = target.hostname if target.port == 22 else f"'[{target.hostname}]:{target.port}'"
         raise TestbedError(
             f"the host key of {where} is not the one in {target.known_hosts}: another machine answers, or it was "
-            f"reinstalled. If that is so: ssh-keygen -R {target.hostname} -f {target.known_hosts}, then ssh-keyscan "
-            f"again ({error})"
+            f"reinstalled. If that is so: ssh-keygen -R {entry} -f {target.known_hosts}, then ssh-keyscan again "
+            f"({error})"
         ) from error
     except paramiko.AuthenticationException as error:
         key = target.key_path or "the SSH agent's keys"

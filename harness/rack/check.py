@@ -4,13 +4,13 @@ measured on, is not asked here; what the file expects of doctor's checks is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from harness.doctor.contract import HostView, PortView
 from harness.doctor.examine import check_host
-from harness.errors import HarnessError
+from harness.errors import HarnessError, HostNotRestored
 from harness.flows import wire_plans
 from harness.host.dut import AgentDut
 from harness.host.inventory import Request
@@ -52,6 +52,8 @@ def check_against_hosts(testbed: Testbed, say: Callable[[str], None]) -> list[Ch
             say(f"looking at {name}")
             try:
                 hosts[name] = _opened(testbed, name, owned)
+            except HostNotRestored:
+                raise
             except HarnessError as error:
                 checks.append(_check("reached", name, "", "no", "yes", False, str(error)))
                 continue
@@ -85,12 +87,16 @@ def _opened(testbed: Testbed, name: str, owned: ExitStack) -> _Open:
     if name == GENERATOR_HOST:
         dut = owned.enter_context(open_host(name, generator.ssh, generator.netns))
         trex = generator.trex.dir if generator.trex else ""
-        seen = look(dut, generator.ssh, trex=trex, named=[port.ifname for port in generator.ports])
+        seen = look(dut, generator.ssh, trex=trex, named=_named(generator.ports))
     else:
         about = testbed.dut(name)
         dut = owned.enter_context(open_host(name, about.ssh))
-        seen = look(dut, about.ssh, named=[port.ifname for port in about.ports], management=about.management)
+        seen = look(dut, about.ssh, named=_named(about.ports), management=about.management)
     return _Open(dut, seen, {})
+
+
+def _named(ports: Sequence[Port]) -> list[str]:
+    return [name for port in ports for name in (port.ifname, port.pci) if name]
 
 
 def _host_checks(testbed: Testbed, host: _Open) -> Iterator[Check]:
@@ -174,25 +180,28 @@ def _wire_checks(testbed: Testbed, hosts: Mapping[str, _Open]) -> Iterator[Check
     try:
         tried = try_cables({name: host.dut for name, host in hosts.items()}, ports, {})
     except HarnessError as error:
-        yield _check("wires", "all", "", "", "as the file says", None, reason=f"frames could not be tried: {error}")
+        yield _check("wires", "all", "", "frames could not be tried", "as the file says", False, str(error))
         return
     for name, host in hosts.items():
         yield from _link_checks(testbed, name, host, tried)
     plans = wire_plans(testbed)
-    crossed = _crossed(plans, hosts, tried)
-    if crossed:
-        yield crossed
+    told: list[WirePlan] = []
+    for one, other in _crossed(plans, hosts, tried):
+        yield _crossed_check(one, other, hosts)
+        told += [one, other]
     for plan in plans:
-        if not crossed or plan.host != crossed.host:
+        if plan not in told:
             yield _wire_check(plan, hosts, tried)
 
 
 def _link_checks(testbed: Testbed, name: str, host: _Open, tried: Tried) -> Iterator[Check]:
+    told: set[tuple[str, float]] = set()  # a generator's port may have wires to several hosts
     for plan in wire_plans(testbed):
         index = plan.tg.index if name == GENERATOR_HOST else plan.dut.index
         nic = host.ports.get(index) if name in (GENERATOR_HOST, plan.host) else None
-        if nic is None:
+        if nic is None or (nic.ifname, plan.speed_gbps) in told:
             continue
+        told.add((nic.ifname, plan.speed_gbps))
         end = End(name, nic.ifname)
         if end in tried.no_link:
             yield _check("link", name, nic.ifname, "no carrier", "up", False,
@@ -218,23 +227,38 @@ def _ends(plan: WirePlan, hosts: Mapping[str, _Open]) -> tuple[End, End] | None:
     return found[0], found[1]
 
 
-def _crossed(plans: tuple[WirePlan, ...], hosts: Mapping[str, _Open], tried: Tried) -> Check | None:
-    """Two wires of a host that go to each other's port: one finding of both."""
-    for number, one in enumerate(plans):
-        for other in plans[number + 1:]:
-            first, second = _ends(one, hosts), _ends(other, hosts)
-            if not first or not second or one.host != other.host or one.tg.index == other.tg.index:
-                continue
-            straight = tried.both_ways(*first) or tried.both_ways(*second)
-            if not straight and tried.both_ways(first[0], second[1]) and tried.both_ways(second[0], first[1]):
-                return _check(
-                    "wires", one.host, f"generator ports {one.tg.index} and {other.tg.index}",
-                    f"cabled the wrong way round: {first[0]} to {second[1]}, {second[0]} to {first[1]}",
-                    f"{first[0]} to {first[1]}, {second[0]} to {second[1]}", False,
-                    "swap the two cables at one end, or write under wires "
-                    f"{{tg: {one.tg.index}, dut: {one.host}/{other.dut.index}}} and "
-                    f"{{tg: {other.tg.index}, dut: {one.host}/{one.dut.index}}}")
-    return None
+def _crossed(plans: Sequence[WirePlan], hosts: Mapping[str, _Open], tried: Tried,
+             ) -> Iterator[tuple[WirePlan, WirePlan]]:
+    """Two wires of a host that go to each other's port, each wire in one pair at most."""
+    left = list(plans)
+    while left:
+        one = left.pop(0)
+        other = next((other for other in left if _swapped(one, other, hosts, tried)), None)
+        if other is not None:
+            left.remove(other)
+            yield one, other
+
+
+def _swapped(one: WirePlan, other: WirePlan, hosts: Mapping[str, _Open], tried: Tried) -> bool:
+    first, second = _ends(one, hosts), _ends(other, hosts)
+    if not first or not second or one.host != other.host or one.tg.index == other.tg.index:
+        return False
+    straight = tried.both_ways(*first) or tried.both_ways(*second)
+    return not straight and tried.both_ways(first[0], second[1]) and tried.both_ways(second[0], first[1])
+
+
+def _crossed_check(one: WirePlan, other: WirePlan, hosts: Mapping[str, _Open]) -> Check:
+    """One finding of both wires."""
+    first, second = _ends(one, hosts), _ends(other, hosts)
+    assert first  # the ports heard each other
+    assert second
+    return _check(
+        "wires", one.host, f"generator ports {one.tg.index} and {other.tg.index}",
+        f"cabled the wrong way round: {first[0]} to {second[1]}, {second[0]} to {first[1]}",
+        f"{first[0]} to {first[1]}, {second[0]} to {second[1]}", False,
+        "swap the two cables at one end, or write under wires "
+        f"{{tg: {one.tg.index}, dut: {one.host}/{other.dut.index}}} and "
+        f"{{tg: {other.tg.index}, dut: {one.host}/{one.dut.index}}}")
 
 
 def _wire_check(plan: WirePlan, hosts: Mapping[str, _Open], tried: Tried) -> Check:

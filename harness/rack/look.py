@@ -112,12 +112,13 @@ def open_host(name: str, ssh: Ssh | None, netns: str = "") -> Iterator[AgentDut]
 
 def look(dut: AgentDut, ssh: Ssh | None, *, trex: str = "", named: Sequence[str] = (), management: str = "",
          ) -> HostSeen:
-    """What a connected host has; changes nothing. ``named``: ports that the user named, which may then be of software
-    or carry an address. ``management``: what the testbed file says it is. Raises HostError."""
+    """What a connected host has; changes nothing. ``named``: ports that the user named, by interface or PCI address,
+    which may then be of software or carry an address. ``management``: what the testbed file says it is. Raises
+    HostError."""
     survey = dut.survey(Request(ports=tuple(named), tools=False))
     told = _told(dut, trex)
     addresses = _addresses(survey)
-    session = next((name for name, there in addresses.items() if told.get("session") in there), "")
+    session = _carrier_of(survey, told.get("session"))
     kept_off = protected(dut, management or session)
     seen = _nics(survey, addresses, kept_off, named)
     rows = topology(survey) or ""
@@ -152,15 +153,24 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) and _PLAIN.fullmatch(value) else ""
 
 
-def _addresses(survey: Survey) -> dict[str, list[str]]:
-    """Addresses by interface, link-local ones left out."""
+def _addresses(survey: Survey, *, link_local: bool = False) -> dict[str, list[str]]:
+    """Addresses by interface, link-local ones left out unless asked for."""
     found: dict[str, list[str]] = {}
     for row in survey.json_of("addresses") or []:
         infos = row.get("addr_info") if isinstance(row, dict) else None
         for info in infos if isinstance(infos, list) else []:
-            if isinstance(info, dict) and info.get("scope") != "link":
+            if isinstance(info, dict) and (link_local or info.get("scope") != "link"):
                 found.setdefault(str(row.get("ifname"))[:15], []).append(str(info.get("local"))[:45])
     return found
+
+
+def _carrier_of(survey: Survey, session: object) -> str:
+    """The interface that has the address to which the SSH client came; "" where none has. That address may be a
+    link-local one (``fe80::1%eth0``) or IPv4 within IPv6."""
+    text, _, zone = (session if isinstance(session, str) else "").partition("%")
+    text = text[7:] if text.lower().startswith("::ffff:") and "." in text else text
+    having = [name for name, there in _addresses(survey, link_local=True).items() if text and text in there]
+    return zone if zone in having else next(iter(having), "")
 
 
 def _nics(survey: Survey, addresses: Mapping[str, Sequence[str]], kept_off: Mapping[str, str], named: Sequence[str],
@@ -171,7 +181,7 @@ def _nics(survey: Survey, addresses: Mapping[str, Sequence[str]], kept_off: Mapp
     for name in names:
         nic = _nic(survey, name)
         why = kept_off.get(name, "")
-        if not why and name not in named:
+        if not why and name not in named and (not nic.pci or nic.pci not in named):
             why = _in_use(survey, nic, addresses.get(name, ()), some_physical)
         if _MAC.fullmatch(nic.mac) and not int(nic.mac[:2], 16) & 1:
             found.append(Nic(**{**vars(nic), "why_not": why}))

@@ -18,12 +18,12 @@ from harness.rack.cabling import try_cables
 from harness.rack.choose import Choice, choose
 from harness.rack.look import HostSeen, Nic, look, open_host
 from harness.rack.write import text_of_testbed
-from harness.testbed import Jump, Ssh
+from harness.testbed import LAB, Jump, Ssh
 from harness.texttable import columns
 from harness.units import shown
 
 _LOGIN = re.compile(r"(?:(?P<user>[^@/\s]+)@)?(?P<address>[^@/\s:]+)(?::(?P<port>\d{1,5}))?")
-_DUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LOCAL = "local"
 #: Asks which of a host's ports to try: (host, names) -> names.
 Ask = Callable[[str, list[str]], list[str]]
@@ -53,7 +53,7 @@ class Asked:
             hosts[GENERATOR_HOST] = _login("--generator", generator, way, Ssh)
         for text in duts:
             name, equals, login = text.partition("=")
-            if not equals or not _DUT_NAME.fullmatch(name):
+            if not equals or not _NAME.fullmatch(name):
                 raise UsageError(f"--dut {shown(text)}: write it like sut1=root@sut1.example.net")
             if name in hosts:
                 raise UsageError(f"--dut {shown(text)}: {name} is taken; choose another name")
@@ -129,7 +129,9 @@ class SetUp:
 
 def set_up(asked: Asked, name: str, say: Callable[[str], None], ask: Ask | None) -> SetUp:
     """Look at the hosts and find the wires. Everything is put back before this returns. Raises TestbedError with what
-    keeps hosts from being reached, all of them."""
+    keeps hosts from being reached, all of them; UsageError before anything is looked at."""
+    if not _NAME.fullmatch(name) or name == LAB:
+        raise UsageError(f"--name {shown(name)}: letters, digits, ., _ and -, 63 at most, and not {LAB}")
     with ExitStack() as owned:
         duts, seen = _looked_at(asked, say, owned)
         narrowed = {host: _narrowed(one, asked.ports.get(host), ask) for host, one in seen.items()}

@@ -103,6 +103,44 @@ class Rack:
         there["journals"] = str([path for path in sorted(self.folder.glob("*/var/journal*")) if path.stat().st_size])
         return there
 
+    @contextmanager
+    def account(self, host: str) -> Iterator[tuple[str, int]]:
+        """An account of this machine without any right, let in by a second sshd of the host's: its name and port."""
+        name, port = f"nsh{os.getpid()}", sshd.PORT + 2000
+        run_tool(["useradd", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh", "--password", "*",
+                  name])
+        try:
+            with tempfile.TemporaryDirectory(prefix="rack-") as folder:
+                os.chmod(folder, 0o755)  # its key is read as that account
+                keys = Path(folder, "authorized_keys")
+                keys.write_text((self.folder / "authorized_keys").read_text())
+                text = (self.folder / host / "sshd_config").read_text().replace(
+                    f"AllowUsers {sshd.USER}", f"AllowUsers {name}").replace(
+                    f":{sshd.PORT}\n", f":{port}\n").replace(str(self.folder / "authorized_keys"), str(keys))
+                config = self.folder / host / "sshd_config_account"
+                config.write_text(text)
+                argv = enter_argv(self.netns_of(host), [tool("sshd"), "-D", "-e", "-f", str(config)])
+                with (self.folder / host / "log_account").open("wb") as log:
+                    server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                try:
+                    host_key = (self.folder / "host_key.pub").read_text()
+                    with (self.folder / "known_hosts").open("a") as known:
+                        known.write(f"[{host}.example.net]:{port} {host_key}")
+                    self._await_listener(host, port, server)
+                    yield name, port
+                finally:
+                    server.terminate()
+                    server.wait(10)
+        finally:
+            run_tool(["userdel", name])
+
+    def _await_listener(self, host: str, port: int, server: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 10
+        while f":{port} " not in self.run(host, "ss", "-Hltn"):
+            assert server.poll() is None, (self.folder / host / "log_account").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def _names(self, keys: set[tuple[int, int]]) -> list[str]:
         """Programs of the hosts; sessions of sshd end a moment after their client has gone."""
         deadline = time.monotonic() + 10

@@ -8,8 +8,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,11 +151,16 @@ def test_cores_that_the_host_does_not_have(made: Rack, file: Path) -> None:
 
 
 def test_crossed_cables_are_one_message(made: Rack, file: Path) -> None:
-    (found,) = failures(made, changed(file, "crossed.yaml", ("tg: 0, dut: sut1/0", "tg: 0, dut: sut1/x"),
-                                      ("tg: 1, dut: sut1/1", "tg: 1, dut: sut1/0"), ("sut1/x", "sut1/1")))
+    """One a pair, and each pair that is."""
+    swap = [("tg: 0, dut: sut1/0", "tg: 0, dut: sut1/x"), ("tg: 1, dut: sut1/1", "tg: 1, dut: sut1/0"),
+            ("sut1/x", "sut1/1")]
+    (found,) = failures(made, changed(file, "crossed.yaml", *swap))
     assert found["value"] == ("cabled the wrong way round: generator ens1f0 to sut1 ens2f0, generator ens1f1 to sut1 "
                               "ens2f1")
     assert "{tg: 0, dut: sut1/0} and {tg: 1, dut: sut1/1}" in found["remedy"]
+    both = [*swap, ("tg: 2, dut: sut2/0", "tg: 2, dut: sut2/x"), ("tg: 3, dut: sut2/1", "tg: 3, dut: sut2/0"),
+            ("sut2/x", "sut2/1")]
+    assert [check["host"] for check in failures(made, changed(file, "both.yaml", *both))] == ["sut1", "sut2"]
 
 
 def test_a_cable_to_another_host(made: Rack, file: Path) -> None:
@@ -226,11 +233,64 @@ def test_what_keeps_hosts_from_being_reached_is_said_of_all_at_once() -> None:
         assert done.returncode == 3
         assert done.stderr.count("does not accept") == 2
         assert not (made.folder / "testbed.yaml").exists()
+        key = (made.folder / "host_key.pub").read_text()
+        (made.folder / "changed").write_text(
+            f"tg.example.net {key}sut1.example.net {(made.folder / 'other_key.pub').read_text()}")
+        done = made.harness("testbed", "init", *words, *made.login(known_hosts="changed"))
+        assert (done.returncode, done.stderr.count("is not the one in")) == (3, 1)
+        assert re.search(r"sut1: the host key of .*sut1\.example\.net.* is not the one in .*ssh-keygen -R "
+                         r"sut1\.example\.net -f ", done.stderr), done.stderr
         done = made.harness("testbed", "init", "--generator", "root@tg.example.net", "--dut",
                             "sut1=root@sut1.example.net:2", *made.login())
         assert (done.returncode, done.stderr.count("cannot reach")) == (3, 1)
         done = made.harness("testbed", "init")
         assert (done.returncode, "--generator USER@HOST" in done.stderr) == (2, True)
+
+
+def test_sudo_that_asks_for_a_password() -> None:
+    with rack(["tg", "sut1"]) as made, made.account("sut1") as (user, port):
+        before = made.state()
+        done = made.harness("testbed", "init", "--generator", "root@tg.example.net", "--dut",
+                            f"sut1={user}@sut1.example.net:{port}", *made.login())
+        assert (done.returncode, made.state()) == (3, before)
+        assert f"sut1: sudo of sut1.example.net refuses to run the harness's programs for {user}" in done.stderr
+        assert "docs/least-privilege.md has the sudoers file" in done.stderr
+        assert not (made.folder / "testbed.yaml").exists()
+
+
+def test_an_interrupt_while_links_are_waited_for_puts_everything_back() -> None:
+    with rack(["tg", "sut1"]) as made:
+        made.cable(("tg", "ens1f0"), ("sw", "lost"), up=False)  # its link never comes, so init waits for it
+        before = made.state()
+        process = subprocess.Popen(
+            made.argv("testbed", "init", "--generator", "root@tg.example.net", "--dut", "sut1=root@sut1.example.net",
+                      *made.login()), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=made.folder)
+        deadline = time.monotonic() + 60
+        while not int(made.run("tg", "cat", "/sys/class/net/ens1f0/flags"), 16) & 1:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert (process.returncode, made.state()) == (130, before), said
+        assert not (made.folder / "testbed.yaml").exists()
+
+
+def test_trex_is_found_where_named_and_said_where_not(made: Rack, file: Path) -> None:
+    """The folder of a release; nothing of it is run."""
+    folder = made.folder / "v3.08"
+    folder.mkdir()
+    (folder / "t-rex-64").write_text("")
+    done = made.harness("testbed", "init", "-o", "trex.yaml", "--trex", str(folder), *HOSTS, *made.login(), "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["hosts"][0]["trex"] == [{"dir": str(folder), "version": "v3.08"}]
+    trex = load_testbed(made.folder / "trex.yaml").generator.trex
+    assert trex is not None
+    assert (trex.dir, trex.software) == (str(folder), True)  # veth: only the software mode can have them
+    assert failures(made, "trex.yaml") == []
+    (folder / "t-rex-64").unlink()
+    (found,) = failures(made, "trex.yaml")
+    assert (found["name"], found["value"]) == ("trex", "no t-rex-64 there")
 
 
 def test_hosts_behind_a_jump_host() -> None:

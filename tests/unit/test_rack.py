@@ -15,7 +15,7 @@ from harness.host.inventory import Survey
 from harness.rack.cabling import End, Tried
 from harness.rack.choose import choose, generator_cores
 from harness.rack.frames import frame_of, read_frame
-from harness.rack.look import Bound, HostSeen, Nic, TrexFound, _nics, _trex
+from harness.rack.look import Bound, HostSeen, Nic, TrexFound, _carrier_of, _nics, _trex
 from harness.rack.setup import Asked, _narrowed
 from harness.rack.write import text_of_testbed
 from harness.testbed import Ssh, check_testbed
@@ -139,6 +139,9 @@ def test_what_a_host_says_is_not_believed_blindly() -> None:
         "eth5": interface("3c:fd:fe:00:00:05"), "veth0": interface("3c:fd:fe:00:00:06", device=None),
         "eth7": interface("3c:fd:fe:00:00:07", pci={"address": "../../x", "numa_node": "-1"})}})
     addresses = {"eth5": ["10.0.0.5"], "eth1": ["198.18.0.1"]}
+    survey.data["interfaces"]["eth5"]["pci"] = {"address": "0000:05:00.0"}
+    found = {one.ifname: one for one in _nics(survey, addresses, {"eth7": "x"}, ["0000:05:00.0"])}
+    assert found["eth5"].why_not == ""  # the file names it, by its PCI address
     found = {one.ifname: one for one in _nics(survey, addresses, {"eth7": "x"}, [])}
     assert sorted(found) == ["eth1", "eth4", "eth5", "eth7", "veth0"]
     assert {name: one.why_not for name, one in found.items()} == {
@@ -147,6 +150,16 @@ def test_what_a_host_says_is_not_believed_blindly() -> None:
     assert (found["eth7"].pci, found["eth7"].node) == ("", None)
     assert _trex({"trex": [{"dir": "/opt/v2.99", "version": "v2.99"}, {"dir": "/opt/v3.08", "version": "v3.08"},
                            {"dir": "x\ny", "version": ""}, 7]})[0] == TrexFound("/opt/v3.08", "v3.08")
+
+
+@pytest.mark.parametrize(("session", "found"), [
+    ("192.0.2.1", "eno1"), ("::ffff:192.0.2.1", "eno1"), ("fe80::1%eno2", "eno2"), ("fe80::1", "eno1"),
+    ("198.51.100.9", ""), ("", ""), (None, ""), (7, "")])
+def test_the_interface_by_which_ssh_came(session: object, found: str) -> None:
+    """Where sudo hides it from the guard this alone keeps frames off it, link-local addresses included."""
+    rows = [{"ifname": name, "addr_info": [{"local": "fe80::1", "scope": "link"}, *more]} for name, more in (
+        ("eno1", [{"local": "192.0.2.1", "scope": "global"}]), ("eno2", []))]
+    assert _carrier_of(Survey({"commands": {"addresses": {"status": 0, "out": json.dumps(rows)}}}), session) == found
 
 
 def test_only_marked_frames_with_the_nonce_count() -> None:
