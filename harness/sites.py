@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -29,7 +29,7 @@ from harness.lab.sshd import PORT as SSH_PORT
 from harness.measure.bystander import BystanderUnavailable
 from harness.paths import with_home
 from harness.plan import Plan, PortPlan, WirePlan
-from harness.testbed import Ssh, Testbed
+from harness.testbed import Jump, Ssh, Testbed
 
 _GENERATOR = Path(__file__).parent / "generator"
 AGENT, STL, PROBER = (_GENERATOR / name for name in ("agent.py", "stl.py", "prober.py"))
@@ -291,7 +291,13 @@ def _survey_here(argv: Sequence[str]) -> Survey:
 
 
 def target_of(ssh: Ssh) -> SshTarget:
-    """A testbed file's way to a host, for the SSH layer."""
+    """A testbed file's way to a host, for the SSH layer. What ``netns`` says is of the first hop."""
+    if ssh.jump is None:
+        return _hop(ssh, ssh.netns, sudo=ssh.user != "root")
+    return replace(_hop(ssh, "", sudo=ssh.user != "root"), jump=_hop(ssh.jump, ssh.netns, sudo=False))
+
+
+def _hop(ssh: Jump, namespace: str, *, sudo: bool) -> SshTarget:
     key = with_home(ssh.key) if ssh.key else None
     return SshTarget(hostname=ssh.address, known_hosts=with_home(ssh.known_hosts), port=ssh.port,
-                     user=ssh.user, key_path=key, sudo=ssh.user != "root", netns=ssh.netns)
+                     user=ssh.user, key_path=key, sudo=sudo, netns=namespace)

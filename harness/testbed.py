@@ -98,14 +98,21 @@ AutoCores = Annotated[tuple[int, ...], BeforeValidator(_cores_or_auto), WithJson
     {"anyOf": [{"const": AUTO}, {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}]})]
 
 
-class Ssh(_Section):
-    """How to reach a host. The host's key has to be in ``known_hosts`` already: unknown keys are refused."""
+class Jump(_Section):
+    """An SSH server. Its key has to be in ``known_hosts`` already: unknown keys are refused."""
 
     address: str = Field(pattern=_ADDRESS, description="host name or address")
     user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="account; root, or has sudo")
     port: int = Field(default=22, ge=1, le=65535, description="TCP port of the SSH server")
     key: str = Field(default="", pattern=_PATH, description="Private key file; the SSH agent's keys when left out")
     known_hosts: str = Field(default="~/.ssh/known_hosts", pattern=_PATH, description="File with the host's key")
+
+
+class Ssh(Jump):
+    """How to reach a host; ``jump``: through which other one."""
+
+    jump: Jump | None = Field(default=None, description="Host through which it is reached (its SSH server forwards TCP)"
+                                                        ": {address, user, port, key, known_hosts}; any account there")
     netns: str = Field(default="", pattern=_NETNS, description="Network namespace of this machine from which the host "
                                                                "is reached, as `ip netns` names it")
 

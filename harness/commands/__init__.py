@@ -11,6 +11,7 @@ TABLE = {
     "charts": "charts:charts",
     "plan": "plan:plan",
     "doctor": "doctor:doctor",
+    "testbed": "testbed:testbed",
     "compare": "compare:compare",
     "gate": "gate:gate",
     "lab": "lab:lab",

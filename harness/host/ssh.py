@@ -77,10 +77,13 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         print_ = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
         known = self._target.known_hosts
+        via = getattr(self._target, "jump", None)
+        scan = f"ssh-keyscan -p {self._target.port} {self._target.hostname}"
+        if via is not None:  # where the host can be reached from
+            scan = f"ssh -p {via.port} {via.user}@{via.hostname} {scan}"
         raise TestbedError(
             f"the host key of {hostname} is not in {known} ({key.get_name()} SHA256:{print_}). Compare that with "
-            f"`ssh-keygen -lf` on the host itself, then: ssh-keyscan -p {self._target.port} {self._target.hostname} "
-            f">> {known}"
+            f"`ssh-keygen -lf` on the host itself, then: {scan} >> {known}"
         )
 
 
@@ -210,6 +213,8 @@ class SshConnection:
 
 def _authenticate(client: paramiko.SSHClient, target: Target, jump: SshConnection | None, timeout_s: float) -> None:
     where = f"{target.user}@{target.hostname}:{target.port}"
+    if jump is not None:
+        where += f" (through {jump.target.user}@{jump.target.hostname}:{jump.target.port})"
     try:
         if target.known_hosts.exists():
             client.load_host_keys(str(target.known_hosts))
@@ -222,15 +227,26 @@ def _authenticate(client: paramiko.SSHClient, target: Target, jump: SshConnectio
             key_filename=None if target.key_path is None else str(target.key_path),
         )
     except paramiko.BadHostKeyException as error:
+        # as known_hosts has it
+        entry = target.hostname if target.port == 22 else f"'[{target.hostname}]:{target.port}'"
         raise TestbedError(
             f"the host key of {where} is not the one in {target.known_hosts}: another machine answers, or it was "
-            f"reinstalled. If that is so: ssh-keygen -R {target.hostname} -f {target.known_hosts}, then ssh-keyscan "
-            f"again ({error})"
+            f"reinstalled. If that is so: ssh-keygen -R {entry} -f {target.known_hosts}, then ssh-keyscan again "
+            f"({error})"
         ) from error
     except paramiko.AuthenticationException as error:
         key = target.key_path or "the SSH agent's keys"
         raise TestbedError(f"{where} does not accept {key}: add the public key to that account's "
                            f"~/.ssh/authorized_keys ({error})") from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise TestbedError(f"cannot reach {where} by SSH: {error or type(error).__name__}; is it up, is sshd running, "
-                           "is the address right?") from error
+        raise TestbedError(f"cannot reach {where} by SSH: {_reason(error)}; is it up, is sshd running, is the address "
+                           "right?") from error
+
+
+def _reason(error: Exception) -> str:
+    """In words, where the library's are none."""
+    if isinstance(error, paramiko.ChannelException):  # the answer of a jump host
+        if error.code == 1:
+            return "the jump host does not forward connections (AllowTcpForwarding in its sshd_config)"
+        return f"the jump host says: {error.text or 'refused'}"
+    return str(error) or type(error).__name__
