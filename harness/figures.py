@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from harness.records import Bound, PointOutcome, Verdict
+from harness.records import Bound, PointOutcome, Trial, Verdict
 from harness.units import format_rate
 
 #: Loss ratio that PDR allows where a run does not say.
@@ -65,3 +65,9 @@ def noisy(rates: Iterable[float]) -> bool:
     if found is not None:
         return is_noisy(found)
     return len(known) > 1 and max(known) - min(known) > NOISY * statistics.median(known)
+
+
+def worst_loss(trial: Trial) -> int:
+    """Lost frames, such that the ratio to all sent is that of the worst direction: NDR needs zero loss in each."""
+    ratios = [max(0, d.lost) / d.sent for d in trial.directions if d.sent]
+    return round(max(ratios, default=0.0) * trial.sent)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness.analysis.crossover import Crossing, crossings
-from harness.analysis.loadcurve import Curve, Loss, Reading, busy_cores, curve_of, exceeded_by, losses, p99, refuted_by
+from harness.analysis.loadcurve import Curve, Reading, busy_cores, curve_of, p99
 from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
+from harness.analysis.refuted import Refuted, refuted
 from harness.analysis.scaling import BEYOND, CountRates, Prediction, Scaling, fit
 from harness.errors import UsageError
 from harness.figures import PDR_LOSS
@@ -58,18 +59,6 @@ class Need:
     high: int | None = None
     open_ended: bool = False
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class Refuted:
-    """A rate (frames per second) that loads of the same run refute: ``low`` where more was carried (the rate is then
-    only a bound), otherwise more than ``allowed`` was lost below it (the rate is not planned with)."""
-
-    cores: int
-    rate: float
-    by: Loss
-    allowed: float
-    low: bool
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,7 @@ def _groups(points: Sequence[PointPlan]) -> list[list[PointPlan]]:
 def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mapping[Metric, list[Sample]]],
            ask: Ask) -> StackPlan:
     loss = run.plan.measure.search.pdr_loss if run.plan.measure.search else PDR_LOSS
-    counts, curves, missing, refuted = [], [], [], []
+    counts, curves, missing, wrong = [], [], [], []
     by_point = {point.id: [trial for trial in run.trials if trial.point == point.id] for point in points}
     polls = any(_polls(point, by_point[point.id]) for point in points)
     for point in points:
@@ -155,8 +144,8 @@ def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mappin
         count = _count(point, mine.get(Metric(ask.rate), ()), by_point[point.id], polls, loss)
         if count is None:
             missing.append(f"{plural(len(point.cores), 'core')}: {_missing(outcomes, run)}")
-        elif (against := _against(count, by_point[point.id], ask.rate, loss)) is not None:
-            refuted.append(against)
+        elif (against := _against(count, outcomes, by_point[point.id], ask.rate, loss)) is not None:
+            wrong.append(against)
             count = CountRates(count.cores, (), at_least=against.rate) if against.low else None
         if count is not None:
             counts.append(count)
@@ -164,13 +153,13 @@ def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mappin
                                outcomes, by_point[point.id], loss))
     scaling, ordered = fit(counts), tuple(sorted(curves, key=lambda curve: curve.cores))
     need = _need(scaling, ask.needed)
-    if not counts and refuted:
+    if not counts and wrong:
         need = dataclasses.replace(need, reason=f"its {ask.rate.upper()} is refuted by the same run")
     ended = [outcome for point in points for outcome in run.outcomes if outcome.point == point.id]
     return StackPlan(PointKey.of(points[0]), _COUNT_IN_LABEL.sub("", points[0].label), polls, scaling, ordered, need,
                      *_there(scaling, ordered, need, ask, polls),
                      tuple(in_order(verdict for outcome in ended for verdict in outcome.verdicts)), tuple(missing),
-                     tuple(refuted), _lost(ended) if ask.rate is Kind.MRR else None)
+                     tuple(wrong), _lost(ended) if ask.rate is Kind.MRR else None)
 
 
 def _lost(outcomes: Sequence[PointOutcome]) -> float | None:
@@ -178,16 +167,12 @@ def _lost(outcomes: Sequence[PointOutcome]) -> float | None:
     return max((o.mrr.loss_ratio for o in outcomes if o.mrr is not None and o.mrr.loss_ratio is not None), default=None)
 
 
-def _against(count: CountRates, trials: Sequence[Trial], kind: Kind, pdr_loss: float) -> Refuted | None:
-    """What the run's other trials hold against a rate; nothing against MRR, which allows any loss."""
+def _against(count: CountRates, outcomes: Sequence[PointOutcome], trials: Sequence[Trial], kind: Kind,
+             pdr_loss: float) -> Refuted | None:
+    """What the run's other trials hold against a rate; that more was carried than a bound says nothing new."""
     rate = count.rate or count.at_least
-    if kind is Kind.MRR or rate is None:
-        return None
-    found, allowed = losses(trials), 0.0 if kind is Kind.NDR else pdr_loss
-    if (by := refuted_by(found, rate, allowed)) is not None:
-        return Refuted(count.cores, rate, by, allowed, low=False)
-    more = exceeded_by(found, rate, allowed) if count.rates else None
-    return None if more is None else Refuted(count.cores, rate, more, allowed, low=True)
+    found = None if rate is None else refuted(count.cores, rate, kind, outcomes, trials, pdr_loss)
+    return None if found is None or (found.low and not count.rates) else found
 
 
 def _count(point: PointPlan, rates: Iterable[Sample], trials: Sequence[Trial], polls: bool,
@@ -269,7 +254,7 @@ def _not_reached(scaling: Scaling, able: Sequence[Prediction]) -> str:
     best = max(able, key=lambda carried: carried.rate)
     most = max(count.cores for count in scaling.counts)
     if scaling.cap is not None and best.bounded:
-        return f"something other than its cores is the limit from {best.cores} cores on"
+        return f"something other than its cores is the limit from {plural(best.cores, 'core')} on"
     if scaling.model is None:
         return f"more than was measured on {plural(most, 'core')}; {scaling.reason}"
     return f"not reached with {BEYOND * most} cores, twice the most measured; beyond, nothing is said"

@@ -2,7 +2,7 @@
 """CPU and latency of a stack at a load that was not measured: read between, or a little beyond, those that were.
 
 Loads at which more than PDR's loss was lost are left out: there CPU and latency are of what was forwarded, not of the
-load. They refute a rate above them, as loads without that loss refute a rate below them.
+load.
 Latency is never interpolated: it is that of the next higher load measured, which it does not exceed while latency grows
 with load.
 """
@@ -16,10 +16,7 @@ from statistics import median
 
 from harness.analysis.metrics import Kind, Metric, Sample
 from harness.analysis.scaling import BEYOND
-from harness.records import LatencyAt, Phase, PointOutcome, Trial
-
-#: A load and a rate that differ by less say nothing of one another: a search stops at such a width.
-_BELOW = 0.95
+from harness.records import LatencyAt, PointOutcome, Trial
 
 
 @dataclass(frozen=True)
@@ -79,38 +76,6 @@ def _latencies(outcomes: Sequence[PointOutcome], trials: Sequence[Trial],
     return sorted(found, key=lambda entry: entry[0])
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Share of the frames lost at ``load`` (frames per second, offered by trial ``trial``), median over repeats."""
-
-    load: float
-    share: float
-    trial: int
-
-
-def losses(trials: Sequence[Trial]) -> list[Loss]:
-    """Of the load curve and the latency trials, loads ascending. Left out: trials that failed, that were repeated, and
-    those that lost frames only in pauses."""
-    seen: dict[tuple[str, float], list[Trial]] = {}
-    for trial in trials:
-        if trial.phase in (Phase.LOAD, Phase.LATENCY) and trial.status == "ok" and trial.loss_ratio is not None \
-                and not trial.superseded and not trial.spoilt and trial.asked_pps > 0:
-            seen.setdefault((trial.phase, trial.asked_pps), []).append(trial)
-    return sorted((Loss(load, median(t.loss_ratio or 0.0 for t in same), same[-1].number)
-                   for (_, load), same in seen.items()), key=lambda entry: entry.load)
-
-
-def refuted_by(found: Sequence[Loss], rate: float, allowed: float) -> Loss | None:
-    """The lowest load clearly below the rate at which more was lost than it allows."""
-    return next((entry for entry in found if entry.load <= _BELOW * rate and entry.share > allowed), None)
-
-
-def exceeded_by(found: Sequence[Loss], rate: float, allowed: float) -> Loss | None:
-    """The highest load clearly above the rate at which no more was lost than it allows, nor at any load below."""
-    kept = list(itertools.takewhile(lambda entry: entry.share <= allowed, found))
-    return kept[-1] if kept and kept[-1].load * _BELOW >= rate else None
-
-
 def _middle(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if known else None
@@ -139,7 +104,7 @@ def busy_cores(curves: Sequence[Curve], cores: int, load: float, *, polls: bool,
     found = between(near.busy, load / factor)
     if found.value is None:
         return found
-    source = found.source if near.cores == cores else f"from {near.cores} cores"
+    source = found.source if near.cores == cores else f"from {_cores(near.cores)}"
     # A load the stack does carry cannot take more than the cores it has.
     return Reading(min(found.value * factor, float(cores)) if load <= carries else None, source, found.load,
                    "" if load <= carries else "these cores do not carry the load")
@@ -172,14 +137,18 @@ def p99(curves: Sequence[Curve], cores: int, load: float, rate: float) -> Readin
     factor = 1.0
     if near.cores != cores:
         if not near.rate:
-            return Reading(None, reason=f"no rate on {near.cores} cores to take the load's share of")
+            return Reading(None, reason=f"no rate on {_cores(near.cores)} to take the load's share of")
         factor = rate / near.rate
     for measured, ns, reason in near.p99:
         if measured * factor >= load * 0.999:
             if ns is None:
                 return Reading(None, load=measured * factor, reason=reason)
-            return Reading(ns, "measured" if near.cores == cores else f"from {near.cores} cores", measured * factor)
+            return Reading(ns, "measured" if near.cores == cores else f"from {_cores(near.cores)}", measured * factor)
     return Reading(None, reason="latency was not measured at so high a load")
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' * (count != 1)}"
 
 
 def _nearest(curves: Sequence[Curve], cores: int) -> Curve | None:

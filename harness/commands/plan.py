@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import FILE, json_option, print_json, results_option
+from harness.commands.common import FILE, json_option, print_json, results_option, write_file
 from harness.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def plan(name: str, target: str, p99: str | None, headroom: str, rate: str, html
     from harness.analysis.metrics import Kind
     from harness.report import capacity
     from harness.rundata import load_run
-    from harness.store import Store, write_atomically
+    from harness.store import Store
     from harness.units import parse_duration, parse_rate, parse_ratio
 
     try:
@@ -47,16 +47,11 @@ def plan(name: str, target: str, p99: str | None, headroom: str, rate: str, html
         raise UsageError("--p99: no latency is zero; write for example 100us")
     made = plan_capacity(load_run(Store(results).open(name).path), ask)
     if html is not None:
-        try:
-            write_atomically(html, capacity.html(made))
-        except OSError as error:
-            raise UsageError(f"{html}: cannot be written: {error.strerror}; name another file with --html") from None
+        write_file(html, capacity.html(made))
     if as_json:
         print_json(capacity.data(made))
     else:
         click.echo(capacity.text(made))
-        if html is not None:
-            click.echo(f"\nplan: {html}")
     return 0
 
 

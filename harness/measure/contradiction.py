@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the other trials of a point refute a rate that its search found."""
+"""Whether the other trials of a point refute a rate that its search found. The one rule for that: the runner marks
+rates by it, and capacity planning reads which trials they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from harness.measure.search import worst_loss
+from harness.figures import worst_loss
 from harness.records import Bound, Phase, Trial, Verdict, in_order
 from harness.units import format_rate
 
@@ -13,27 +15,37 @@ from harness.units import format_rate
 MARGIN = 0.01
 
 
-def contradict(bound: Bound, goal: float, trials: Iterable[Trial], unit: str = "pps") -> None:
-    """Mark ``bound`` as contradicted, with the trials in its reason, where a latency or load trial below it lost more
-    than ``goal`` (a ratio), or one above its upper load (pps per direction) lost no more. ``unit``: of rates."""
+@dataclass(frozen=True)
+class Against:
+    """A trial that refutes a rate. ``lost``: it lost more than the goal allows at a lower load; otherwise it lost no
+    more at a higher one."""
+
+    trial: Trial
+    lost: bool
+
+
+def against(bound: Bound, goal: float, trials: Iterable[Trial]) -> Iterator[Against]:
+    """Of the latency and load trials of the bound's point and repeat, those below it that lost more than ``goal`` (a
+    ratio) and those above its upper load (pps per direction) that lost no more."""
     if bound.pps is None or bound.load_pps is None:
         return
-    told = [_told(trial, unit) for trial in _against(bound, bound.load_pps, goal, trials)]
-    if told:
-        bound.verdicts = in_order([*bound.verdicts, Verdict.CONTRADICTED])
-        bound.reason = "; ".join(filter(None, [bound.reason, "contradicted by " + _first(told)]))
-
-
-def _against(bound: Bound, load_pps: float, goal: float, trials: Iterable[Trial]) -> Iterable[Trial]:
     for trial in trials:
         if (trial.phase not in (Phase.LATENCY, Phase.LOAD) or trial.spoilt or trial.superseded
                 or trial.status != "ok" or not trial.sent):
             continue
         lost = worst_loss(trial) > goal * trial.sent
-        below = trial.offered_pps <= load_pps * (1 - MARGIN)
+        below = trial.offered_pps <= bound.load_pps * (1 - MARGIN)
         above = bound.upper_pps is not None and trial.offered_pps >= bound.upper_pps * (1 + MARGIN)
         if (below and lost) or (above and not lost):
-            yield trial
+            yield Against(trial, lost)
+
+
+def contradict(bound: Bound, goal: float, trials: Iterable[Trial], unit: str = "pps") -> None:
+    """Mark ``bound`` as contradicted, with the trials in its reason, where some are against it. ``unit``: of rates."""
+    told = [_told(found.trial, unit) for found in against(bound, goal, trials)]
+    if told:
+        bound.verdicts = in_order([*bound.verdicts, Verdict.CONTRADICTED])
+        bound.reason = "; ".join(filter(None, [bound.reason, "contradicted by " + _first(told)]))
 
 
 def _told(trial: Trial, unit: str) -> str:

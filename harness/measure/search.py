@@ -15,6 +15,7 @@ from MLRsearch import (
     SearchGoal,
 )
 
+from harness.figures import worst_loss
 from harness.measure.verdicts import shortfall
 from harness.plan import SearchSettings
 from harness.records import Bound, Trial, Verdict, in_order
@@ -58,12 +59,6 @@ class _Measurer(AbstractMeasurer):  # type: ignore[misc]
             intended_duration=intended_duration, intended_load=intended_load, offered_count=trial.sent,
             loss_count=worst_loss(trial), intended_count=trial.sent + shortfall(trial),
         )
-
-
-def worst_loss(trial: Trial) -> int:
-    """Lost frames, such that the ratio to all sent is that of the worst direction: NDR needs zero loss in each."""
-    ratios = [max(0, d.lost) / d.sent for d in trial.directions if d.sent]
-    return round(max(ratios, default=0.0) * trial.sent)
 
 
 def search(settings: SearchSettings, max_load_pps: float, measure: Measure, watch: Watch, unit: str = "pps",

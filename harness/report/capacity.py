@@ -183,7 +183,7 @@ def _limits(plan: CapacityPlan, stack: StackPlan) -> Iterator[str]:
     """Whether the stack's rates can be planned with, and what is said where its cores are too few."""
     unit, best, name = plan.role.rate_unit, stack.need.carries, plan.ask.rate.upper()
     for wrong in stack.refuted:
-        seen = (f"{set_rate(wrong.by.load, unit)} lost {percent(wrong.by.share, 2)}, trial {wrong.by.trial}, "
+        seen = (f"{rate(wrong.by.load, unit)} lost {percent(wrong.by.share, 2)}, trial {wrong.by.trial}, "
                 f"and {name} allows {percent(wrong.allowed, 2)}")
         yield (f"{stack.label}, {plural(wrong.cores, 'core')}: the run refutes its {name} of {rate(wrong.rate, unit)}: "
                f"{seen}; " + ("it is taken as a bound." if wrong.low else "it is not planned with."))

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness import __version__
 from harness.report.identity import clean
@@ -36,8 +37,19 @@ def render_page(template: str, **content: object) -> str:
 
 def environment() -> Environment:
     """Templates escape everything that is not Markup; a name they do not know is an error."""
-    return Environment(loader=FileSystemLoader(resource("reports/templates")), autoescape=True,
+    made = Environment(loader=FileSystemLoader(resource("reports/templates")), autoescape=True,
                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize)
+    made.filters["code"] = code
+    return made
+
+
+def code(text: str) -> Markup:
+    """A sentence that quotes commands between backticks, as on a terminal, with them as code; the rest is escaped."""
+    parts = clean(text, 1_000_000).split("`")
+    if len(parts) % 2 == 0:  # one without a partner
+        return escape("`".join(parts))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if odd else escape(part)
+                           for part, odd in zip(parts, itertools.cycle((False, True)), strict=False))
 
 
 def _finalize(value: object) -> object:

@@ -9,7 +9,8 @@ import random
 
 import pytest
 
-from harness.measure.search import bounds_so_far, raw_bound, search, worst_loss
+from harness.figures import worst_loss
+from harness.measure.search import bounds_so_far, raw_bound, search
 from harness.plan import SearchSettings
 from harness.records import Direction, Phase, Trial, Verdict
 
