@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import pytest
 
 from harness.errors import TestbedError, UsageError
 from harness.host.inventory import Survey
+from harness.rack.cabling import _SCRIPT as _FRAMES
 from harness.rack.cabling import End, Tried
 from harness.rack.choose import choose, generator_cores
 from harness.rack.frames import frame_of, read_frame
+from harness.rack.look import _SCRIPT as _THERE
 from harness.rack.look import Bound, HostSeen, Nic, TrexFound, _carrier_of, _nics, _trex
 from harness.rack.setup import Asked, _narrowed
 from harness.rack.write import text_of_testbed
 from harness.testbed import Ssh, check_testbed
 from harness.yamlfile import load
+from tests.interpreters import interpreters
 
 #: Two sockets of two cores with two threads each; CPU, core, socket, node.
 TOPOLOGY = "0,0,0,0\n1,1,0,0\n2,2,1,1\n3,3,1,1\n4,0,0,0\n5,1,0,0\n6,2,1,1\n7,3,1,1"
@@ -169,6 +173,24 @@ def test_only_marked_frames_with_the_nonce_count() -> None:
     assert read_frame(frame, b"other...") == (-1, -1)
     assert read_frame(frame[:30], nonce) == (-1, -1)
     assert read_frame(frame[:12] + b"\x08\x00" + frame[14:], nonce) == (-1, -1)
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_the_hosts_programs_under_old_and_new_interpreters(python: str, tmp_path: Path) -> None:
+    release = tmp_path / "v2.99"
+    release.mkdir()
+    (release / "t-rex-64").write_text("")
+
+    def told(script: Path, asked: dict[str, object], said: str = "") -> str:
+        return subprocess.run([python, "-I", "-c", script.read_text(), json.dumps(asked)], input=said, text=True,
+                              capture_output=True, check=True, timeout=20).stdout
+
+    found = json.loads(told(_THERE, {"trex": str(release)}))
+    assert found["trex"] == [{"dir": str(release), "version": "v2.99"}]
+    assert {"hostname", "session", "devices", "pythons"} < set(found)
+    asked = {"ports": [], "may_send": 0, "nonce": "00" * 8, "host": 0, "seconds": 20}
+    assert told(_FRAMES, asked, "send 0 4\nx\nheard\nend\n") == (
+        "ready\nfailed 0 this port never sends\nunknown\nheard []\n")
 
 
 @pytest.mark.parametrize(("generator", "duts", "ports", "says"), [
