@@ -40,6 +40,7 @@ class Rack:
     token: str
     hosts: dict[str, str] = field(default_factory=dict)
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    more_servers: int = 0
 
     def netns_of(self, name: str) -> str:
         return f"rr{self.token}-{name}"
@@ -127,8 +128,10 @@ class Rack:
                     with (self.folder / "known_hosts").open("a") as known:
                         known.write(f"[{host}.example.net]:{port} {host_key}")
                     self._await_listener(host, port, server)
+                    self.more_servers += 1
                     yield name, port
                 finally:
+                    self.more_servers = 0
                     server.terminate()
                     server.wait(10)
         finally:
@@ -146,7 +149,7 @@ class Rack:
         deadline = time.monotonic() + 10
         while True:
             names = [str(comm_of(process.pid)) for process in netns.processes_in(keys)]
-            if len(names) == len(self.hosts) or time.monotonic() > deadline:
+            if len(names) == len(self.hosts) + self.more_servers or time.monotonic() > deadline:
                 return names
             time.sleep(0.02)
 
@@ -158,7 +161,8 @@ def rack(hosts: Sequence[str], *, behind: str = "") -> Iterator[Rack]:
     with ExitStack() as undo:
         made = Rack(Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="rack-"))), secrets.token_hex(2))
         names = [CONTROLLER, "sw", *hosts]
-        undo.callback(_remove, made, names)
+        # Another rack's hosts have mounts on those that are there: with the folder such a mount goes as well.
+        undo.callback(_remove, made, names, [path for path in _OWN if not os.path.isdir(path)])
         netns.prepare_directory()
         for name in names:
             netns.create(made.netns_of(name))
@@ -225,13 +229,14 @@ def _serve(made: Rack, name: str) -> None:
                                     made.netns_of(name), made.hosts[name]), process, folder / "log")
 
 
-def _remove(made: Rack, names: Sequence[str]) -> None:
+def _remove(made: Rack, names: Sequence[str], folders: Sequence[str]) -> None:
+    """``folders``: of the agent, which were not there before."""
     keys = {key for name in names if (key := netns.key_of(made.netns_of(name))) is not None}
     stop_all(partial(netns.processes_in, keys))
     for server in made.servers:
         server.wait(timeout=5)
     for name in names:
         netns.delete(made.netns_of(name))
-    for path in _OWN:
+    for path in folders:
         if os.path.isdir(path) and not os.listdir(path):
             os.rmdir(path)
