@@ -28,6 +28,10 @@ figures  1.5 % noise, 5 repeats      3 % noise, 15 repeats       3 % noise, 5 re
 4        96.6 %                      95.0 %                      31.3 %, cannot tell 67.9 %
 16       96.5 %                      90.9 %                      22.0 %, cannot tell 78.2 %
 =======  ==========================  ==========================  ============================
+
+Where any one of 16 figures may have lost 5 %, at 3 % noise and 15 repeats, no test that fails at most 1 % of unchanged
+runs finds the loss in 95 %: the most powerful one there is (Neyman and Pearson's, told the noise and the size of the
+loss, figures independent) finds it in 92.9 % (of 8 figures in 95.3 %, of 4 in 97.0 %). More repeats do.
 """
 
 from __future__ import annotations

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
+from benchmarks.coverage import most_powerful
 from harness.analysis import decision
 from harness.analysis.statistics import Array, Moments
 
@@ -114,3 +116,12 @@ def test_moderation_agrees_with_its_two_limits() -> None:
     assert (np.abs(np.log(apart.variance / wild.variance)) < math.log(2.5)).all()
     alone = decision.moderated(decision.Figures(wild, np.ones(8), np.ones(8), np.arange(8)))
     assert (alone.variance == wild.variance).all()
+
+
+def test_the_best_test_there_can_be_agrees_with_theory_and_does_not_find_one_loss_of_sixteen() -> None:
+    """Of one figure it is the z test, whose power is known."""
+    rng = np.random.default_rng(11)
+    shift = LOSS / (0.03 * math.sqrt(2 / 15))
+    one, sixteen = (most_powerful(rng, 50_000, figures=n, repeats=15, noise=0.03, loss=0.05) for n in (1, 16))
+    assert one == pytest.approx(NormalDist().cdf(shift - NormalDist().inv_cdf(0.99)), abs=0.003)
+    assert 0.91 < sixteen < 0.945
