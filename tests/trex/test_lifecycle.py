@@ -154,14 +154,9 @@ def test_a_server_of_another_mode_is_said(hosts: TrexRack, testbed: TestbedFile,
 def test_what_cannot_be_started_is_said_with_the_remedy(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
     code, said = run(tmp_path, testbed(dir="/usr"))
     assert (code, "/usr on the generator's host is no TRex installation" in said) == (3, True), said
-    with server(hosts, tmp_path):
-        path = testbed()
-        document = yaml.safe_load(path.read_text())
-        ports = document["generator"]["ports"]
-        ports[0]["mac"], ports[1]["mac"] = ports[1]["mac"], ports[0]["mac"]
-        path.write_text(yaml.safe_dump(document))
-        code, said = run(tmp_path, path)
-    assert (code, "the server serves other ports, or in another order" in said) == (3, True), said
+    path = testbed()
+    document = yaml.safe_load(path.read_text())
+    ports = document["generator"]["ports"]
     ports[0]["ifname"] = "nowhere0"
     path.write_text(yaml.safe_dump(document))
     code, said = run(tmp_path, path)
