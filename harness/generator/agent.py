@@ -35,9 +35,9 @@ LATENCY_PG = 1000
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
-#: TRex prepares frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows, so that
-#: its field engine costs the sending core nothing; of longer frames fewer are sent. It is for NICs: in software mode the
-#: system calls cost more (asked for 1 Mpps a v3.08 sent 478 and 459 kpps with, 315 and 460 kpps without).
+#: TRex prepares frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: its
+#: field engine then costs the sending core nothing; of longer frames fewer are sent. It is for NICs: in software mode
+#: the system calls cost more (asked for 1 Mpps a v3.08 sent 478 and 459 kpps with, 315 and 460 kpps without).
 CACHED_BYTES, CACHED_FLOWS = 128, 4096
 
 

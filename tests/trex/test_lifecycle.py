@@ -121,7 +121,7 @@ def test_it_is_started_for_a_run_and_nothing_of_it_stays(hosts: TrexRack, testbe
     assert trial.sent - trial.directions[0].asked in (0, 1)  # a continuous stream's last frame may be on the edge
     assert "Starting  TRex v3" in next(tmp_path.glob("*/logs/trex.log")).read_text()
     assert hosts.servers() == []
-    assert list((hosts.generator.folder / "run").glob("trex_cfg*")) == []
+    assert list(hosts.generator.folder.rglob("trex_cfg*")) == []
 
 
 def test_it_ends_when_the_controller_is_killed(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
