@@ -183,6 +183,8 @@ class Session:
         self.api = load_builtin(params["stl_path"]) if self.kind == "stl" else load_trex(params["trex_dir"])
         self.ports = [int(p) for p in params["ports"]]
         self.latency: Dict[int, Json] = {}
+        #: (port, id on it) of each latency stream.
+        self.latency_streams: List[Tuple[int, int]] = []
         self.tx_ports: List[int] = []
         self.configured: Json = {"streams": []}
         user = str(params.get("user", "harness"))
@@ -267,11 +269,28 @@ class Session:
         self.configured = params
         self.client.stop(ports=self.ports)
         self.client.remove_all_streams(ports=self.ports)
-        self.latency = {}
+        self.latency, self.latency_streams = {}, []
         for spec in params["streams"]:
-            self.client.add_streams([self.stream(spec)], ports=[int(spec["port"])])
+            self.add(spec)
         self.tx_ports = sorted({int(s["port"]) for s in params["streams"]})
         return {"latency_groups": sorted(self.latency)}
+
+    def add(self, spec: Json) -> None:
+        """One stream; the id of one with latency is kept."""
+        port = int(spec["port"])
+        told = self.client.add_streams([self.stream(spec)], ports=[port])
+        if spec["latency_pps"]:
+            self.latency_streams.append((port, int(told[0] if isinstance(told, list) else told)))
+
+    def renew_latency(self) -> None:
+        """New packet groups, for TRex's histogram, minimum and maximum begin anew with those only, not with
+        clear_stats. The load's streams stay."""
+        for port, stream in self.latency_streams:
+            self.client.remove_streams([stream], ports=[port])
+        self.latency, self.latency_streams = {}, []
+        for spec in self.configured["streams"]:
+            if spec["latency_pps"]:
+                self.add(spec)
 
     # -------------------------------------------------------------------------------------------------- trials
 
@@ -292,8 +311,7 @@ class Session:
         if not (0 < rate < 1e10 and 0 < duration < 86400):
             raise UsageError("rate_pps or duration_s out of range")
         if self.kind == "trex" and self.latency:
-            # TRex's own histogram, minimum and maximum begin anew with the packet groups only, not with clear_stats.
-            self.configure(self.configured)
+            self.renew_latency()
         self.client.clear_stats(ports=self.ports)
         if self.kind == "stl":
             self.raw("x_reset_reports", {})

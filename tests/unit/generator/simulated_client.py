@@ -54,6 +54,7 @@ class STLClient(object):
     def add_streams(self, streams, ports):
         for stream in streams:
             self.streams.setdefault(ports[0], []).append(stream)
+        return len(self.streams[ports[0]])
 
     def clear_stats(self, ports):
         pass
