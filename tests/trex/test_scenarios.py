@@ -5,7 +5,6 @@ pair can send; everything else of a scenario is as shipped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from harness.options import RunOptions
 from harness.records import Trial
 from harness.runner import run
 from harness.store import RunReader
-from tests.trex.trexrack import TREX_DIR, Counted, Counting, TrexRack, trex_rack
+from tests.trex.counting import Counted, Counting
+from tests.trex.testbeds import TrexRack
 
-pytestmark = [pytest.mark.trex, pytest.mark.lab, pytest.mark.skipif(not TREX_DIR, reason="TREX_DIR is not set")]
+pytestmark = [pytest.mark.trex, pytest.mark.lab]
 
 SHIPPED = Path(__file__).parents[2] / "scenarios"
 #: Role accept is TRex's stateful mode, which has tests of its own.
@@ -51,19 +51,13 @@ def measure(made: TrexRack, scenario: Path, testbed: Path, folder: Path, *, trex
     return counting
 
 
-@pytest.fixture(scope="module")
-def made() -> Iterator[TrexRack]:
-    with trex_rack() as rack:
-        yield rack
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_a_scenario_counts_what_trex_and_the_interfaces_count(made: TrexRack, name: str, tmp_path: Path) -> None:
-    counting = measure(made, shortened(name, tmp_path), made.testbed(), tmp_path)
+def test_a_scenario_counts_what_trex_and_the_interfaces_count(hosts: TrexRack, name: str, tmp_path: Path) -> None:
+    counting = measure(hosts, shortened(name, tmp_path), hosts.write(tmp_path / "testbed.yaml"), tmp_path)
     assert counting.counted
     for trial in counting.load_trials():
         agree(trial, counting.counted[trial.number])
-    assert made.servers() == [], "the server ended with the run"
+    assert hosts.servers() == [], "the server ended with the run"
 
 
 def agree(trial: Trial, counted: Counted) -> None:
@@ -78,13 +72,13 @@ def agree(trial: Trial, counted: Counted) -> None:
     assert [port["ierrors"] + port["oerrors"] for port in counted.trex] == [0, 0]
 
 
-def test_xdpgen_and_trex_agree_on_the_rate_at_loads_that_both_can_send(made: TrexRack, tmp_path: Path) -> None:
+def test_xdpgen_and_trex_agree_on_the_rate_at_loads_that_both_can_send(hosts: TrexRack, tmp_path: Path) -> None:
     told = {"throughput": {"goals": ["pdr"], "trial": "300ms", "width": "20%", "timeout": "20s"},
             "latency": {"at": ["50%"], "of": "pdr", "trial": "1s", "rate": "1k"},
             "load_curve": {"rates": ["10k", "20k"], "trial": "3s"}}
     scenario = shortened("forward-64b", tmp_path, **told)
-    by_trex = measure(made, scenario, made.testbed(), tmp_path / "trex").load_trials()
-    by_xdpgen = measure(made, scenario, made.made.testbed(), tmp_path / "xdpgen", trex=False).load_trials()
+    by_trex = measure(hosts, scenario, hosts.write(tmp_path / "testbed.yaml"), tmp_path / "trex").load_trials()
+    by_xdpgen = measure(hosts, scenario, hosts.made.testbed(), tmp_path / "xdpgen", trex=False).load_trials()
     assert len(by_trex) == len(by_xdpgen) == 4
     for one, other in zip(by_trex, by_xdpgen, strict=True):
         assert (one.point, one.asked_pps) == (other.point, other.asked_pps)

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rack in namespaces whose generator is a host of its own behind sshd, with a real TRex on it (``TREX_DIR``), and the
-counts of a run's trials taken by others than the harness: TRex's own statistics by a second client, the interfaces'."""
+"""Counts of a run's trials taken by others than the harness: TRex's own statistics by a second client, and those of the
+DUT's interfaces."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,8 @@ from harness.lab.lab import enter_argv
 from harness.progress import Reporter
 from harness.records import Phase, Trial
 from harness.store import RunReader
-from tests.rackhosts import Rack, RackHost, _serve, rack
+from tests.trex.testbeds import SYNC_PORT, TrexRack
 
-TREX_DIR = os.environ.get("TREX_DIR", "")
-SYNC = 4501
 #: A second client of TRex's, which owns nothing: answers every line with each port's statistics.
 _STATISTICS = """
 import json, sys, zmq
@@ -35,45 +30,6 @@ for line in sys.stdin:
     handle = call("api_sync_v2", name="STL", major=5, minor=1)["api_h"]
     print(json.dumps([call("get_port_stats", port_id=port, api_h=handle) for port in (0, 1)]), flush=True)
 """
-
-
-@dataclass
-class TrexRack:
-    """``made`` with the generator's host ``tg``."""
-
-    made: Rack
-    tg: RackHost
-
-    def testbed(self, **trex: Any) -> Path:
-        """The testbed file with TRex as its generator; ``trex``: more of that section."""
-        entry = self.tg.entry([0])
-        generator = {"ssh": entry["ssh"], "cores": sorted(os.sched_getaffinity(0))[:1], "ports": entry["ports"],
-                     "trex": {"dir": TREX_DIR, "software": True, **trex}}
-        return self.made.testbed(generator=generator)
-
-    def servers(self) -> list[int]:
-        """Processes in the generator's namespace that are a TRex server."""
-        listing = subprocess.run(["ip", "netns", "pids", self.tg.netns], capture_output=True, text=True, check=True)
-        return [int(pid) for pid in listing.stdout.split() if b"_t-rex-64" in _command(pid)]
-
-
-def _command(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it has ended
-        return b""
-
-
-@contextlib.contextmanager
-def trex_rack() -> Iterator[TrexRack]:
-    """One DUT with two wires, and the generator's host behind sshd as well."""
-    with rack(["sut"]) as made:
-        tg = RackHost("tg", made.tg_netns, made.folder / "tg", made.generator)
-        _serve(tg)
-        try:
-            yield TrexRack(made, tg)
-        finally:
-            made.hosts["tg"] = tg  # ended with the others
 
 
 @dataclass
@@ -118,14 +74,14 @@ class Counting(Reporter):
                 [_change(a, b) for a, b in zip(self._first.dut, now.dut, strict=True)])
 
     def _now(self) -> Counted:
-        sut = self.made.made.hosts["sut"]
+        sut = self.made.sut
         dut = [{name: sut.counter(port, name) for name in ("rx_packets", "tx_packets", "rx_dropped")}
                for port in range(2)]
         return Counted(self._statistics() if self.trex else [], dut)
 
     def _statistics(self) -> list[dict[str, int]]:
         if self._client is None:
-            argv = enter_argv(self.made.tg.netns, [sys.executable, "-c", _STATISTICS, str(SYNC)])
+            argv = enter_argv(self.made.generator.netns, [sys.executable, "-c", _STATISTICS, str(SYNC_PORT)])
             self._client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._client.stdin is not None
         assert self._client.stdout is not None
