@@ -39,6 +39,8 @@ RX_DELAY_MS = {"stl": 0, "trex": 100}
 #: field engine then costs the sending core nothing; of longer frames fewer are sent. It is for NICs: in software mode
 #: the system calls cost more (asked for 1 Mpps a v3.08 sent 478 and 459 kpps with, 315 and 460 kpps without).
 CACHED_BYTES, CACHED_FLOWS = 128, 4096
+#: A trial that takes so many times its duration, and a second, is ended: its load is beyond what TRex can send.
+STRETCHED = 3.0
 
 
 class UsageError(Exception):
@@ -323,6 +325,8 @@ class Session:
         self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True,
                           synchronized=together)
         time.sleep(max(0.0, duration - (time.monotonic() - started)))
+        if self.kind == "trex":
+            self.cut_short(started + STRETCHED * duration + 1.0)
         self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
                                     rx_delay_ms=RX_DELAY_MS[self.kind])
         ended = time.monotonic() - RX_DELAY_MS[self.kind] / 1000.0
@@ -338,6 +342,15 @@ class Session:
         # Last of all: the controller takes its own time when the answer arrives.
         result["now_ns"] = int(time.monotonic() * 1e9)
         return result
+
+    def cut_short(self, latest: float) -> None:
+        """Stop traffic that is still sent at this time: TRex sends every frame of a load, however long that takes, and
+        of one that it cannot send by far (line rate in software mode: 30 times the duration) nothing more is learnt."""
+        while self.client.is_traffic_active(ports=self.tx_ports):
+            if time.monotonic() > latest:
+                self.client.stop(ports=self.tx_ports)
+                return
+            time.sleep(STILL_S / 4)
 
     def settled(self) -> Dict[int, Json]:
         """The counters, once nothing more arrives; read at most until the deadline."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.lab.lab import enter_argv
+from harness.plan import Plan
 from harness.progress import Reporter
 from harness.records import Phase, Trial
 from harness.store import RunReader
@@ -56,7 +57,8 @@ class Counting(Reporter):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def run_started(self, plan: object, run_dir: Path | None = None) -> None:
+    def run_started(self, plan: Plan, run_dir: Path | None = None) -> None:
+        super().run_started(plan, run_dir)
         assert run_dir is not None
         self.path = run_dir
 

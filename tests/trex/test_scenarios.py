@@ -5,6 +5,8 @@ pair can send; everything else of a scenario is as shipped."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ SHIPPED = Path(__file__).parents[2] / "scenarios"
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml") if path.stem != "tcp-accept")
 #: A program a client, for each of which a process is forked: it answers few of them.
 LOADS = {"command": "500"}
+_KEPT = ("opackets", "ipackets", "ierrors", "oerrors")
 MEASURE = {"load_curve": {"rates": ["5k"], "trial": "2s"}, "warmup": "100ms"}
 
 
@@ -56,8 +59,19 @@ def test_a_scenario_counts_what_trex_and_the_interfaces_count(hosts: TrexRack, n
     counting = measure(hosts, shortened(name, tmp_path), hosts.write(tmp_path / "testbed.yaml"), tmp_path)
     assert counting.counted
     for trial in counting.load_trials():
+        record(name, trial, counting.counted[trial.number])
         agree(trial, counting.counted[trial.number])
     assert hosts.servers() == [], "the server ended with the run"
+
+
+def record(name: str, trial: Trial, counted: Counted) -> None:
+    """Keep what was counted where TREX_RECORD names a file (tests/data/trex)."""
+    if os.environ.get("TREX_RECORD"):
+        line = {"scenario": name, "point": trial.point, "asked_pps": trial.asked_pps, "sent": trial.sent,
+                "received": trial.received, "trex": [{key: port[key] for key in _KEPT} for port in counted.trex],
+                "interfaces": counted.dut}
+        with Path(os.environ["TREX_RECORD"]).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
 
 
 def agree(trial: Trial, counted: Counted) -> None:

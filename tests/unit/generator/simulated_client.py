@@ -70,6 +70,9 @@ class STLClient(object):
         self.sent = int(rate * duration)
         self.count += self.sent
 
+    def is_traffic_active(self, ports):
+        return False
+
     def wait_on_traffic(self, ports, timeout, rx_delay_ms):
         time.sleep(rx_delay_ms / 1000.0)
 
