@@ -41,6 +41,8 @@ RX_DELAY_MS = {"stl": 0, "trex": 100}
 CACHED_BYTES, CACHED_FLOWS = 128, 4096
 #: A trial that takes so many times its duration, and a second, is ended: its load is beyond what TRex can send.
 STRETCHED = 3.0
+#: How often TRex is asked whether it still sends, once its time is up (s).
+LOOK_AGAIN_S = 0.003
 
 
 class UsageError(Exception):
@@ -324,12 +326,7 @@ class Session:
         together = self.kind == "stl" and len(self.tx_ports) > 1
         self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True,
                           synchronized=together)
-        time.sleep(max(0.0, duration - (time.monotonic() - started)))
-        if self.kind == "trex":
-            self.cut_short(started + STRETCHED * duration + 1.0)
-        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
-                                    rx_delay_ms=RX_DELAY_MS[self.kind])
-        ended = time.monotonic() - RX_DELAY_MS[self.kind] / 1000.0
+        ended = self.await_end(started, duration)
         after = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
@@ -343,6 +340,17 @@ class Session:
         result["now_ns"] = int(time.monotonic() * 1e9)
         return result
 
+    def await_end(self, started: float, duration: float) -> float:
+        """Wait until all is sent and what comes back has arrived; when sending ended (of TRex to some ms: its ports are
+        looked at, for its client counts the time for stragglers from that end, which nobody else sees)."""
+        time.sleep(max(0.0, duration - (time.monotonic() - started)))
+        if self.kind == "trex":
+            self.cut_short(started + STRETCHED * duration + 1.0)
+        ended = time.monotonic()
+        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
+                                    rx_delay_ms=RX_DELAY_MS[self.kind])
+        return ended if self.kind == "trex" else time.monotonic()
+
     def cut_short(self, latest: float) -> None:
         """Stop traffic that is still sent at this time: TRex sends every frame of a load, however long that takes, and
         of one that it cannot send by far (line rate in software mode: 30 times the duration) nothing more is learnt."""
@@ -350,7 +358,7 @@ class Session:
             if time.monotonic() > latest:
                 self.client.stop(ports=self.tx_ports)
                 return
-            time.sleep(STILL_S / 4)
+            time.sleep(LOOK_AGAIN_S)
 
     def settled(self) -> Dict[int, Json]:
         """The counters, once nothing more arrives; read at most until the deadline."""
@@ -846,7 +854,8 @@ def is_lost(error: Exception) -> bool:
     """Whether the client's error says that the server no longer answers."""
     text = str(error).lower()
     signs = ("timed out", "connection lost", "lost connection", "failed to get server response",
-             "api handler provided mismatch", "connection is down")
+             "api handler provided mismatch", "connection is down", "failed to send message to server",
+             "while disconnected")
     return any(sign in text for sign in signs)
 
 

@@ -142,9 +142,10 @@ def _check_ports(ports: Mapping[int, Mapping[str, Any]], wanted: Wanted) -> None
 
 
 def command(wanted: Wanted, config: str) -> list[str]:
-    """The program and its options. No keyboard and no screen: its log is kept. ``--hdrh``: fine latency histograms."""
+    """The program and its options. No keyboard and no screen: its log is kept. ``--hdrh``: fine latency histograms. In
+    software mode its threads share cores; its watchdog aborts it when one has none for a second, as v3.08 did."""
     mode = ["--astf"] if wanted.mode == "astf" else ["--hdrh"]
-    software = ["--software"] if wanted.software or wanted.kernel else []
+    software = ["--software", "--no-watchdog"] if wanted.software or wanted.kernel else []
     return ["t-rex-64", "-i", *mode, "--cfg", config, *software, "--no-scapy-server", "--no-key", "--iom", "0"]
 
 
