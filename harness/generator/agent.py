@@ -35,9 +35,14 @@ LATENCY_PG = 1000
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
-#: TRex computes frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: to
-#: compute each as it is sent costs the sending core more than to send it. Of longer frames fewer are sent.
+#: TRex prepares frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: its
+#: field engine then costs the sending core nothing; of longer frames fewer are sent. It is for NICs: in software mode
+#: the system calls cost more (asked for 1 Mpps a v3.08 sent 478 and 459 kpps with, 315 and 460 kpps without).
 CACHED_BYTES, CACHED_FLOWS = 128, 4096
+#: A trial that takes so many times its duration, and a second, is ended: its load is beyond what TRex can send.
+STRETCHED = 3.0
+#: How often TRex is asked whether it still sends, once its time is up (s).
+LOOK_AGAIN_S = 0.003
 
 
 class UsageError(Exception):
@@ -182,6 +187,8 @@ class Session:
         self.api = load_builtin(params["stl_path"]) if self.kind == "stl" else load_trex(params["trex_dir"])
         self.ports = [int(p) for p in params["ports"]]
         self.latency: Dict[int, Json] = {}
+        #: (port, id on it) of each latency stream.
+        self.latency_streams: List[Tuple[int, int]] = []
         self.tx_ports: List[int] = []
         self.configured: Json = {"streams": []}
         user = str(params.get("user", "harness"))
@@ -266,11 +273,28 @@ class Session:
         self.configured = params
         self.client.stop(ports=self.ports)
         self.client.remove_all_streams(ports=self.ports)
-        self.latency = {}
+        self.latency, self.latency_streams = {}, []
         for spec in params["streams"]:
-            self.client.add_streams([self.stream(spec)], ports=[int(spec["port"])])
+            self.add(spec)
         self.tx_ports = sorted({int(s["port"]) for s in params["streams"]})
         return {"latency_groups": sorted(self.latency)}
+
+    def add(self, spec: Json) -> None:
+        """One stream; the id of one with latency is kept."""
+        port = int(spec["port"])
+        told = self.client.add_streams([self.stream(spec)], ports=[port])
+        if spec["latency_pps"]:
+            self.latency_streams.append((port, int(told[0] if isinstance(told, list) else told)))
+
+    def renew_latency(self) -> None:
+        """New packet groups, for TRex's histogram, minimum and maximum begin anew with those only, not with
+        clear_stats. The load's streams stay."""
+        for port, stream in self.latency_streams:
+            self.client.remove_streams([stream], ports=[port])
+        self.latency, self.latency_streams = {}, []
+        for spec in self.configured["streams"]:
+            if spec["latency_pps"]:
+                self.add(spec)
 
     # -------------------------------------------------------------------------------------------------- trials
 
@@ -291,8 +315,7 @@ class Session:
         if not (0 < rate < 1e10 and 0 < duration < 86400):
             raise UsageError("rate_pps or duration_s out of range")
         if self.kind == "trex" and self.latency:
-            # TRex's own histogram, minimum and maximum begin anew with the packet groups only, not with clear_stats.
-            self.configure(self.configured)
+            self.renew_latency()
         self.client.clear_stats(ports=self.ports)
         if self.kind == "stl":
             self.raw("x_reset_reports", {})
@@ -303,10 +326,7 @@ class Session:
         together = self.kind == "stl" and len(self.tx_ports) > 1
         self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True,
                           synchronized=together)
-        time.sleep(max(0.0, duration - (time.monotonic() - started)))
-        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
-                                    rx_delay_ms=RX_DELAY_MS[self.kind])
-        ended = time.monotonic() - RX_DELAY_MS[self.kind] / 1000.0
+        ended = self.await_end(started, duration)
         after = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
@@ -319,6 +339,26 @@ class Session:
         # Last of all: the controller takes its own time when the answer arrives.
         result["now_ns"] = int(time.monotonic() * 1e9)
         return result
+
+    def await_end(self, started: float, duration: float) -> float:
+        """Wait until all is sent and what comes back has arrived; when sending ended (of TRex to some ms: its ports are
+        looked at, for its client counts the time for stragglers from that end, which nobody else sees)."""
+        time.sleep(max(0.0, duration - (time.monotonic() - started)))
+        if self.kind == "trex":
+            self.cut_short(started + STRETCHED * duration + 1.0)
+        ended = time.monotonic()
+        self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
+                                    rx_delay_ms=RX_DELAY_MS[self.kind])
+        return ended if self.kind == "trex" else time.monotonic()
+
+    def cut_short(self, latest: float) -> None:
+        """Stop traffic that is still sent at this time: TRex sends every frame of a load, however long that takes, and
+        of one that it cannot send by far (line rate in software mode: 30 times the duration) nothing more is learnt."""
+        while self.client.is_traffic_active(ports=self.tx_ports):
+            if time.monotonic() > latest:
+                self.client.stop(ports=self.tx_ports)
+                return
+            time.sleep(LOOK_AGAIN_S)
 
     def settled(self) -> Dict[int, Json]:
         """The counters, once nothing more arrives; read at most until the deadline."""
@@ -814,7 +854,8 @@ def is_lost(error: Exception) -> bool:
     """Whether the client's error says that the server no longer answers."""
     text = str(error).lower()
     signs = ("timed out", "connection lost", "lost connection", "failed to get server response",
-             "api handler provided mismatch", "connection is down")
+             "api handler provided mismatch", "connection is down", "failed to send message to server",
+             "while disconnected")
     return any(sign in text for sign in signs)
 
 

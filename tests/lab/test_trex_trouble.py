@@ -65,7 +65,7 @@ def run(folder: Path, document: dict[str, object]) -> tuple[int, str]:
 def test_a_server_that_ends_is_explained_and_its_configuration_gone(hosts: TrexRack, tmp_path: Path) -> None:
     code, said = run(tmp_path, hosts.document(dir=str(fake(tmp_path / "trex", NO_HUGEPAGES))))
     assert (code, "TRex v3.08 ended with status 1" in said, "reserve them at boot" in said) == (3, True, True), said
-    assert list((hosts.generator.folder / "run").glob("trex_cfg*")) == []
+    assert list(hosts.generator.folder.rglob("trex_cfg*")) == []
     kept = (hosts.generator.folder / "var" / "journal.jsonl").read_text()
     assert "trex_cfg" not in kept  # nothing is left to undo
 

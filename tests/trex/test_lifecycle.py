@@ -121,7 +121,7 @@ def test_it_is_started_for_a_run_and_nothing_of_it_stays(hosts: TrexRack, testbe
     assert trial.sent - trial.directions[0].asked in (0, 1)  # a continuous stream's last frame may be on the edge
     assert "Starting  TRex v3" in next(tmp_path.glob("*/logs/trex.log")).read_text()
     assert hosts.servers() == []
-    assert list((hosts.generator.folder / "run").glob("trex_cfg*")) == []
+    assert list(hosts.generator.folder.rglob("trex_cfg*")) == []
 
 
 def test_it_ends_when_the_controller_is_killed(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
@@ -154,14 +154,9 @@ def test_a_server_of_another_mode_is_said(hosts: TrexRack, testbed: TestbedFile,
 def test_what_cannot_be_started_is_said_with_the_remedy(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
     code, said = run(tmp_path, testbed(dir="/usr"))
     assert (code, "/usr on the generator's host is no TRex installation" in said) == (3, True), said
-    with server(hosts, tmp_path):
-        path = testbed()
-        document = yaml.safe_load(path.read_text())
-        ports = document["generator"]["ports"]
-        ports[0]["mac"], ports[1]["mac"] = ports[1]["mac"], ports[0]["mac"]
-        path.write_text(yaml.safe_dump(document))
-        code, said = run(tmp_path, path)
-    assert (code, "the server serves other ports, or in another order" in said) == (3, True), said
+    path = testbed()
+    document = yaml.safe_load(path.read_text())
+    ports = document["generator"]["ports"]
     ports[0]["ifname"] = "nowhere0"
     path.write_text(yaml.safe_dump(document))
     code, said = run(tmp_path, path)

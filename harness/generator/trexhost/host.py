@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.host.dut import CACHE_DIR, STATE_DIR, AgentDut, SshDut
 from harness.host.local import local_dut
 from harness.host.pci import numa_node
 from harness.host.ssh import Target
+from harness.host.topology import MOST_CPUS
 from harness.plan import GENERATOR_HOST, TREX_ASTF, Plan
 from harness.testbed import Port, Testbed, Trex
 
@@ -77,14 +79,19 @@ class TrexHost:
 def open_trex_host(testbed: Testbed, plan: Plan, target: Target | None) -> Iterator[TrexHost]:
     """Connect to the generator's host; ``target`` None: this machine. A DUT on the same machine has a lock and journal
     of its own. Raises TestbedError."""
+    # Off the cores that send; of those listed the agent takes what the host has.
+    home = [core for core in range(MOST_CPUS) if core not in testbed.generator.cores]
     if target is None:
-        with local_dut(name=GENERATOR_HOST) as local:
+        # Without root nothing can be started; a server that runs can be used all the same.
+        state = f"{STATE_DIR}-generator" if os.geteuid() == 0 else ""
+        with local_dut(name=GENERATOR_HOST, home_cores=home, state_dir=state) as local:
             yield TrexHost(local, testbed, plan)
         return
     ssh = testbed.generator.ssh
     assert ssh is not None
     here = (ssh.address, ssh.port, ssh.netns)
     shared = any(dut.ssh is not None and (dut.ssh.address, dut.ssh.port, dut.ssh.netns) == here for dut in testbed.duts)
-    with SshDut.connect(GENERATOR_HOST, target, state_dir=f"{STATE_DIR}-generator" if shared else "") as host:
+    state = f"{STATE_DIR}-generator" if shared else ""
+    with SshDut.connect(GENERATOR_HOST, target, home_cores=home, state_dir=state) as host:
         yield TrexHost(host, testbed, plan)
 

@@ -9,6 +9,7 @@ controller is killed.
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from harness.generator.trexhost.complaints import explain, plain
 from harness.generator.trexhost.config import CorePlan, TrexPort, config_text, nodes_of, plan_cores
 from harness.generator.trexhost.release import INSIDE, Release
 from harness.host.contract import RemoteProcess
-from harness.host.dut import RUN_DIR, AgentDut
+from harness.host.dut import AgentDut
 from harness.host.guard import check_ports
 from harness.host.topology import LSCPU, Topology
 from harness.plan import PortPlan
@@ -141,9 +142,10 @@ def _check_ports(ports: Mapping[int, Mapping[str, Any]], wanted: Wanted) -> None
 
 
 def command(wanted: Wanted, config: str) -> list[str]:
-    """The program and its options. No keyboard and no screen: its log is kept. ``--hdrh``: fine latency histograms."""
+    """The program and its options. No keyboard and no screen: its log is kept. ``--hdrh``: fine latency histograms. In
+    software mode its threads share cores; its watchdog aborts it when one has none for a second, as v3.08 did."""
     mode = ["--astf"] if wanted.mode == "astf" else ["--hdrh"]
-    software = ["--software"] if wanted.software or wanted.kernel else []
+    software = ["--software", "--no-watchdog"] if wanted.software or wanted.kernel else []
     return ["t-rex-64", "-i", *mode, "--cfg", config, *software, "--no-scapy-server", "--no-key", "--iom", "0"]
 
 
@@ -159,7 +161,7 @@ def started(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted
         mark = host.undo_mark()
         undo.callback(host.undo_to, mark)
         cores = prepare(host, wanted, undo)
-        path = f"{RUN_DIR}/trex_cfg-{wanted.sync_port}.yaml"
+        path = f"{posixpath.dirname(str(host.agent['journal']))}/trex_cfg-{wanted.sync_port}.yaml"
         host.create_file(path, config_text(
             wanted.ports, cores, sync_port=wanted.sync_port, async_port=wanted.async_port,
             software=wanted.software or wanted.kernel, speed_gbps=wanted.speed_gbps, memory_mb=wanted.memory_mb,

@@ -54,6 +54,7 @@ class STLClient(object):
     def add_streams(self, streams, ports):
         for stream in streams:
             self.streams.setdefault(ports[0], []).append(stream)
+        return len(self.streams[ports[0]])
 
     def clear_stats(self, ports):
         pass
@@ -68,6 +69,9 @@ class STLClient(object):
             raise STLError("no streams on ports %r" % ports)
         self.sent = int(rate * duration)
         self.count += self.sent
+
+    def is_traffic_active(self, ports):
+        return False
 
     def wait_on_traffic(self, ports, timeout, rx_delay_ms):
         time.sleep(rx_delay_ms / 1000.0)

@@ -78,6 +78,55 @@ def test_exact_times_go_from_the_server_through_the_agent_to_the_result() -> Non
     assert (result.histogram, result.resolution_ns) == ([(1234, 3), (9872, 1)], 1)
 
 
+class Stretching:
+    """A client whose traffic ends by itself after so many looks, or when it is stopped."""
+
+    def __init__(self, looks: float) -> None:
+        self.looks, self.stopped = looks, False
+
+    def is_traffic_active(self, ports: list[int]) -> bool:
+        self.looks -= 1
+        return self.looks >= 0 and not self.stopped
+
+    def stop(self, ports: list[int]) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize(("looks", "later_s", "stopped"), [(3, 60.0, False), (float("inf"), 0.0, True)])
+def test_a_load_far_beyond_what_trex_sends_is_cut_short(looks: float, later_s: float, stopped: bool) -> None:
+    session = Session.__new__(Session)
+    session.client, session.tx_ports = Stretching(looks), [0]
+    session.cut_short(time.monotonic() + later_s)
+    assert session.client.stopped is stopped
+
+
+class Streams:
+    """A client that notes what is added to its ports and removed."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def add_streams(self, streams: list[str], ports: list[int]) -> list[int]:
+        self.said.append(f"add {streams[0]} to {ports[0]}")
+        return [len(self.said)]
+
+    def remove_streams(self, ids: list[int], ports: list[int]) -> None:
+        self.said.append(f"remove {ids[0]} from {ports[0]}")
+
+
+def test_a_trial_renews_latency_and_leaves_the_load_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session.__new__(Session)
+    session.client, session.latency, session.latency_streams = Streams(), {}, []
+    monkeypatch.setattr(session, "stream", lambda spec: spec["name"])
+    session.configured = {"streams": [{"name": f"{kind}{port}", "port": port, "latency_pps": pps}
+                                      for port in (0, 1) for kind, pps in (("load", 0.0), ("latency", 100.0))]}
+    for spec in session.configured["streams"]:
+        session.add(spec)
+    session.client.said.clear()
+    session.renew_latency()
+    assert session.client.said == ["remove 2 from 0", "remove 4 from 1", "add latency0 to 0", "add latency1 to 1"]
+
+
 def test_trex_that_sees_no_latency_frame_says_so() -> None:
     blind = LatencyResult(0, 100, 0, 100, 0, 0, 0, 0, 0.0, 0.0, [], 1000)
     back, lost = DirectionResult(0, 0, 1000, 1000, 900), DirectionResult(0, 0, 1000, 1000, 0)
