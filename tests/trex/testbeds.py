@@ -11,9 +11,17 @@ from typing import Any, Self
 
 import yaml
 
+from harness.lab.lab import enter_argv
 from tests.rackhosts import CHECKS, Rack, RackHost
 
 SYNC_PORT, ASYNC_PORT = 4601, 4600
+#: What an XDP program of the DUT sends goes into the ring of the veth's other end, and that end's NAPI is woken for it
+#: only if it carries a program too. A NIC needs nothing of the kind.
+_PASS = """
+struct xdp_md;
+__attribute__((section("xdp"), used)) int pass(struct xdp_md *frame) { return 2; }
+char _license[] __attribute__((section("license"), used)) = "GPL";
+"""
 
 
 @dataclass
@@ -29,6 +37,7 @@ class TrexRack:
         generator = RackHost("generator", made.tg_netns, made.folder / "generator", made.generator)
         generator.start()
         made.hosts["generator"] = generator  # ended with the rack
+        _pass_everything(made)
         return cls(made, generator)
 
     @property
@@ -62,3 +71,13 @@ class TrexRack:
             if "t-rex-64" in line:
                 lines.append(line)
         return lines
+
+
+def _pass_everything(made: Rack) -> None:
+    """An XDP program on each of the generator's ports."""
+    (made.folder / "pass.c").write_text(_PASS, encoding="ascii")
+    argv = ["clang", "-O2", "-g", "-target", "bpf", "-c", "pass.c", "-o", "pass.o"]
+    subprocess.run(argv, cwd=made.folder, check=True, capture_output=True, timeout=30)
+    for port in made.generator:
+        argv = ["ip", "link", "set", port.ifname, "xdpdrv", "obj", str(made.folder / "pass.o"), "sec", "xdp"]
+        subprocess.run(enter_argv(made.tg_netns, argv), check=True, capture_output=True, timeout=30)
