@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.measure.verdicts import STRETCH, STRETCH_S
 from harness.records import Phase, Trial, Verdict
 from harness.store import RunReader
 from tests.trex.testbeds import ASYNC_PORT, SYNC_PORT, TrexRack
@@ -151,16 +152,9 @@ def test_a_server_of_another_mode_is_said(hosts: TrexRack, testbed: TestbedFile,
     assert (code, "runs in mode ASTF, and this needs STL" in said) == (3, True), said
 
 
-def test_what_cannot_be_started_is_said_with_the_remedy(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
+def test_a_directory_that_is_no_installation_is_said(hosts: TrexRack, testbed: TestbedFile, tmp_path: Path) -> None:
     code, said = run(tmp_path, testbed(dir="/usr"))
     assert (code, "/usr on the generator's host is no TRex installation" in said) == (3, True), said
-    path = testbed()
-    document = yaml.safe_load(path.read_text())
-    ports = document["generator"]["ports"]
-    ports[0]["ifname"] = "nowhere0"
-    path.write_text(yaml.safe_dump(document))
-    code, said = run(tmp_path, path)
-    assert (code, "the generator's host has no interface nowhere0" in said) == (3, True), said
     assert hosts.servers() == []
 
 
@@ -194,6 +188,9 @@ def test_a_trial_that_it_stretches_is_generator_limited(hosts: TrexRack, testbed
     assert Verdict.GENERATOR_LIMITED in stretched.verdicts
     assert run(tmp_path, testbed(), "100k", 3)[0] == 0
     held, = load_trials(tmp_path)
-    assert held.real_s < 1.05 * held.duration_s
-    assert Verdict.GENERATOR_LIMITED not in held.verdicts
-    assert held.counters["generator"]["link_gbps"]["0"]["o"] == pytest.approx(0.0672, rel=0.02)
+    assert held.sent - held.directions[0].asked in (0, 1)
+    # A busy machine stretches this one as well; the verdict says so exactly when it did.
+    stretched_too = held.real_s > held.duration_s * (1 + STRETCH) + STRETCH_S
+    assert (Verdict.GENERATOR_LIMITED in held.verdicts) == stretched_too
+    gbps = held.counters["generator"]["link_gbps"]["0"]["o"]
+    assert gbps == pytest.approx(held.sent * 84 * 8e-9 / held.real_s, rel=0.01)
