@@ -165,16 +165,18 @@ def port_owners(rpc: RawRpc, mode: str) -> List[Json]:
     return ports
 
 
-def refuse_held(client: Any, ports: List[int], user: str) -> None:
-    """Raise where somebody else has one of the ports. The same user is a harness that died: there is one at a time on
-    a generator's host."""
+def take_ports(client: Any, ports: List[int], user: str) -> None:
+    """Become the ports' owner, without force: what somebody takes in this moment stays his. Only a port of our own user
+    is taken by force, from a harness that died: there is one at a time on a generator's host."""
     for index in ports:
         if index not in client.ports:
             raise HeldError("the server has no port %d; it serves %s" % (index, ", ".join(map(str, client.ports))))
-        owner = str(client.ports[index].get_owner() or "")
+    owners = {index: str(client.ports[index].get_owner() or "") for index in ports}
+    for index, owner in sorted(owners.items()):
         if owner not in ("", user):
             raise HeldError("port %d belongs to %r, who uses this TRex; ask for it, or have it released (trex-console: "
                             "release)" % (index, owner[:60]))
+    client.acquire(ports=ports, force=user in owners.values())
 
 
 class Session:
@@ -197,7 +199,7 @@ class Session:
             sync_port=int(params["sync_port"]), async_port=int(params["async_port"]), verbose_level="error")
         self.client.connect()
         if self.kind == "trex":
-            refuse_held(self.client, self.ports, user)
+            take_ports(self.client, self.ports, user)
         self.client.reset(ports=self.ports)
 
     def describe(self) -> Json:
@@ -324,9 +326,14 @@ class Session:
         started = time.monotonic()
         # Ports that share a sending core of xdpgen have to begin as one; TRex's have cores of their own.
         together = self.kind == "stl" and len(self.tx_ports) > 1
-        self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True,
-                          synchronized=together)
-        ended = self.await_end(started, duration)
+        try:
+            self.client.start(ports=self.tx_ports, mult="%.6fpps" % rate, duration=duration, force=True,
+                              synchronized=together)
+            ended = self.await_end(started, duration)
+        except self.api.STLError:
+            if self.client.is_connected():
+                self.client.stop(ports=self.tx_ports)  # a trial that failed sends nothing more
+            raise
         after = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
@@ -532,13 +539,13 @@ class AstfSession:
             raise
 
     def take(self, user: str) -> None:
-        """Make the ports ours. reset() takes every one by force: refused before, where somebody else has one."""
+        """Make the ports ours; only then does reset(), which takes every one by force, take nothing from anybody."""
         self.ports = sorted(self.client.get_all_ports())
         self.threads = max(1, int(self.client.get_server_system_info().get("dp_core_count_per_port", 1)))
         if [port for port in self.ports if port // 2 != self.port // 2]:
             raise UsageError("TRex shares connections out over all its pairs of ports; start it with this pair alone "
                              "(it has ports %s)" % ", ".join(map(str, self.ports)))
-        refuse_held(self.client, sorted({self.port, *self.ports}), user)
+        take_ports(self.client, sorted({self.port, *self.ports}), user)
         self.client.reset()
 
     def describe(self) -> Json:

@@ -118,12 +118,12 @@ class SshConnection:
             raise HostError(f"the SSH connection to {self.target.hostname} is gone")
         return transport
 
-    def _exec(self, argv: Sequence[str], timeout_s: float) -> paramiko.Channel:
+    def _exec(self, argv: Sequence[str], timeout_s: float, as_root: bool = True) -> paramiko.Channel:
         """Start a command; this is the one place where argv becomes a shell's text."""
         try:
             channel = self._transport().open_session(timeout=timeout_s)
             channel.settimeout(timeout_s)
-            channel.exec_command(shlex.join([*self._prefix, *argv]))
+            channel.exec_command(shlex.join([*(self._prefix if as_root else ()), *argv]))
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise HostError(f"{self.target.hostname}: cannot start {argv[0]}: {error or type(error).__name__}"
                             ) from error
@@ -178,9 +178,9 @@ class SshConnection:
             if time.monotonic() > deadline:
                 raise HostError(f"{self.target.hostname}: {shlex.join(argv)} was not done in time")
 
-    def start(self, argv: Sequence[str], timeout_s: float = CONNECT_S) -> SshChannel:
-        """Start a program that is talked to (an agent)."""
-        return SshChannel(self._exec(argv, timeout_s))
+    def start(self, argv: Sequence[str], timeout_s: float = CONNECT_S, *, as_root: bool = True) -> SshChannel:
+        """Start a program that is talked to (an agent). ``as_root`` false: as the account that logged in."""
+        return SshChannel(self._exec(argv, timeout_s, as_root))
 
     def deploy(self, content: bytes, folder: str, name: str) -> str:
         """Put a file there under its content's hash unless it is there already; returns its path. ``name`` is

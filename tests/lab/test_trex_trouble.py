@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.generator.trexhost import server
+from harness.host.local import local_dut
 from tests.rackhosts import rack
 from tests.trex.testbeds import TrexRack
 
@@ -108,3 +110,21 @@ def test_two_runs_do_not_share_a_generator(hosts: TrexRack, tmp_path: Path) -> N
     with SshDut.connect("generator", target):
         code, said = run(tmp_path, document)
     assert (code, "generator is in use by" in said) == (3, True), said
+
+
+def test_what_trexs_start_script_leaves_is_put_back() -> None:
+    """It reserves pages by itself, after the harness has looked: undone all the same, with the files of pages."""
+    pages = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
+    before = pages.read_text()
+    wanted = server.Wanted(mode="stl", ports=(), cores=(0,), sync_port=4601, async_port=4600, start=True,
+                           software=False, speed_gbps=10.0, hugepages=2048, memory_mb=512)
+    left = Path("/var/run/dpdk/harness-4601")
+    with local_dut() as host:
+        server._remember_pages(host)
+        server._remove_files(host, wanted)
+        left.mkdir(parents=True, exist_ok=True)
+        (left / "config").touch()
+        pages.write_text(str(int(before) + 4))
+        assert pages.read_text() != before
+    assert pages.read_text() == before
+    assert not left.exists()

@@ -43,9 +43,9 @@ _KNOWN: tuple[tuple[str, str], ...] = (
      "TRex has no driver for these ports; it lists what it supports in its documentation, or give interfaces of the "
      "kernel (ifname without pci), which it reaches slowly"),
     (r"Cannot get hugepage information|No free (?:\S+ kB )?hugepages|Cannot allocate memory for hugepages|"
-     r"Not enough memory available|WARNING: tried to configure (\d+) hugepages",
+     r"Not enough memory available",
      "TRex does not get its hugepages; free memory or reserve them at boot (hugepages=2048 on the kernel's command "
-     "line), or ask for fewer with generator.trex.hugepages"),
+     "line)"),
     (r"Cannot create lock on '(\S+?)'|Is another primary process running",
      "another TRex or DPDK program runs on the generator's host with the same files; end it"),
     (r"Device or resource busy|VFIO group is not viable|Cannot open /dev/vfio",
@@ -60,7 +60,11 @@ _KNOWN: tuple[tuple[str, str], ...] = (
      "TRex's program needs the library {1}, which its host lacks"),
     (r"Please run (?:this program )?as root|you must run with superuser",
      "TRex has to be started as root; give generator.ssh an account that has sudo"),
-    (r"Invalid EAL arguments|EAL: (.{1,200})", "DPDK refuses what TRex asked of it ({0})"),
+    (r"Invalid EAL arguments|EAL: Error[ -]+(.{1,200})|Cause: (.{1,200})",
+     "DPDK refuses what TRex asked of it ({0})"),
+    # A warning, which comes before much else that ends a server.
+    (r"WARNING: tried to configure (\d+) hugepages for socket (\d+), but result is: (\d+)",
+     "its host has room for {2} of the {0} hugepages that TRex wants on node {1}; free memory or reserve them at boot"),
 )
 _COMPILED = tuple((re.compile(pattern, re.MULTILINE), text) for pattern, text in _KNOWN)
 
@@ -76,6 +80,7 @@ def explain(output: str) -> str:
     for pattern, text in _COMPILED:
         match = pattern.search(said)
         if match is not None:
-            return text.format(*((group or "no reason given") for group in match.groups()), *("",) * 2)
+            told = [group for group in match.groups() if group]
+            return text.format(*told, *("no reason given",) * 3)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return f"it says: {' | '.join(lines)[-_QUOTED:]}" if lines else "it said nothing"

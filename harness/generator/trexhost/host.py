@@ -13,7 +13,7 @@ from harness.generator.trexhost.config import TrexPort
 from harness.generator.trexhost.release import Release, find_release
 from harness.generator.trexhost.server import Mode, Wanted, serving
 from harness.host.channel import ByteChannel, PipeChannel
-from harness.host.dut import CACHE_DIR, STATE_DIR, AgentDut, SshDut
+from harness.host.dut import STATE_DIR, AgentDut, SshDut
 from harness.host.local import local_dut
 from harness.host.pci import numa_node
 from harness.host.ssh import Target
@@ -48,8 +48,8 @@ class TrexHost:
         """Start the generator's agent beside TRex's client, under a Python that suits it."""
         python = self.release().python
         if isinstance(self.host, SshDut):
-            connection = self.host.connection
-            return connection.start([python, connection.deploy(agent.read_bytes(), CACHE_DIR, agent.name)])
+            # As the account that logged in: it asks a server on loopback, and nothing of that takes root.
+            return self.host.connection.start([python, "-c", agent.read_text(encoding="utf-8")], as_root=False)
         return PipeChannel([python, str(agent)])
 
     @contextmanager

@@ -39,6 +39,9 @@ _STOP_S = 15.0
 _LOG_BYTES = 1 << 20
 _HUGE_MOUNT = "/mnt/huge"
 _HUGE_KB = 2048
+_BIRD_FOLDER = "/tmp/trex-bird"
+#: Writes its first argument into the file of its second.
+_WRITE = ("sh", "-c", 'echo "$1" > "$2"', "sh")
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,9 @@ def started(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted
     with ExitStack() as undo:
         mark = host.undo_mark()
         undo.callback(host.undo_to, mark)
+        _refuse_bird(host)
         cores = prepare(host, wanted, undo)
+        _remove_files(host, wanted)
         path = f"{posixpath.dirname(str(host.agent['journal']))}/trex_cfg-{wanted.sync_port}.yaml"
         host.create_file(path, config_text(
             wanted.ports, cores, sync_port=wanted.sync_port, async_port=wanted.async_port,
@@ -174,8 +179,10 @@ def started(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted
 
 
 def _end(process: RemoteProcess, keep: Callable[[str], None]) -> None:
-    process.stop(_STOP_S)
-    keep(plain(process.output(_LOG_BYTES)))
+    try:
+        process.stop(_STOP_S)
+    finally:
+        keep(plain(process.output(_LOG_BYTES)))
 
 
 def _await(process: RemoteProcess, agent: AgentClient, release: Release, wanted: Wanted) -> Mapping[str, Any]:
@@ -236,13 +243,32 @@ def _plans(ports: Sequence[TrexPort]) -> list[PortPlan]:
 
 
 def _remember_pages(host: AgentDut) -> None:
-    """TRex's start script reserves pages on nodes 0 and 1, wherever its ports are, and leaves them: what there is now
-    goes onto the journal."""
+    """TRex's start script reserves pages of either size on nodes 0 and 1, wherever its ports are, and leaves them: what
+    there is now goes onto the journal, by commands, for nothing is changed yet."""
     for node in (0, 1):
         for size in (_HUGE_KB, 1 << 20):
             path = f"/sys/devices/system/node/node{node}/hugepages/hugepages-{size}kB/nr_hugepages"
             if host.exists(path):
-                host.set_file(path, host.read(path).strip())
+                host.apply(["true"], [*_WRITE, host.read(path).strip(), path])
+
+
+def _remove_files(host: AgentDut, wanted: Wanted) -> None:
+    """What a server leaves on disk: its pages, which stay taken as long as their files are there, DPDK's folder of its
+    prefix, and the folder that its start script makes for a router, which everybody may write to."""
+    prefix = f"{USER}-{wanted.sync_port}"
+    host.apply(["true"], ["sh", "-c", 'rm -rf "/var/run/dpdk/$1"; rm -f /dev/hugepages/"$1"map_* /mnt/huge/"$1"map_*',
+                          "sh", prefix])
+    if not host.exists(_BIRD_FOLDER):
+        host.apply(["true"], ["rm", "-rf", _BIRD_FOLDER])
+
+
+def _refuse_bird(host: AgentDut) -> None:
+    """TRex's start script ends every trex_bird of the host. Raises TestbedError where somebody has one."""
+    found = host.run(["pgrep", "-x", "trex_bird"], check=False).stdout.split()
+    if found:
+        raise TestbedError(f"TRex's routing daemon (trex_bird, pid {', '.join(found)}) runs on the generator's host, "
+                           "and TRex's start script would end it; end it, or start TRex yourself "
+                           "(generator.trex.start: never)")
 
 
 def _hugepages(host: AgentDut, wanted: Wanted) -> None:
@@ -254,16 +280,15 @@ def _hugepages(host: AgentDut, wanted: Wanted) -> None:
         path = f"/sys/devices/system/node/node{node}/hugepages/hugepages-{_HUGE_KB}kB/nr_hugepages"
         if not host.exists(path):
             raise TestbedError(f"the generator's host has no {_HUGE_KB} kB hugepages ({path}); TRex needs them on NICs")
-        now = int(host.read(path))
-        if now >= wanted.hugepages:
+        now, free = int(host.read(path)), int(host.read(path.replace("nr_", "free_")))
+        if free >= wanted.hugepages:
             continue
         try:
-            host.set_file(path, str(wanted.hugepages))
+            host.set_file(path, str(now + wanted.hugepages - free))
         except HostError as error:
             raise TestbedError(f"the generator's host cannot give TRex {wanted.hugepages} hugepages of {_HUGE_KB} kB "
-                               f"on node {node}; free memory, reserve them at boot (hugepages={wanted.hugepages} on "
-                               f"the kernel's command line), or ask for fewer with generator.trex.hugepages ({error})"
-                               ) from error
+                               f"on node {node}; free memory, or reserve them at boot (hugepages={wanted.hugepages} "
+                               f"on the kernel's command line) ({error})") from error
     mounts = host.read("/proc/mounts", "")
     if f" {_HUGE_MOUNT} hugetlbfs " not in mounts:
         if not host.exists(_HUGE_MOUNT):

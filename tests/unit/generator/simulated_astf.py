@@ -75,6 +75,9 @@ class ASTFClient(object):
         print("connecting: a client that prints must not disturb the protocol")
         self.ports = {number: Port() for number in self.get_all_ports()}
 
+    def acquire(self, ports, force):
+        assert not (force and told("held")), "a port of somebody else is never taken by force"
+
     def reset(self):
         pass
 

@@ -45,6 +45,9 @@ class STLClient(object):
     def get_port_info(self, ports):
         return [{"hw_mac": "02:00:00:00:00:%02x" % ports[0], "speed": 10, "driver": "simulated", "link": "UP"}]
 
+    def is_connected(self):
+        return True
+
     def stop(self, ports):
         pass
 

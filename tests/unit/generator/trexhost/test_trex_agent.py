@@ -41,6 +41,8 @@ class STLClient(STLClient):
     def _say(self, word):
         with open(os.path.join(HERE, "said"), "a") as said:
             said.write(word + "\\n")
+    def acquire(self, ports, force):
+        self._say("acquire by force" if force else "acquire")
     def reset(self, ports):
         self._say("reset")
         super(STLClient, self).reset(ports)
@@ -174,7 +176,7 @@ def test_ports_of_others_are_not_taken_and_a_dead_harness_s_are(agent: AgentClie
     assert said(tree) == ["connect"]
     taken.unlink()
     TrexGenerator(agent, server(tree), [0])
-    assert said(tree)[-1] == "reset"
+    assert said(tree)[-2:] == ["acquire by force", "reset"]
 
 
 def test_after_a_restart_of_the_server_the_next_call_connects_anew_once(agent: AgentClient, tree: Path) -> None:
