@@ -95,14 +95,15 @@ def serving(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted
 # ------------------------------------------------------------------------------------------------------- attaching
 
 
-def look(agent: AgentClient, release: Release, wanted: Wanted) -> Mapping[str, Any] | None:
-    """What the server says of itself and its ports, by RPCs that change nothing; None where nobody listens. Raises
-    TestbedError when somebody else listens there."""
+def look(agent: AgentClient, release: Release, wanted: Wanted, *, starting: bool = False) -> Mapping[str, Any] | None:
+    """What the server says of itself and its ports, by RPCs that change nothing; None where nobody listens, or one that
+    is ``starting`` does not answer yet. Raises TestbedError when what listens there does not answer as TRex does."""
     found: Mapping[str, Any] = agent.call("look", {
         "trex_dir": release.directory, "server": "127.0.0.1", "sync_port": wanted.sync_port}, _LOOK_S)
-    if found.get("stranger"):
-        raise TestbedError(f"something listens at {wanted.where} and is no TRex ({found['stranger']}); end it, or "
-                           "choose other sync_port and async_port under generator.trex")
+    if found.get("stranger") and not starting:
+        raise TestbedError(f"something listens at {wanted.where} and does not answer as TRex does "
+                           f"({found['stranger']}): wait if it is a TRex that is busy, or choose other sync_port and "
+                           "async_port under generator.trex")
     return found if found["serving"] else None
 
 
@@ -189,7 +190,7 @@ def _await(process: RemoteProcess, agent: AgentClient, release: Release, wanted:
     """Look until it serves. Raises TestbedError with what it complains of."""
     deadline = time.monotonic() + _SERVES_S
     while True:
-        found = look(agent, release, wanted)
+        found = look(agent, release, wanted, starting=True)
         if found is not None:
             return found
         ended = not process.alive()
