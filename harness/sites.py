@@ -194,6 +194,8 @@ class HostSite:
         return ClientHost(self.spawn, lambda call: in_netns(namespace, call), self._testbed.generator.cores)
 
     def survey(self, request: Request) -> Survey:
+        if self._trex is not None:
+            return self._trex.host.survey(request)
         if self._generator is not None:
             return Survey.parse(self._generator.run(request.argv(), timeout_s=SURVEY_S).stdout)
         argv, namespace = request.argv(sys.executable), self._testbed.generator.netns
