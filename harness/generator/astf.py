@@ -16,17 +16,17 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
-from harness.errors import GeneratorDied, GeneratorError
+from harness.errors import GeneratorError
 from harness.generator.channel import AgentClient
 from harness.generator.contract import (
     CapturedFrame,
     DirectionResult,
-    GeneratorPort,
     LatencyResult,
     SelfReport,
     TrafficResult,
     TrafficSpec,
 )
+from harness.generator.driven import Driven
 from harness.generator.histogram import Histogram, percentile
 from harness.generator.trex import Server
 from harness.plan import TREX_ASTF, DirectionPlan, FlowPlan
@@ -45,24 +45,21 @@ def request(flows: FlowPlan) -> bytes:
     return f"GET / HTTP/1.1\r\nHost: {flows.dst_ip}:{flows.dst_port}\r\n\r\n".encode("ascii")
 
 
-class AstfGenerator:
+class AstfGenerator(Driven):
     """TRex's stateful client, driven through the agent. Implements :class:`harness.generator.contract.Generator`; rates
     are connections per second, counts are connections."""
 
     def __init__(self, agent: AgentClient, server: Server, port: int) -> None:
-        self._agent, self._here = agent, server.here
+        super().__init__(agent, {
+            "client": "astf", "server": server.host, "sync_port": server.sync_port, "async_port": server.async_port,
+            "trex_dir": server.trex_dir, "ports": [port],
+        }, _CALL_S)
+        self._here = server.here
         self._direction: DirectionPlan | None = None
         self._reply_bytes = 0
-        self._about: Mapping[str, Any] = agent.call("connect", {
-            "client": "astf", "server": server.host, "sync_port": server.sync_port, "async_port": server.async_port,
-            "trex_dir": server.trex_dir, "ports": [port], "user": "harness",
-        }, _CALL_S)
 
     def describe(self) -> Mapping[str, Any]:
         return {k: v for k, v in self._about.items() if k != "ports"} | {"kind": TREX_ASTF, "tcp": "TRex's own"}
-
-    def ports(self) -> Sequence[GeneratorPort]:
-        return [GeneratorPort(**port) for port in self._about["ports"]]
 
     def configure(self, traffic: TrafficSpec) -> None:
         if len(traffic.directions) != 1:
@@ -107,33 +104,6 @@ class AstfGenerator:
 
     def capture(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> Sequence[CapturedFrame]:
         raise GeneratorError("a stateful TRex captures nothing here; the capture on the DUT has both directions")
-
-    def _call(self, op: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        """A call whose failure is told apart: the generator refused, or it is gone."""
-        try:
-            return self._agent.call(op, params, timeout_s)
-        except GeneratorDied:
-            raise
-        except GeneratorError as error:
-            if self.alive():
-                raise
-            raise GeneratorDied(f"the generator no longer answers; {op} ended with: {error}") from error
-
-    def alive(self) -> bool:
-        """Whether the agent and the server behind it still answer."""
-        try:
-            self._agent.call("ping", {}, _CALL_S)
-        except GeneratorError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Release the ports and end the agent."""
-        try:
-            if self._agent.usable:
-                self._agent.call("close", {}, _CALL_S)
-        finally:
-            self._agent.close()
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from harness.errors import GeneratorDied, GeneratorError
+from harness.errors import GeneratorError
 from harness.generator.channel import AgentClient
 from harness.generator.contract import (
     CapturedFrame,
     DirectionResult,
-    GeneratorPort,
     LatencyResult,
     SelfReport,
     TrafficResult,
     TrafficSpec,
 )
+from harness.generator.driven import Driven
 from harness.generator.frames import flow_frame
 from harness.generator.histogram import decode_hdr
 from harness.plan import WIRE_OVERHEAD, DirectionPlan
@@ -42,29 +42,20 @@ class Server:
     here: bool = False
 
 
-class TrexGenerator:
+class TrexGenerator(Driven):
     """A TRex (or xdpgen) server driven through the agent. Implements :class:`harness.generator.contract.Generator`."""
 
     def __init__(self, agent: AgentClient, server: Server, ports: Sequence[int]) -> None:
-        self._agent = agent
-        self._client = server.client
+        super().__init__(agent, {
+            "client": server.client, "server": server.host, "sync_port": server.sync_port,
+            "async_port": server.async_port, "stl_path": server.stl_path, "trex_dir": server.trex_dir,
+            "ports": list(ports),
+        }, _CALL_S)
+        self._client, self._here = server.client, server.here
         self._traffic: TrafficSpec | None = None
-        self._here = server.here
-        self._about: Mapping[str, Any] = agent.call(
-            "connect",
-            {
-                "client": server.client, "server": server.host, "sync_port": server.sync_port,
-                "async_port": server.async_port, "stl_path": server.stl_path, "trex_dir": server.trex_dir,
-                "ports": list(ports), "user": "harness",
-            },
-            _CALL_S,
-        )
 
     def describe(self) -> Mapping[str, Any]:
         return {k: v for k, v in self._about.items() if k != "ports"}
-
-    def ports(self) -> Sequence[GeneratorPort]:
-        return [GeneratorPort(**p) for p in self._about["ports"]]
 
     def configure(self, traffic: TrafficSpec) -> None:
         streams = [
@@ -113,34 +104,6 @@ class TrexGenerator:
         }
         raw = self._call("exchange", params, _CALL_S + wait_s)
         return [CapturedFrame(float(f["at"]), bool(f["sent"]), base64.b64decode(f["frame"])) for f in raw["frames"]]
-
-    def _call(self, op: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        """A call whose failure is told apart: the generator refused, or it is gone."""
-        try:
-            return self._agent.call(op, params, timeout_s)
-        except GeneratorDied:
-            raise
-        except GeneratorError as error:
-            if self.alive():
-                raise
-            raise GeneratorDied(f"the generator no longer answers; {op} ended with: {error}") from error
-
-    def alive(self) -> bool:
-        """Whether the agent and the server behind it still answer."""
-        try:
-            self._agent.call("ping", {}, _CALL_S)
-        except GeneratorError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Release the ports and end the agent; after a call that was broken off, only the end of its input tells the
-        agent, which then does the same."""
-        try:
-            if self._agent.usable:
-                self._agent.call("close", {}, _CALL_S)
-        finally:
-            self._agent.close()
 
 
 def _stream(name: str, direction: DirectionPlan, frame_bytes: int, share: float, latency_pps: float) -> dict[str, Any]:
