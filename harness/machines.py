@@ -72,6 +72,8 @@ class Machines:
     _duts: dict[str, SshDut] = field(default_factory=dict)
     #: Keeps a log (name, text) with the run.
     keep_log: Callable[[str, str], None] = lambda name, text: None
+    #: Keeps a sentence with the run: what is questionable about a generator that is started for it.
+    note: Callable[[str], None] = lambda remark: None
     _server: ExitStack = field(default_factory=ExitStack)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -143,7 +145,7 @@ class Machines:
                 self._process = undo.enter_context(embedded.run(self.site.spawn))
             agent = AgentClient(self.site.agent_channel())
             undo.callback(agent.close)
-            undo.enter_context(self.site.serving(agent, lambda text: self.keep_log("trex.log", text)))
+            undo.enter_context(self.site.serving(agent, lambda text: self.keep_log("trex.log", text), self.note))
             if self.plan.generator.kind == TREX_ASTF:
                 self.generator = AstfGenerator(agent, self.site.server(), self.plan.points[0].directions[0].tx_port)
             else:

@@ -157,22 +157,26 @@ class _Session:
             self.machines.guard_ports(name)
             self.writer.info.hosts[name] = dict(dut.facts())
             for remark in self.machines.core_remarks(name):
-                if remark not in self.writer.info.notes:
-                    self.progress.message(remark)
-                    self.writer.info.notes.append(remark)
+                self._note(remark)
         examination = Examination(self.machines)
         self.writer.info.checks = []
         found = examination.hosts()
         if examination.generator_facts is not None:
             self.writer.info.hosts[GENERATOR_HOST] = examination.generator_facts
         self._heed(found)
-        self.machines.keep_log = self.writer.log
+        self.machines.keep_log, self.machines.note = self.writer.log, self._note
         self.machines.start_generator(owned)
         self._heed(examination.wires())
         self.writer.info.generator = dict(self.machines.generator.describe())
         if self.plan.measure.bystander is not None:
             self.deployment.bystander = self.machines.bystander(self.plan.measure.bystander, owned)
         self.writer.save()
+
+    def _note(self, remark: str) -> None:
+        """Say it, and keep it with the run, once."""
+        if remark not in self.writer.info.notes:
+            self.progress.message(remark)
+            self.writer.info.notes.append(remark)
 
     def _heed(self, checks: list[Check]) -> None:
         """Keep what the checks found. Raises TestbedError when one of them refuses the run."""

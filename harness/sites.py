@@ -71,9 +71,11 @@ class Site(Protocol):
     def embedded(self) -> EmbeddedServer | None:
         """The xdpgen to start first; None where the generator is another server."""
 
-    def serving(self, agent: AgentClient, keep: Callable[[str], None]) -> AbstractContextManager[None]:
+    def serving(self, agent: AgentClient, keep: Callable[[str], None], note: Callable[[str], None]
+                ) -> AbstractContextManager[None]:
         """See that the server that is none of :meth:`embedded` serves, for the block. ``agent``: not yet connected;
-        ``keep``: takes the log of a server that was started. Entering raises TestbedError."""
+        ``keep``: takes the log of a server that was started, ``note`` what is questionable about its cores, a
+        sentence each. Entering raises TestbedError."""
 
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
         """Start a program of the generator's side on this machine."""
@@ -118,7 +120,8 @@ class LabSite:
             speed_gbps=self._lab.wires[0].speed_gbps,
         )
 
-    def serving(self, agent: AgentClient, keep: Callable[[str], None]) -> AbstractContextManager[None]:
+    def serving(self, agent: AgentClient, keep: Callable[[str], None], note: Callable[[str], None]
+                ) -> AbstractContextManager[None]:
         return nullcontext()
 
     def agent_channel(self) -> ByteChannel:
@@ -166,8 +169,9 @@ class HostSite:
                  traceback: TracebackType | None) -> None:
         self._owned.close()
 
-    def serving(self, agent: AgentClient, keep: Callable[[str], None]) -> AbstractContextManager[None]:
-        return nullcontext() if self._trex is None else self._trex.serving(agent, keep)
+    def serving(self, agent: AgentClient, keep: Callable[[str], None], note: Callable[[str], None]
+                ) -> AbstractContextManager[None]:
+        return nullcontext() if self._trex is None else self._trex.serving(agent, keep, note)
 
     def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
         dut = self._testbed.dut(name)

@@ -136,10 +136,12 @@ class Trex(_Section):
     software: bool = Field(default=False, description="Start it with --software: frames are received in software, "
                                                       "which latency of role echo needs, at a lower rate; always so "
                                                       "for ports without pci")
-    master_core: int | None = Field(default=None, ge=0, le=63, description="Core of its control thread; chosen from "
-                                                                           "cores when left out")
+    master_core: int | None = Field(default=None, ge=0, le=63, description="Core of its control thread, of all its "
+                                                                           "threads where they share one; chosen "
+                                                                           "from cores when left out")
     latency_core: int | None = Field(default=None, ge=0, le=63, description="Core that receives and times latency "
-                                                                            "frames; chosen from cores when left out")
+                                                                            "frames; chosen from cores when left out, "
+                                                                            "refused where all threads share one")
     hugepages: int = Field(default=2048, ge=256, le=1 << 20, description="Pages of 2 MiB on each memory node of a "
                                                                          "port; set for the run and put back")
     memory_mb: int = Field(default=1024, ge=256, le=1 << 20, description="Its memory in MiB where ports have no pci")

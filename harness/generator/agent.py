@@ -192,6 +192,8 @@ class Session:
         #: (port, id on it) of each latency stream.
         self.latency_streams: List[Tuple[int, int]] = []
         self.tx_ports: List[int] = []
+        #: Of each load stream of a TRex: how many of its frames are prepared ahead, and why none are.
+        self.prepared: List[Json] = []
         self.configured: Json = {"streams": []}
         user = str(params.get("user", "harness"))
         self.client = self.api.STLClient(
@@ -222,13 +224,22 @@ class Session:
 
     def cached(self, spec: Json) -> int:
         """How many frames of a stream TRex prepares before it starts, 0: none. Only as many as there are flows, or it
-        would send fewer flows, or some of them more often; each sending core has its share of both. It has none for
-        latency streams (every frame has its own time)."""
-        count = int(spec["flows"]["count"])
-        small = len(spec["frame"]) * 3 // 4 <= CACHED_BYTES and count <= CACHED_FLOWS
-        if self.kind != "trex" or spec["latency_pps"] or not small:
+        would send fewer flows, or some of them more often: its first core takes the flows that do not divide by the
+        cores, while the frames that do not are spread over all. It has none for latency streams (every frame has its
+        own time). What is prepared is kept, with why it is not, and told with every trial."""
+        if self.kind != "trex" or spec["latency_pps"]:
             return 0
-        return count if count % self.sending_cores() == 0 else 0
+        count, cores = int(spec["flows"]["count"]), self.sending_cores()
+        why = ""
+        if len(spec["frame"]) * 3 // 4 > CACHED_BYTES:
+            why = "frames of more than %d bytes" % CACHED_BYTES
+        elif count > CACHED_FLOWS:
+            why = "more than %d flows" % CACHED_FLOWS
+        elif count % cores:
+            why = "%d flows do not divide by %d sending cores" % (count, cores)
+        frames = 0 if why else count
+        self.prepared.append({"stream": spec["name"], "port": int(spec["port"]), "frames": frames, "why_none": why})
+        return frames
 
     def sending_cores(self) -> int:
         """Cores that send from one port."""
@@ -275,7 +286,7 @@ class Session:
         self.configured = params
         self.client.stop(ports=self.ports)
         self.client.remove_all_streams(ports=self.ports)
-        self.latency, self.latency_streams = {}, []
+        self.latency, self.latency_streams, self.prepared = {}, [], []
         for spec in params["streams"]:
             self.add(spec)
         self.tx_ports = sorted({int(s["port"]) for s in params["streams"]})
@@ -342,7 +353,9 @@ class Session:
                   "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
                   "reports": reports, "utilisation": None}
         if self.kind == "trex":
-            result.update(self.own_state(duration))
+            told = self.own_state(duration)
+            told["trex"]["prepared"] = self.prepared
+            result.update(told)
         # Last of all: the controller takes its own time when the answer arrives.
         result["now_ns"] = int(time.monotonic() * 1e9)
         return result

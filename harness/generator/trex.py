@@ -187,7 +187,8 @@ def _latency(entry: Mapping[str, Any]) -> LatencyResult:
 
 def _trex_state(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What a TRex says of itself, kept with the trial as evidence: CPU of each core 0..1, attempts to send on a full
-    queue, errors by port, latency frames that came late or that it could not place, and how full its links were."""
+    queue, errors by port, how many frames of each stream were prepared ahead, latency frames that came late or that it
+    could not place, and how full its links were."""
     latency = raw["latency"]
     return {
         **raw["trex"], "queue_full": int(raw["queue_full"]),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.generator.channel import AgentClient
-from harness.generator.trexhost.config import TrexPort
+from harness.generator.trexhost.cores import TrexPort
 from harness.generator.trexhost.release import Release, find_release
 from harness.generator.trexhost.server import Mode, Wanted, serving
 from harness.host.channel import ByteChannel, PipeChannel
@@ -53,10 +53,11 @@ class TrexHost:
         return PipeChannel([python, str(agent)])
 
     @contextmanager
-    def serving(self, agent: AgentClient, keep: Callable[[str], None]) -> Iterator[None]:
+    def serving(self, agent: AgentClient, keep: Callable[[str], None], note: Callable[[str], None]) -> Iterator[None]:
         """A TRex that serves as the plan needs it, for the block. ``agent``: started, not yet connected; ``keep`` takes
-        the log of a server that was started for it. Raises TestbedError."""
-        with serving(self.host, agent, self.release(), self._wanted(), keep):
+        the log of a server that was started for it, ``note`` what is questionable about its cores, a sentence each.
+        Raises TestbedError."""
+        with serving(self.host, agent, self.release(), self._wanted(), keep, note):
             yield
 
     def _wanted(self) -> Wanted:

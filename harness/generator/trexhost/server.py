@@ -19,7 +19,8 @@ from typing import Any, Literal
 from harness.errors import HostError, StackError, TestbedError
 from harness.generator.channel import AgentClient
 from harness.generator.trexhost.complaints import explain, plain
-from harness.generator.trexhost.config import CorePlan, TrexPort, config_text, nodes_of, plan_cores
+from harness.generator.trexhost.config import config_text
+from harness.generator.trexhost.cores import CorePlan, TrexPort, plan_cores
 from harness.generator.trexhost.release import INSIDE, Release
 from harness.host.contract import RemoteProcess
 from harness.host.dut import AgentDut
@@ -69,6 +70,11 @@ class Wanted:
         return all(":" not in port.interface for port in self.ports)
 
     @property
+    def limit_mb(self) -> int:
+        """MiB that the server may take: of hugepages as many as were asked for, and not all that are free."""
+        return self.memory_mb if self.kernel else self.hugepages * _HUGE_KB // 1024
+
+    @property
     def where(self) -> str:
         """For messages."""
         return f"the generator's RPC port {self.sync_port}"
@@ -76,10 +82,11 @@ class Wanted:
 
 @contextmanager
 def serving(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted,
-            keep: Callable[[str], None]) -> Iterator[bool]:
+            keep: Callable[[str], None], note: Callable[[str], None]) -> Iterator[bool]:
     """A server that fits, for as long as the block lasts; yields whether it was started for it. ``host``: the
     generator's, whose lock is held; ``agent``: the one beside TRex's client, not yet connected; ``keep`` takes the log
-    of a server that was started. Raises TestbedError: busy, of another mode, version or ports, or not startable."""
+    of a server that was started, ``note`` what is questionable about its cores. Raises TestbedError: busy, of another
+    mode, version or ports, or not startable."""
     found = look(agent, release, wanted)
     if found is not None:
         check(found, release, wanted)
@@ -88,7 +95,7 @@ def serving(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted
     if not wanted.start:
         raise TestbedError(f"no TRex serves at {wanted.where}, and generator.trex.start is never; start it there: cd "
                            f"{release.directory} && ./{' '.join(command(wanted, '/etc/trex_cfg.yaml'))}")
-    with started(host, agent, release, wanted, keep):
+    with started(host, agent, release, wanted, keep, note):
         yield True
 
 
@@ -155,7 +162,7 @@ def command(wanted: Wanted, config: str) -> list[str]:
 
 @contextmanager
 def started(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted,
-            keep: Callable[[str], None]) -> Iterator[None]:
+            keep: Callable[[str], None], note: Callable[[str], None]) -> Iterator[None]:
     """Start a server and stop it again; its host is put back as it was."""
     unknown = [index for index, port in enumerate(wanted.ports) if not port.interface]
     if unknown:
@@ -166,11 +173,13 @@ def started(host: AgentDut, agent: AgentClient, release: Release, wanted: Wanted
         undo.callback(host.undo_to, mark)
         _refuse_bird(host)
         cores = prepare(host, wanted, undo)
+        for remark in cores.remarks:
+            note(f"{host.name}: {remark}")
         _remove_files(host, wanted)
         path = f"{posixpath.dirname(str(host.agent['journal']))}/trex_cfg-{wanted.sync_port}.yaml"
         host.create_file(path, config_text(
             wanted.ports, cores, sync_port=wanted.sync_port, async_port=wanted.async_port,
-            software=wanted.software or wanted.kernel, speed_gbps=wanted.speed_gbps, memory_mb=wanted.memory_mb,
+            software=wanted.software or wanted.kernel, speed_gbps=wanted.speed_gbps, memory_mb=wanted.limit_mb,
             prefix=f"{USER}-{wanted.sync_port}"))
         program = command(wanted, path)
         process = host.spawn([*INSIDE, release.directory, f"./{program[0]}", *program[1:]], name="t-rex-64")
@@ -208,7 +217,7 @@ def prepare(host: AgentDut, wanted: Wanted, undo: ExitStack) -> CorePlan:
     """Guard, cores, and what the ports need: interfaces that are up, or devices bound and hugepages. Raises
     TestbedError before anything is changed where something is missing."""
     check_ports(host, "", _plans(wanted.ports))
-    cores = plan_cores(wanted.cores, nodes_of(wanted.ports), _topology(host),
+    cores = plan_cores(wanted.cores, wanted.ports, _topology(host),
                        software=wanted.software or wanted.kernel, master=wanted.master, latency=wanted.latency)
     if wanted.kernel:
         for port in wanted.ports:

@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import TestbedError
 from harness.generator.trexhost.complaints import explain, plain
-from harness.generator.trexhost.config import TrexPort
+from harness.generator.trexhost.cores import TrexPort
 from harness.generator.trexhost.release import Release, find_release
 from harness.generator.trexhost.server import Wanted, check, command
 from harness.host.contract import Completed

@@ -64,7 +64,7 @@ class STLClient(STLClient):
         info, = super(STLClient, self).get_port_info(ports)
         return [dict(info, link="DOWN" if os.path.exists(os.path.join(HERE, "unplugged")) else "UP")]
     def get_server_system_info(self):
-        return {"dp_core_count_per_port": 1}
+        return {"dp_core_count_per_port": 3 if os.path.exists(os.path.join(HERE, "three")) else 1}
     def get_stats(self, ports):
         row = {"opackets": self.count, "ipackets": self.count, "obytes": 64 * self.count, "ibytes": 64 * self.count}
         return {0: row, "global": {"queue_full": 3, "rx_cpu_util": 2.0}}
@@ -224,3 +224,19 @@ def test_trex_tells_of_itself_and_prepares_as_many_frames_as_there_are_flows(age
     assert session.own_state(4.0)["utilisation"] == 0.4  # the first and the fourth may lie in part outside
     generator.configure(TrafficSpec(TRAFFIC.directions, FrameMix.of(1518)))
     assert said(tree)[-1] == "cache None"
+
+
+@pytest.mark.parametrize(("size", "marker", "frames", "why"), [
+    (64, "", 16, ""), (1518, "", 0, "frames of more than 128 bytes"),
+    (64, "three", 0, "16 flows do not divide by 3 sending cores"),
+])
+def test_a_trial_tells_whether_its_frames_were_prepared(agent: AgentClient, tree: Path, size: int, marker: str,
+                                                       frames: int, why: str) -> None:
+    generator = TrexGenerator(agent, server(tree), [0])
+    if marker:
+        put(tree, marker)
+    for _ in range(2):  # of these streams only, not of those before them
+        generator.configure(TrafficSpec(TRAFFIC.directions, FrameMix.of(size)))
+    assert said(tree)[-1] == f"cache {frames or None}"
+    only, = generator.trial(10_000.0, 0.05).report.extra["trex"]["prepared"]
+    assert (only["port"], only["frames"], only["why_none"]) == (0, frames, why)
