@@ -36,6 +36,8 @@ def test_kernel_interfaces_on_one_core() -> None:
     veths = (TrexPort("veth0", "02:00:00:00:00:01", "02:00:00:00:00:02"),)
     text = written(veths, CorePlan(1, 1, ((1,),), single=True), software=True)
     assert (text["low_end"], text["low_end_core"], "platform" in text) == (True, 1, False)
-    assert text["interfaces"] == ["veth0", "dummy"]  # TRex takes ports in pairs
+    ring = "blocksz=593920,framesz=9280,framecnt=4096"
+    # TRex takes ports in pairs.
+    assert text["interfaces"] == [f"--vdev=net_af_packet0,iface=veth0,{ring}", "dummy"]
     assert (text["limit_memory"], text["prefix"], text["zmq_rpc_port"]) == (512, "harness-4601", 4601)
     assert len(text["port_info"]) == 2
