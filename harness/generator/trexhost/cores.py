@@ -210,11 +210,11 @@ def _remarks(plan: CorePlan, cores: Sequence[int], ports: Sequence[TrexPort], ho
         far = [core for core in group if not host.near(core, node)]
         if far:
             said.append(f"TRex sends through {_named(ports, pair)}, on memory node {node}, from {_placed(far, host)}: "
-                        f"every frame crosses between them; give generator.cores more cores of node {node}")
+                        f"every frame crosses between them; {_remedy(node, len(far), cores, host)}")
     if not plan.single and not host.near_any(plan.latency, nodes):
         said.append(f"TRex times latency frames on {_placed([plan.latency], host)}, and no port of it is there: they "
-                    "cross between nodes before they are timed; give generator.cores (or latency_core) one of the "
-                    "ports' node")
+                    "cross between nodes before they are timed; "
+                    f"{_remedy(next(node for node in nodes if node is not None), 1, cores, host)}")
     seen: set[int] = set()
     for core in plan.used:
         mates = [core, *(other for other in host.siblings(core) if other in plan.used)]
@@ -240,6 +240,16 @@ def _split_pairs(ports: Sequence[TrexPort]) -> list[str]:
                         f"{other.node}: the same cores, of node {one.node}, send through both; order generator.ports "
                         "so that pairs (first and second, third and fourth) are of one node")
     return said
+
+
+def _remedy(node: int | None, count: int, cores: Collection[int], host: _Host) -> str:
+    """Where ``count`` cores of a node can be had, one of each physical core."""
+    known = host.topology.cpus if host.topology is not None else ()
+    there = [cpu.cpu for cpu in known if cpu.node == node and cpu.cpu not in cores and cpu.cpu <= MOST_CORE
+             and not any(mate in cores or mate < cpu.cpu for mate in host.siblings(cpu.cpu))]
+    if there:
+        return f"give it cores of node {node} under generator.cores, such as {listed(there[:count])}"
+    return f"node {node} has no other cores for it: use ports of another slot"
 
 
 def _named(ports: Sequence[TrexPort], pair: int) -> str:

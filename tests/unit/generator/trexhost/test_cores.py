@@ -57,17 +57,19 @@ def test_a_nic_on_node_1_takes_cores_of_node_1() -> None:
     assert said.startswith("TRex leaves cores 2, 4 and 6 of generator.cores unused")
 
 
-@pytest.mark.parametrize(("name", "cores", "node"), [
-    ("intel-2x32c128t", (0, 2, 4, 6), 1), ("epyc-64c128t-nps4", (0, 1, 2, 3), 1),
-    ("intel-2x28c112t-snc2", (0, 1, 2), 3),
+@pytest.mark.parametrize(("name", "cores", "node", "better"), [
+    ("intel-2x32c128t", (0, 2, 4, 6), 1, "cores 1 and 3"), ("epyc-64c128t-nps4", (0, 1, 2, 3), 1, "cores 16 and 17"),
+    ("intel-2x28c112t-snc2", (0, 1, 2), 3, "core 42"),
 ])
-def test_cores_all_away_from_the_nic_work_and_are_said(name: str, cores: tuple[int, ...], node: int) -> None:
+def test_cores_all_away_from_the_nic_work_and_are_said(name: str, cores: tuple[int, ...], node: int,
+                                                      better: str) -> None:
     plan, said = planned(cores, (node, node), topology(name))
     assert len(plan.used) == len(cores)  # all of them are used: none is better
     sending = [core for core in cores if core in plan.threads[0]]
     assert f"(0000:3b:00.0, 0000:3b:00.1), on memory node {node}, from core" in said
     assert all(str(core) in said for core in sending)
-    assert f"of node 0: every frame crosses between them; give generator.cores more cores of node {node}" in said
+    assert f"of node 0: every frame crosses between them; give it cores of node {node} under generator.cores, such " \
+           f"as {better}\n" in said
     assert f"TRex times latency frames on core {plan.latency} of node 0" in said
 
 
@@ -92,6 +94,7 @@ def test_a_pair_that_lacks_cores_of_its_node_is_said_and_the_other_not() -> None
     plan, said = planned([1, 2, 3, 8], (0, 0, 1, 1), Topology.parse(TWO_NODES), master=8)
     assert plan.threads[0] == (1,)
     assert "through ports 2 and 3 (0000:3b:00.2, 0000:3b:00.3), on memory node 1, from core 2 of node 0" in said
+    assert "such as core 9" in said
     assert "ports 0 and 1" not in said
 
 

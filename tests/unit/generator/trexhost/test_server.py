@@ -51,12 +51,13 @@ def test_a_server_that_does_not_fit_is_left_alone(found: dict[str, Any], says: s
     assert raised.value.exit_code == 3
 
 
-def test_the_mode_is_an_option() -> None:
+def test_the_mode_is_an_option_and_memory_is_limited() -> None:
     assert "--astf" not in command(WANTED, "cfg")
     assert "--astf" in command(replace(WANTED, mode="astf"), "cfg")
     assert "--software" in command(WANTED, "cfg")  # on kernel interfaces always
     nics = tuple(replace(port, interface="0000:03:00.0") for port in PORTS)
     assert "--software" not in command(replace(WANTED, ports=nics), "cfg")
+    assert (WANTED.limit_mb, replace(WANTED, ports=nics).limit_mb) == (512, 4096)  # or it would map every free page
 
 
 @pytest.mark.parametrize(("output", "says"), [
