@@ -20,7 +20,7 @@ from harness.records import Trial
 from harness.runner import run
 from harness.store import RunReader
 from tests.trex.counting import Counted, Counting
-from tests.trex.testbeds import TrexRack
+from tests.trex.testbeds import TrexRack, programs_off
 
 pytestmark = [pytest.mark.trex, pytest.mark.lab]
 
@@ -101,7 +101,9 @@ def test_xdpgen_and_trex_agree_on_the_rate_at_loads_that_both_can_send(hosts: Tr
             "load_curve": {"rates": ["10k", "20k"], "trial": "3s"}}
     scenario = shortened("forward-64b", tmp_path, **told)
     by_trex = measure(hosts, scenario, hosts.write(tmp_path / "testbed.yaml"), tmp_path / "trex").load_trials()
-    by_xdpgen = measure(hosts, scenario, hosts.made.testbed(), tmp_path / "xdpgen", trex=False).load_trials()
+    programs_off(hosts.made)
+    by_xdpgen = measure(hosts, scenario, hosts.write_xdpgen(tmp_path / "xdpgen.yaml"), tmp_path / "xdpgen",
+                        trex=False).load_trials()
     assert len(by_trex) == len(by_xdpgen) == 4
     for one, other in zip(by_trex, by_xdpgen, strict=True):
         assert (one.point, one.asked_pps) == (other.point, other.asked_pps)

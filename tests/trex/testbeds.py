@@ -59,6 +59,14 @@ class TrexRack:
         path.write_text(yaml.safe_dump(self.document(**changes), sort_keys=False), encoding="utf-8")
         return path
 
+    def write_xdpgen(self, path: Path) -> Path:
+        """The testbed file of the same wires with xdpgen, in the generator's namespace."""
+        document = self.document()
+        told = document["generator"]
+        document["generator"] = {"netns": self.made.tg_netns, "cores": told["cores"], "ports": told["ports"]}
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        return path
+
     def servers(self) -> list[str]:
         """Command lines of TRex servers in the generator's namespace."""
         pids = subprocess.run(["ip", "netns", "pids", self.made.tg_netns], capture_output=True, text=True, check=True)
@@ -71,6 +79,13 @@ class TrexRack:
             if "t-rex-64" in line:
                 lines.append(line)
         return lines
+
+
+def programs_off(made: Rack) -> None:
+    """No XDP program on the generator's ports: xdpgen brings its own, and replaces nobody's."""
+    for port in made.generator:
+        subprocess.run(enter_argv(made.tg_netns, ["ip", "link", "set", port.ifname, "xdpdrv", "off"]), check=True,
+                       capture_output=True, timeout=30)
 
 
 def _pass_everything(made: Rack) -> None:

@@ -50,14 +50,23 @@ static __always_inline struct udphdr *udp_of_ipv6(void *data, void *data_end)
 SEC("tc")
 int tc_drop(struct __sk_buff *skb)
 {
-	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	__u32 ip = config.version == 6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	__u32 headers = sizeof(struct ethhdr) + ip + sizeof(struct udphdr);
 	__u16 protocol = config.version == 6 ? ETH_P_IPV6 : ETH_P_IP;
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
 	struct udphdr *udp;
 	__u32 key = 0;
 	__u64 *count;
 
 	if (skb->protocol != bpf_htons(protocol))
 		return TC_ACT_UNSPEC;
+	/* A driver, and whoever sends by AF_PACKET's ring over a veth, may leave the headers in a page of the frame. */
+	if (data + headers > data_end) {
+		if (bpf_skb_pull_data(skb, headers))
+			return TC_ACT_UNSPEC;
+		data = (void *)(long)skb->data;
+		data_end = (void *)(long)skb->data_end;
+	}
 	udp = config.version == 6 ? udp_of_ipv6(data, data_end) : udp_of_ipv4(data, data_end);
 	if (!udp || udp->dest != config.dst_port)
 		return TC_ACT_UNSPEC;
