@@ -276,11 +276,12 @@ def test_an_interrupt_while_links_are_waited_for_puts_everything_back() -> None:
 
 
 def test_trex_is_found_where_named_and_said_where_not(made: Rack, file: Path) -> None:
-    """The folder of a release; nothing of it is run."""
+    """The folder of a release; nothing of it is run. Of sut2 a test before has cut the cables."""
     folder = made.folder / "v3.08"
     folder.mkdir()
     (folder / "t-rex-64").write_text("")
-    done = made.harness("testbed", "init", "-o", "trex.yaml", "--trex", str(folder), *HOSTS, *made.login(), "--json")
+    options = ["-o", "trex.yaml", "--trex", str(folder), *HOSTS[:4], *made.login(), "--json"]
+    done = made.harness("testbed", "init", *options)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["hosts"][0]["trex"] == [{"dir": str(folder), "version": "v3.08"}]
