@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is cabled to what: a marked frame out of every test port, listened for on the ports of all hosts.
 
-Ports that are set down are up meanwhile, on their host's journal, for the caller to undo. Nothing is ever sent out of
-an interface that is only listened on (management).
+Ports that are set down are up meanwhile, without IPv6, on their host's journal, for the caller to undo.
+Nothing is ever sent out of an interface that is only listened on (management).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.errors import HostError
 from harness.host.dut import AgentDut, DutProcess
 from harness.rack import frames
-from harness.stacks.ports import bring_up
+from harness.stacks.ports import bring_up_silently
 
 _SCRIPT = Path(frames.__file__)
 _READY_S, _ANSWER_S, _ROUNDS, _FRAMES = 10.0, 10.0, 3, 4
@@ -59,7 +59,8 @@ class Tried:
 def try_cables(hosts: Mapping[str, AgentDut], ports: Mapping[str, Sequence[str]],
                listened: Mapping[str, Sequence[str]]) -> Tried:
     """Every port in ``ports`` (by host) sends, those and ``listened`` ones listen. Raises HostError."""
-    set_up = {End(host, name) for host, names in ports.items() for name in names if bring_up(hosts[host], name)}
+    set_up = {End(host, name) for host, names in ports.items() for name in names
+              if bring_up_silently(hosts[host], name)}
     no_link = _await_links(hosts, set_up) | {
         End(host, name) for host, names in ports.items() for name in names
         if End(host, name) not in set_up and not _carrier(hosts[host], name)}

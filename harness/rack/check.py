@@ -12,12 +12,13 @@ from harness.doctor.contract import HostView, PortView
 from harness.doctor.examine import check_host
 from harness.errors import HarnessError, HostNotRestored
 from harness.flows import wire_plans
+from harness.generator.trexhost.release import find_release
 from harness.host.dut import AgentDut
 from harness.host.inventory import Request
 from harness.host.topology import Topology, listed
 from harness.plan import GENERATOR_HOST, WirePlan
 from harness.rack.cabling import End, Tried, try_cables
-from harness.rack.look import HostSeen, Nic, look, open_host
+from harness.rack.look import Connections, HostSeen, Nic, look
 from harness.records import Check
 from harness.testbed import DutHost, Port, Testbed
 
@@ -48,16 +49,17 @@ def check_against_hosts(testbed: Testbed, say: Callable[[str], None]) -> list[Ch
     checks: list[Check] = []
     with ExitStack() as owned:
         hosts: dict[str, _Open] = {}
+        connections = Connections(owned)
         for name in (GENERATOR_HOST, *(dut.name for dut in testbed.duts)):
             say(f"looking at {name}")
             try:
-                hosts[name] = _opened(testbed, name, owned)
+                hosts[name] = _opened(testbed, name, connections)
             except HostNotRestored:
                 raise
             except HarnessError as error:
                 checks.append(_check("reached", name, "", "no", "yes", False, str(error)))
                 continue
-            checks.append(_check("reached", name, "", _how(hosts[name].seen), "yes", True))
+            checks.append(_check("reached", name, "", _how(hosts[name]), "yes", True))
             checks += _host_checks(testbed, hosts[name])
         say("sending marked frames over the wires")
         checks += _wire_checks(testbed, hosts)
@@ -78,20 +80,21 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:1000])
 
 
-def _how(seen: HostSeen) -> str:
-    return f"yes, {seen.hostname or 'without a name'}, {len(seen.online) or '?'} cores"
+def _how(host: _Open) -> str:
+    seen, first = host.seen, host.dut.name
+    over = f", over the connection of {first}, which is at the same address" if first != seen.name else ""
+    return f"yes, {seen.hostname or 'without a name'}, {len(seen.online) or '?'} cores{over}"
 
 
-def _opened(testbed: Testbed, name: str, owned: ExitStack) -> _Open:
+def _opened(testbed: Testbed, name: str, connections: Connections) -> _Open:
     generator = testbed.generator
     if name == GENERATOR_HOST:
-        dut = owned.enter_context(open_host(name, generator.ssh, generator.netns))
-        trex = generator.trex.dir if generator.trex else ""
-        seen = look(dut, generator.ssh, trex=trex, named=_named(generator.ports))
+        dut = connections.open(name, generator.ssh, generator.netns)
+        seen = look(dut, generator.ssh, name=name, named=_named(generator.ports))
     else:
         about = testbed.dut(name)
-        dut = owned.enter_context(open_host(name, about.ssh))
-        seen = look(dut, about.ssh, named=_named(about.ports), management=about.management)
+        dut = connections.open(name, about.ssh)
+        seen = look(dut, about.ssh, name=name, named=_named(about.ports), management=about.management)
     return _Open(dut, seen, {})
 
 
@@ -108,13 +111,18 @@ def _host_checks(testbed: Testbed, host: _Open) -> Iterator[Check]:
         yield _management(about, host.seen)
     yield from _cores(host.seen, about.cores, about if isinstance(about, DutHost) else None)
     if name == GENERATOR_HOST and testbed.generator.trex is not None:
-        found = next(iter(host.seen.trex), None)
-        suits = bool(host.seen.pythons)
-        value = "no t-rex-64 there" if found is None else found.version or "there, version not known"
-        yield _check("trex", name, testbed.generator.trex.dir, value if suits else f"{value}, no Python for its client",
-                     "an installation, and Python 3.6 to 3.12", found is not None and suits,
-                     "correct generator.trex.dir, the folder that has t-rex-64" if found is None else
-                     "apt-get install python3.11")
+        yield _trex(host.dut, testbed.generator.trex.dir)
+
+
+def _trex(dut: AgentDut, directory: str) -> Check:
+    """As a run would: its binary tells its version, and an interpreter imports its client."""
+    expected = "an installation that runs, and a Python that imports its client"
+    try:
+        found = find_release(dut, directory)
+    except HarnessError as error:
+        return _check("trex", GENERATOR_HOST, directory, "of no use", expected, False, str(error))
+    return _check("trex", GENERATOR_HOST, directory,
+                  f"{found.version}; {found.python} ({found.python_version}) imports its client", expected, True)
 
 
 def _port_check(host: _Open, index: int, port: Port) -> Check:

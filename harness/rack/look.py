@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,17 +110,36 @@ def open_host(name: str, ssh: Ssh | None, netns: str = "") -> Iterator[AgentDut]
             yield dut
 
 
-def look(dut: AgentDut, ssh: Ssh | None, *, trex: str = "", named: Sequence[str] = (), management: str = "",
-         ) -> HostSeen:
-    """What a connected host has; changes nothing. ``named``: ports that the user named, by interface or PCI address,
-    which may then be of software or carry an address. ``management``: what the testbed file says it is. Raises
-    HostError."""
+class Connections:
+    """Opens hosts until ``owned`` closes. Names that are reached at one address share a connection and its agent: a
+    second one would be refused, since the first has the host's lock."""
+
+    def __init__(self, owned: ExitStack) -> None:
+        self._owned = owned
+        self._opened: dict[tuple[object, ...], AgentDut] = {}
+
+    def open(self, name: str, ssh: Ssh | None, netns: str = "") -> AgentDut:
+        """As :func:`open_host`; ``name`` of the result is that of the first who asked."""
+        way: tuple[object, ...] = (netns,)
+        if ssh is not None:
+            jump = (ssh.jump.address, ssh.jump.port) if ssh.jump is not None else ()
+            way = (ssh.address, ssh.port, ssh.netns, jump)
+        if way not in self._opened:
+            self._opened[way] = self._owned.enter_context(open_host(name, ssh, netns))
+        return self._opened[way]
+
+
+def look(dut: AgentDut, ssh: Ssh | None, *, name: str, trex: str = "", named: Sequence[str] = (),
+         management: str = "") -> HostSeen:
+    """What a connected host has; changes nothing. ``name``: what the testbed calls it. ``named``: ports that the user
+    named, by interface or PCI address, which may then be of software or carry an address. ``management``: what the
+    testbed file says it is. Raises HostError."""
     survey = dut.survey(Request(ports=tuple(named), tools=False))
     told = _told(dut, trex)
     addresses = _addresses(survey)
     session = _carrier_of(survey, told.get("session"))
     kept_off = protected(dut, management or session)
-    seen = _nics(survey, addresses, kept_off, named)
+    seen = _nics(survey, addresses, kept_off, named, _above(told))
     rows = topology(survey) or ""
     try:
         online = tuple(cpu.cpu for cpu in Topology.parse(rows).cpus)
@@ -128,7 +147,7 @@ def look(dut: AgentDut, ssh: Ssh | None, *, trex: str = "", named: Sequence[str]
         rows, online = "", ()
     found = session or next((name for name, why in kept_off.items() if "default route" in why), "")
     return HostSeen(
-        dut.name, ssh, _text(told.get("hostname")), line_of(survey.line("/proc/sys/kernel/osrelease")) or "",
+        name, ssh, _text(told.get("hostname")), line_of(survey.line("/proc/sys/kernel/osrelease")) or "",
         survey.line("/proc/sys/kernel/random/boot_id") or "", rows, online, found,
         interrupt_cores(dut, found) if found else (), tuple(seen), _bound(told), _trex(told),
         tuple(text for text in map(_text, _list(told, "pythons")) if text))
@@ -173,16 +192,23 @@ def _carrier_of(survey: Survey, session: object) -> str:
     return zone if zone in having else next(iter(having), "")
 
 
+def _above(told: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is stacked on an interface. None of it is left out for its name: it would make a port a candidate."""
+    given = told.get("above")
+    return {name[:15]: [str(upper)[:15] for upper in uppers] for name, uppers in given.items()
+            if isinstance(uppers, list)} if isinstance(given, dict) else {}
+
+
 def _nics(survey: Survey, addresses: Mapping[str, Sequence[str]], kept_off: Mapping[str, str], named: Sequence[str],
-          ) -> list[Nic]:
+          above: Mapping[str, Sequence[str]]) -> list[Nic]:
     names = [name for name in survey.names("interfaces") if _NAME.fullmatch(name)]
     some_physical = any(survey.at("interfaces", name, "device") is not None for name in names if name not in kept_off)
     found = []
     for name in names:
         nic = _nic(survey, name)
-        why = kept_off.get(name, "")
+        why = kept_off.get(name, "") or _carries(above.get(name, ()), addresses)
         if not why and name not in named and (not nic.pci or nic.pci not in named):
-            why = _in_use(survey, nic, addresses.get(name, ()), some_physical)
+            why = _in_use(survey, nic, addresses.get(name, ()), above.get(name, ()), some_physical)
         if _MAC.fullmatch(nic.mac) and not int(nic.mac[:2], 16) & 1:
             found.append(Nic(**{**vars(nic), "why_not": why}))
     return sorted(found, key=order)
@@ -205,14 +231,34 @@ def _nic(survey: Survey, name: str) -> Nic:
         line_of(survey.at(*at, "carrier")) == "1", survey.at(*at, "device") is not None)
 
 
-def _in_use(survey: Survey, nic: Nic, addresses: Sequence[str], some_physical: bool) -> str:
+def _foreign(addresses: Sequence[str]) -> list[str]:
+    """Those that are not of the test networks."""
+    return [address for address in addresses if not address.startswith(_TEST_NETWORKS)]
+
+
+def _carries(uppers: Sequence[str], addresses: Mapping[str, Sequence[str]]) -> str:
+    """Why an interface is left alone even where the user names it: a VLAN, macvlan or the like on top of it is used,
+    for storage for instance, and would be cut off by a run."""
+    for upper in uppers:
+        for address in _foreign(addresses.get(upper, ())):
+            return f"in use: {_upper_name(upper)}, which is on top of it, has the address {address}"
+    return ""
+
+
+def _upper_name(name: str) -> str:
+    return name if _NAME.fullmatch(name) else "another interface"
+
+
+def _in_use(survey: Survey, nic: Nic, addresses: Sequence[str], uppers: Sequence[str], some_physical: bool) -> str:
     """Why an interface is left alone although it is not the way to the host."""
     master = survey.at("interfaces", nic.ifname, "master")
-    foreign = [address for address in addresses if not address.startswith(_TEST_NETWORKS)]
+    foreign = _foreign(addresses)
     if master:
         return f"part of {_text(master) or 'another interface'}"
     if foreign:
         return f"in use: it has the address {foreign[0]}"
+    if uppers:
+        return f"in use: {_upper_name(uppers[0])} is on top of it"
     if not nic.physical and (some_physical or nic.driver not in ("veth", "")):
         return "of software"
     return ""

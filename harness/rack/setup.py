@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from harness.host.dut import AgentDut
 from harness.plan import GENERATOR_HOST
 from harness.rack.cabling import try_cables
 from harness.rack.choose import Choice, choose
-from harness.rack.look import HostSeen, Nic, look, open_host
+from harness.rack.look import Connections, HostSeen, Nic, look
 from harness.rack.write import text_of_testbed
 from harness.testbed import LAB, Jump, Ssh
 from harness.texttable import columns
@@ -136,7 +136,10 @@ def set_up(asked: Asked, name: str, say: Callable[[str], None], ask: Ask | None)
         duts, seen = _looked_at(asked, say, owned)
         narrowed = {host: _narrowed(one, asked.ports.get(host), ask) for host, one in seen.items()}
         ports = {host: [nic.ifname for nic in one.candidates()] for host, one in narrowed.items()}
-        kept_off = {host: [nic.ifname for nic in one.nics if nic.why_not and nic.up] for host, one in narrowed.items()}
+        same = {host: [other for other in duts if duts[other] is duts[host]] for host in duts}
+        _need_divided(same, ports)
+        kept_off = {host: [nic.ifname for nic in one.nics if nic.why_not and nic.up and not any(
+            nic.ifname in ports[other] for other in same[host])] for host, one in narrowed.items()}
         say("sending a marked frame out of " + ", ".join(f"{host} {' '.join(names) or 'nothing'}"
                                                         for host, names in ports.items()))
         tried = try_cables(duts, ports, kept_off)
@@ -151,12 +154,13 @@ def _looked_at(asked: Asked, say: Callable[[str], None], owned: ExitStack,
     duts: dict[str, AgentDut] = {}
     seen: dict[str, HostSeen] = {}
     problems = []
+    connections = Connections(owned)
     for host, ssh in asked.hosts.items():
         say(f"looking at {host} ({f'{ssh.user}@{ssh.address}:{ssh.port}' if ssh else 'this machine'})")
         try:
-            duts[host] = owned.enter_context(open_host(host, ssh))
+            duts[host] = connections.open(host, ssh)
             trex = asked.trex if host == GENERATOR_HOST else ""
-            seen[host] = look(duts[host], ssh, trex=trex, named=asked.ports.get(host, ()))
+            seen[host] = look(duts[host], ssh, name=host, trex=trex, named=asked.ports.get(host, ()))
         except HostNotRestored:
             raise
         except HarnessError as error:
@@ -181,6 +185,17 @@ def _narrowed(host: HostSeen, named: Sequence[str] | None, ask: Ask | None) -> H
             raise TestbedError(f"{ifname} of {host.name} is {nic.why_not}; it is never a test port, and nothing was "
                                "sent")
     return replace(host, nics=tuple(_kept(nic, named) for nic in host.nics))
+
+
+def _need_divided(same: Mapping[str, Sequence[str]], ports: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError where names of one host (``same``, by name) could have the same port."""
+    for host, others in same.items():
+        for other in others:
+            both = [ifname for ifname in ports[host] if ifname in ports[other]]
+            if other != host and both:
+                raise UsageError(f"{host} and {other} are one host, and {', '.join(both)} could be a port of either; "
+                                 f"divide its ports between them: --port {host}/{both[0]} --port {other}/"
+                                 f"{both[1] if len(both) > 1 else 'IFNAME'} ...")
 
 
 def _kept(nic: Nic, named: Sequence[str]) -> Nic:

@@ -3,7 +3,8 @@
 
 One file, standard library only, Python 3.6 syntax, run on the host (``python3 -I -c``). argv[1], JSON: ``trex``, where
 a TRex installation is looked for instead of the usual places. Printed: ``session`` (the address to which the SSH client
-came), ``devices`` (PCI network devices: address, driver, interfaces), ``trex`` (folder, version), ``pythons``.
+came), ``devices`` (PCI network devices: address, driver, interfaces), ``above`` (by interface, what is stacked on it),
+``trex`` (folder, version), ``pythons``.
 """
 
 import glob
@@ -58,6 +59,19 @@ def devices() -> List[Json]:
     return found
 
 
+def above() -> Dict[str, List[str]]:
+    """Of interfaces that have such: everything that is stacked on them, such as a VLAN, and on that again."""
+    direct: Dict[str, List[str]] = {}
+    for path in sorted(glob.glob("/sys/class/net/*/upper_*")):
+        direct.setdefault(path.split("/")[4], []).append(os.path.basename(path)[len("upper_"):])
+    found: Dict[str, List[str]] = {}
+    for name in direct:
+        found[name] = list(direct[name])
+        for upper in found[name]:  # grows meanwhile
+            found[name] += [more for more in direct.get(upper, []) if more not in found[name]]
+    return found
+
+
 def version(folder: str) -> str:
     """Of a TRex: releases carry it in their folder's name, builds in a file."""
     for text in (os.path.basename(os.path.realpath(folder)),
@@ -89,4 +103,4 @@ if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     sys.stdout.write(json.dumps({
         "hostname": socket.gethostname(), "session": session(), "devices": devices(),
-        "trex": installations(str(asked.get("trex", ""))), "pythons": pythons()}))
+        "above": above(), "trex": installations(str(asked.get("trex", ""))), "pythons": pythons()}))

@@ -80,6 +80,22 @@ def bring_up(dut: Dut, ifname: str) -> bool:
     return True
 
 
+def bring_up_silently(dut: Dut, ifname: str) -> bool:
+    """As :func:`bring_up`, with IPv6 off on an interface that was down, so that it solicits no router, probes for no
+    address and learns none. Off altogether: ``addr_gen_mode``, put back on a port that is down, leaves it a link-local
+    address that it did not have. What addresses it has go with IPv6, and with being set down again; they come back."""
+    if int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & 1:
+        return False
+    switch = f"{_CONF6}/{ifname}/disable_ipv6"
+    if dut.read(switch, "").strip() == "0":  # nothing where the kernel has no IPv6
+        for row in ip_json(dut, "-6", "addr", "show", "dev", ifname):
+            for entry in row.get("addr_info", []):
+                address = f"{entry['local']}/{entry['prefixlen']}"
+                dut.apply(["true"], ["ip", "-6", "addr", "replace", address, "dev", ifname])
+        dut.set_file(switch, "1")
+    return bring_up(dut, ifname)
+
+
 def await_links(dut: Dut, ifnames: Sequence[str]) -> list[str]:
     """Wait for the links of interfaces that are up; returns those whose link did not come within ``LINK_S``. What the
     kernel does not have, or what is set down, is passed over."""

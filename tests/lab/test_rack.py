@@ -25,6 +25,8 @@ pytestmark = pytest.mark.lab
 HOSTS = ["--generator", "root@tg.example.net", "--dut", "sut1=root@sut1.example.net",
          "--dut", "sut2=root@sut2.example.net"]
 
+TWO = HOSTS[:4]
+
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Rack]:
@@ -275,23 +277,124 @@ def test_an_interrupt_while_links_are_waited_for_puts_everything_back() -> None:
         assert not (made.folder / "testbed.yaml").exists()
 
 
-def test_trex_is_found_where_named_and_said_where_not(made: Rack, file: Path) -> None:
-    """The folder of a release; nothing of it is run. Of sut2 a test before has cut the cables."""
-    folder = made.folder / "v3.08"
-    folder.mkdir()
-    (folder / "t-rex-64").write_text("")
-    options = ["-o", "trex.yaml", "--trex", str(folder), *HOSTS[:4], *made.login(), "--json"]
-    done = made.harness("testbed", "init", *options)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["hosts"][0]["trex"] == [{"dir": str(folder), "version": "v3.08"}]
-    trex = load_testbed(made.folder / "trex.yaml").generator.trex
-    assert trex is not None
-    assert (trex.dir, trex.software) == (str(folder), True)  # veth: only the software mode can have them
-    assert failures(made, "trex.yaml") == []
-    (folder / "t-rex-64").unlink()
-    (found,) = failures(made, "trex.yaml")
-    assert (found["name"], found["value"]) == ("trex", "no t-rex-64 there")
+def write_fake_trex(folder: Path) -> Path:
+    """No TRex: a tree with the files of one, whose binary says a version and whose client is empty. Returns the
+    client's module."""
+    api = folder / "automation/trex_control_plane/interactive/trex/stl/api.py"
+    api.parent.mkdir(parents=True)
+    for path in (api, api.with_name("__init__.py"), api.parents[1] / "__init__.py", folder / "t-rex-64"):
+        path.write_text("# fake, written by a test of netstack-harness\n")
+    binary = folder / "_t-rex-64"
+    binary.write_text("#!/bin/sh\n# fake, written by a test of netstack-harness\necho ' Version : v3.08'\n")
+    binary.chmod(0o755)
+    return api
+
+
+def test_trex_is_found_where_named_and_check_has_it_run() -> None:
+    """What init finds by its files, check proves: the binary tells its version and a Python imports the client."""
+    with rack(["tg", "sut1"]) as made:
+        made.cable(("tg", "ens1f0"), ("sut1", "ens2f0"))
+        folder = made.folder / "v3.08"
+        api = write_fake_trex(folder)
+        done = made.harness("testbed", "init", "-o", "trex.yaml", "--trex", str(folder), *TWO, *made.login(), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["hosts"][0]["trex"] == [{"dir": str(folder), "version": "v3.08"}]
+        trex = load_testbed(made.folder / "trex.yaml").generator.trex
+        assert trex is not None
+        assert (trex.dir, trex.software) == (str(folder), True)  # veth: only the software mode can have them
+        done = made.harness("testbed", "check", "trex.yaml", "--json")
+        (said,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "trex"]
+        assert said["status"] == "ok"
+        assert re.fullmatch(r"v3\.08; python3\S* \(3\.\d+\) imports its client", said["value"])
+        api.write_text("raise ImportError('no such thing')\n")
+        (found,) = failures(made, "trex.yaml")
+        assert found["name"] == "trex"
+        assert "no Python on the generator's host can run the client of TRex v3.08" in found["remedy"]
+        (folder / "_t-rex-64").write_text("")
+        (found,) = failures(made, "trex.yaml")
+        assert "_t-rex-64 on the generator's host does not run" in found["remedy"]
+        (folder / "t-rex-64").unlink()
+        (found,) = failures(made, "trex.yaml")
+        assert "is no TRex installation: it holds no t-rex-64" in found["remedy"]
+
+
+def test_a_port_whose_vlan_has_an_address_is_left_alone() -> None:
+    with rack(["tg", "sut1"]) as made:
+        for number in (0, 1):
+            made.cable(("tg", f"ens1f{number}"), ("sut1", f"ens2f{number}"))
+        made.run("sut1", "sh", "-ec", "ip link add link ens2f1 name storage type vlan id 7; ip link set storage up; "
+                                      "ip addr add 10.99.0.1/24 dev storage")
+        done = made.harness("testbed", "init", "-o", "rack.yaml", *TWO, *made.login())
+        assert done.returncode == 0, done.stderr
+        assert "sut1 ens2f0\n" in done.stderr  # that alone sends
+        why = "in use: storage, which is on top of it, has the address 10.99.0.1"
+        assert why in done.stdout
+        assert [wire.dut for wire in load_testbed(made.folder / "rack.yaml").wires] == ["sut1/0"]
+        done = made.harness("testbed", "init", "-o", "x.yaml", *TWO, *made.login(), "--port", "sut1/ens2f1")
+        assert (done.returncode, f"ens2f1 of sut1 is {why}; it is never a test port" in done.stderr) == (3, True)
+
+
+def test_a_port_that_is_set_up_for_the_time_says_nothing_of_ipv6() -> None:
+    """Its other end listens; the same port set up by hand is heard there. Its addresses are there again afterwards."""
+    listen = textwrap.dedent("""
+        import select, socket, sys
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd))
+        opened.bind((sys.argv[1], 0x86dd))
+        print("up", flush=True)
+        if sys.argv[2] == "one":
+            print(len(select.select([opened], [], [], 30)[0]))
+        else:
+            sys.stdin.readline()
+            print(len(select.select([opened], [], [], 0)[0]))
+        """)
+    show = "grep -s '' /proc/sys/net/ipv6/conf/ens1f0/disable_ipv6; ip -6 -br addr show dev ens1f0"
+
+    def heard_of(made: Rack, way: str) -> subprocess.Popen[str]:
+        program = subprocess.Popen(["ip", "netns", "exec", made.netns_of("sut1"), "python3", "-c", listen, "ens2f0",
+                                    way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert program.stdout is not None
+        assert program.stdout.readline() == "up\n"
+        return program
+
+    with rack(["tg", "sut1"]) as made:
+        made.cable(("tg", "ens1f0"), ("sut1", "ens2f0"), up=False)
+        made.set("sut1", "ens2f0", "up")
+        made.run("tg", "sh", "-ec", "echo 0 > /proc/sys/net/ipv6/conf/ens1f0/disable_ipv6; "
+                                    "ip addr add 2001:2::7/64 dev ens1f0")
+        before = made.state(), made.run("tg", "sh", "-c", show)
+        assert "2001:2::7/64" in before[1]
+        program = heard_of(made, "all")
+        done = made.harness("testbed", "init", "-o", "rack.yaml", *TWO, *made.login())
+        heard = program.communicate("stop\n", timeout=20)[0]
+        assert (done.returncode, heard) == (0, "0\n"), done.stderr
+        assert (made.state(), made.run("tg", "sh", "-c", show)) == before
+        program = heard_of(made, "one")
+        made.set("tg", "ens1f0", "up")
+        assert program.communicate(timeout=40)[0] == "1\n"
+
+
+def test_generator_and_dut_on_one_host() -> None:
+    """Two cables of a host to itself: one connection for both names, and each port is of one of them."""
+    with rack(["tg"]) as made:
+        for number in (0, 1):
+            made.cable(("tg", f"ens1f{number}"), ("tg", f"ens2f{number}"))
+        words = ["--generator", "root@tg.example.net", "--dut", "sut1=root@tg.example.net", *made.login()]
+        before = made.state()
+        done = made.harness("testbed", "init", "-o", "rack.yaml", *words)
+        assert (done.returncode, made.state()) == (2, before)
+        assert "generator and sut1 are one host, and ens1f0, ens1f1, ens2f0, ens2f1 could be" in done.stderr
+        ports = [f"--port={name}/ens{nic}f{port}" for name, nic in (("generator", 1), ("sut1", 2)) for port in (0, 1)]
+        done = made.harness("testbed", "init", "-o", "rack.yaml", *words, *ports)
+        assert (done.returncode, made.state()) == (0, before), done.stderr
+        assert "a switch is between them" not in done.stdout
+        testbed = load_testbed(made.folder / "rack.yaml")
+        assert [(wire.tg, wire.dut) for wire in testbed.wires] == [(0, "sut1/0"), (1, "sut1/1")]
+        assert [port.ifname for port in testbed.duts[0].ports] == ["ens2f0", "ens2f1"]
+        assert failures(made, "rack.yaml") == []
+        swap = [("tg: 0, dut: sut1/0", "tg: 0, dut: sut1/x"), ("tg: 1, dut: sut1/1", "tg: 1, dut: sut1/0"),
+                ("sut1/x", "sut1/1")]
+        (found,) = failures(made, changed(made.folder / "rack.yaml", "crossed.yaml", *swap))
+        assert found["value"].startswith("cabled the wrong way round")
 
 
 def test_hosts_behind_a_jump_host() -> None:

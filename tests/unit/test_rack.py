@@ -18,8 +18,8 @@ from harness.rack.cabling import End, Tried
 from harness.rack.choose import choose, generator_cores
 from harness.rack.frames import frame_of, read_frame
 from harness.rack.look import _SCRIPT as _THERE
-from harness.rack.look import Bound, HostSeen, Nic, TrexFound, _carrier_of, _nics, _trex
-from harness.rack.setup import Asked, _narrowed
+from harness.rack.look import Bound, HostSeen, Nic, TrexFound, _above, _carrier_of, _nics, _trex
+from harness.rack.setup import Asked, _narrowed, _need_divided
 from harness.rack.write import text_of_testbed
 from harness.testbed import Ssh, check_testbed
 from harness.yamlfile import load
@@ -144,9 +144,9 @@ def test_what_a_host_says_is_not_believed_blindly() -> None:
         "eth7": interface("3c:fd:fe:00:00:07", pci={"address": "../../x", "numa_node": "-1"})}})
     addresses = {"eth5": ["10.0.0.5"], "eth1": ["198.18.0.1"]}
     survey.data["interfaces"]["eth5"]["pci"] = {"address": "0000:05:00.0"}
-    found = {one.ifname: one for one in _nics(survey, addresses, {"eth7": "x"}, ["0000:05:00.0"])}
+    found = {one.ifname: one for one in _nics(survey, addresses, {"eth7": "x"}, ["0000:05:00.0"], {})}
     assert found["eth5"].why_not == ""  # the file names it, by its PCI address
-    found = {one.ifname: one for one in _nics(survey, addresses, {"eth7": "x"}, [])}
+    found = {one.ifname: one for one in _nics(survey, addresses, {"eth7": "x"}, [], {})}
     assert sorted(found) == ["eth1", "eth4", "eth5", "eth7", "veth0"]
     assert {name: one.why_not for name, one in found.items()} == {
         "eth1": "", "eth4": "part of br0", "eth5": "in use: it has the address 10.0.0.5", "eth7": "x",
@@ -154,6 +154,28 @@ def test_what_a_host_says_is_not_believed_blindly() -> None:
     assert (found["eth7"].pci, found["eth7"].node) == ("", None)
     assert _trex({"trex": [{"dir": "/opt/v2.99", "version": "v2.99"}, {"dir": "/opt/v3.08", "version": "v3.08"},
                            {"dir": "x\ny", "version": ""}, 7]})[0] == TrexFound("/opt/v3.08", "v3.08")
+
+
+def test_a_port_below_a_device_in_use_is_never_a_candidate() -> None:
+    """A VLAN or macvlan that carries storage; named by the user or not, and whatever its name looks like."""
+    names = ("eth1", "eth2", "eth3", "eth4")
+    survey = Survey({"interfaces": {name: interface(f"3c:fd:fe:00:00:0{name[3]}") for name in names}})
+    addresses = {"eth1.100": ["198.18.9.1", "10.0.0.5"], "e\x1b[2J": ["fd00::5"], "vlan9": ["198.18.0.9"]}
+    above = _above({"above": {"eth1": ["mac0", "eth1.100"], "eth2": ["e\x1b[2J"], "eth3": ["vlan9"], "eth4": 7}})
+    said = {"eth1": "in use: eth1.100, which is on top of it, has the address 10.0.0.5",
+            "eth2": "in use: another interface, which is on top of it, has the address fd00::5"}
+    found = {one.ifname: one.why_not for one in _nics(survey, addresses, {}, [], above)}
+    assert found == {**said, "eth3": "in use: vlan9 is on top of it", "eth4": ""}
+    found = {one.ifname: one.why_not for one in _nics(survey, addresses, {}, names, above)}
+    assert found == {**said, "eth3": "", "eth4": ""}
+
+
+def test_two_names_of_one_host_must_have_ports_of_their_own() -> None:
+    same = {"generator": ["generator", "sut1"], "sut1": ["generator", "sut1"], "sut2": ["sut2"]}
+    _need_divided(same, {"generator": ["eth1"], "sut1": ["eth2"], "sut2": ["eth1"]})
+    with pytest.raises(UsageError, match="generator and sut1 are one host, and eth1, eth2 could be a port of either; "
+                                         "divide .* --port generator/eth1 --port sut1/eth2"):
+        _need_divided(same, {"generator": ["eth1", "eth2"], "sut1": ["eth1", "eth2"], "sut2": []})
 
 
 @pytest.mark.parametrize(("session", "found"), [
@@ -187,7 +209,7 @@ def test_the_hosts_programs_under_old_and_new_interpreters(python: str, tmp_path
 
     found = json.loads(told(_THERE, {"trex": str(release)}))
     assert found["trex"] == [{"dir": str(release), "version": "v2.99"}]
-    assert {"hostname", "session", "devices", "pythons"} < set(found)
+    assert {"hostname", "session", "devices", "above", "pythons"} < set(found)
     asked = {"ports": [], "may_send": 0, "nonce": "00" * 8, "host": 0, "seconds": 20}
     assert told(_FRAMES, asked, "send 0 4\nx\nheard\nend\n") == (
         "ready\nfailed 0 this port never sends\nunknown\nheard []\n")

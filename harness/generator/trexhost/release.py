@@ -92,7 +92,8 @@ def _python(host: Runner, tree: str, version: str, mode: str) -> tuple[str, str]
     """The first interpreter under which the client imports."""
     reasons: dict[str, str] = {}
     for name in PYTHONS:
-        done = host.run([name, "-c", _TRY, tree, mode], check=False, timeout_s=_IMPORT_S)
+        # An agent refuses to run what is not there; env says it by its status.
+        done = host.run(["env", name, "-c", _TRY, tree, mode], check=False, timeout_s=_IMPORT_S)
         said = _answer(done)
         if said is None:
             continue  # no such interpreter

@@ -89,7 +89,8 @@ class FakeHost:
             return Completed(tuple(argv), 0 if argv[2] in self.paths else 1, "", "")
         if argv[0] == "sh":
             return Completed(tuple(argv), 0, self.version, "cannot execute binary file")
-        said = self.pythons.get(argv[0], "")
+        assert argv[0] == "env"  # an agent raises for a program that is not there
+        said = self.pythons.get(argv[1], "")
         return Completed(tuple(argv), 0 if said else 127, said, "")
 
 
