@@ -318,11 +318,11 @@ def test_trex_is_found_where_named_and_check_has_it_run() -> None:
         assert "is no TRex installation: it holds no t-rex-64" in found["remedy"]
 
 
-def test_a_port_whose_vlan_has_an_address_is_left_alone() -> None:
+def test_a_port_whose_macvlan_has_an_address_is_left_alone() -> None:
     with rack(["tg", "sut1"]) as made:
         for number in (0, 1):
             made.cable(("tg", f"ens1f{number}"), ("sut1", f"ens2f{number}"))
-        made.run("sut1", "sh", "-ec", "ip link add link ens2f1 name storage type vlan id 7; ip link set storage up; "
+        made.run("sut1", "sh", "-ec", "ip link add link ens2f1 name storage type macvlan; ip link set storage up; "
                                       "ip addr add 10.99.0.1/24 dev storage")
         done = made.harness("testbed", "init", "-o", "rack.yaml", *TWO, *made.login())
         assert done.returncode == 0, done.stderr

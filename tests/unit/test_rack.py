@@ -173,8 +173,8 @@ def test_a_port_below_a_device_in_use_is_never_a_candidate() -> None:
 def test_two_names_of_one_host_must_have_ports_of_their_own() -> None:
     same = {"generator": ["generator", "sut1"], "sut1": ["generator", "sut1"], "sut2": ["sut2"]}
     _need_divided(same, {"generator": ["eth1"], "sut1": ["eth2"], "sut2": ["eth1"]})
-    with pytest.raises(UsageError, match="generator and sut1 are one host, and eth1, eth2 could be a port of either; "
-                                         "divide .* --port generator/eth1 --port sut1/eth2"):
+    with pytest.raises(UsageError, match=r"generator and sut1 are one host, and eth1, eth2 could be a port of either; "
+                                         r"divide .* --port generator/eth1 --port sut1/eth2"):
         _need_divided(same, {"generator": ["eth1", "eth2"], "sut1": ["eth1", "eth2"], "sut2": []})
 
 
