@@ -72,9 +72,9 @@ soak: setup
 setup-vm:
 	@PYTHON="$(PYTHON)" SUDO="$(SUDO)" bash setup.sh $(VENV) vm
 
-# Half of these tests wait for timers and processes: two at a time take little more than half as long.
+# Many of these tests wait for timers and processes: one at a time more than there are cores.
 unit: setup
-	$(BIN)/python -m pytest tests/unit stacks -n auto -m "not trex and not vm and not netmap and not dpdk and not lab and not browser"
+	$(BIN)/python -m pytest tests/unit stacks -n $$(( $$(nproc) + 1 )) --dist worksteal -m "not trex and not vm and not netmap and not dpdk and not lab and not browser"
 
 lab: setup
 	$(SUDO) $(BIN)/python -m pytest -m lab

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import textwrap
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,6 +19,12 @@ from harness import stacks
 from harness.host.contract import Dut
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
+
+
+def pytest_collection_finish() -> None:
+    """What collection made lives to the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Bare(Stack):
