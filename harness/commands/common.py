@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from harness.records import Check
 
 FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -27,6 +31,20 @@ def one_line(text: object, limit: int = 400) -> str:
 def print_json(data: Any) -> None:
     """JSON on standard output."""
     click.echo(json.dumps(data, indent=1))
+
+
+def print_checks(checks: Sequence[Check], *, as_json: bool) -> int:
+    """Checks as text or JSON; the exit code: that of a testbed that is not fit where one of them failed."""
+    from harness.doctor.text import checks_text
+    from harness.errors import TestbedError
+
+    code = TestbedError.exit_code if any(check.status == "fail" for check in checks) else 0
+    if as_json:
+        print_json({"checks": [check.model_dump() for check in checks], "exit_code": code,
+                    "counts": dict(Counter(check.status for check in checks))})
+    else:
+        click.echo(checks_text(checks))
+    return code
 
 
 def interrupt_on_termination() -> None:

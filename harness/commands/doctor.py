@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.common import FILE, interrupt_on_termination, json_option, print_json
+from harness.commands.common import FILE, interrupt_on_termination, json_option, print_checks
 
 if TYPE_CHECKING:
     from harness.options import RunOptions
@@ -33,8 +32,6 @@ def doctor(scenario: Path | None, testbed: str | None, as_json: bool) -> int:
     again. Exit code 3 when a check fails whose policy is fail; the testbed file says otherwise: `checks: {governor:
     ignore}`.
     """
-    from harness.doctor.text import checks_text
-    from harness.errors import TestbedError
     from harness.options import RunOptions
     from harness.resources import resource
 
@@ -42,13 +39,7 @@ def doctor(scenario: Path | None, testbed: str | None, as_json: bool) -> int:
     options = RunOptions(scenario, testbed) if scenario is not None else RunOptions(
         resource("scenarios") / _PLANNED_WITH, "lab" if testbed is None else testbed)
     checks = _examine(options, whole=scenario is None)
-    code = TestbedError.exit_code if any(check.status == "fail" for check in checks) else 0
-    if as_json:
-        print_json({"checks": [check.model_dump() for check in checks], "exit_code": code,
-                    "counts": dict(Counter(check.status for check in checks))})
-    else:
-        click.echo(checks_text(checks))
-    return code
+    return print_checks(checks, as_json=as_json)
 
 
 def _examine(options: RunOptions, *, whole: bool) -> list[Check]:

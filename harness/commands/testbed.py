@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 import click
 
-from harness.commands.common import FILE, interrupt_on_termination, json_option, one_line, print_json, write_file
+from harness.commands.common import (
+    FILE,
+    interrupt_on_termination,
+    json_option,
+    one_line,
+    print_checks,
+    print_json,
+    write_file,
+)
 
 
 @click.group()
@@ -107,17 +114,9 @@ def check(file: Path, as_json: bool) -> int:
     `harness doctor --testbed FILE` asks another question: are these hosts fit to be measured on (clocks, idle states,
     offloads, rings, firewalls, load), and do frames of all sizes pass through the running generator?
     """
-    from harness.doctor.text import checks_text
-    from harness.errors import TestbedError
     from harness.rack.check import check_against_hosts
     from harness.testbed import load_testbed
 
     interrupt_on_termination()
     checks = check_against_hosts(load_testbed(file), lambda text: click.echo(text, err=True))
-    code = TestbedError.exit_code if any(one.status == "fail" for one in checks) else 0
-    if as_json:
-        print_json({"checks": [one.model_dump() for one in checks], "exit_code": code,
-                    "counts": dict(Counter(one.status for one in checks))})
-    else:
-        click.echo(checks_text(checks))
-    return code
+    return print_checks(checks, as_json=as_json)
