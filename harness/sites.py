@@ -18,7 +18,8 @@ from harness.generator.embedded import EmbeddedServer, on_cores
 from harness.generator.tcpclient import ClientHost
 from harness.generator.trex import Server
 from harness.generator.trexhost.host import TrexHost, open_trex_host
-from harness.host.channel import ByteChannel, PipeChannel, spawn_here
+from harness.host.channel import ByteChannel, PipeChannel
+from harness.host.child import spawn_here
 from harness.host.dut import CACHE_DIR, SshDut
 from harness.host.inventory import SURVEY_S, Request, Survey
 from harness.host.ssh import SshConnection, SshTarget

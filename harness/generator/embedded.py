@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from harness.errors import GeneratorError
-from harness.host.channel import Spawn
+from harness.host.child import Spawn, stop
 
 _READY_S = 20.0
 _STOP_S = 10.0
@@ -54,7 +54,7 @@ class EmbeddedServer:
                 _wait_ready(process, log)
                 yield process
             finally:
-                _stop(process)
+                stop(process, _STOP_S)
 
 
 def on_cores(cores: Sequence[int], argv: Sequence[str]) -> list[str]:
@@ -81,16 +81,3 @@ def _tail(log: IO[bytes]) -> str:
     log.seek(max(0, size - 2000))
     text = log.read().decode(errors="replace").strip()
     return f": {text}" if text else ""
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """TERM, and KILL when that does not end it."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    assert process.stdout is not None
-    process.stdout.close()

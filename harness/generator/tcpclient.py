@@ -31,7 +31,7 @@ from harness.generator.contract import (
 )
 from harness.generator.embedded import on_cores
 from harness.generator.tgkernel import Inside, TgKernel
-from harness.host.channel import Spawn
+from harness.host.child import Spawn, stop
 from harness.lab.errors import LabError
 from harness.lab.wires import tool
 from harness.plan import DirectionPlan, WirePlan
@@ -127,7 +127,7 @@ class TcpClientGenerator:
         except subprocess.TimeoutExpired:
             raise GeneratorError(f"{h2load.PROGRAM} did not end within {patience:.0f} s") from None
         finally:
-            _stop(process)
+            stop(process, _STOP_S)
         text = output.decode(errors="replace")
         if process.returncode != 0:
             raise GeneratorError(f"{h2load.PROGRAM} ended with status {process.returncode}: {text[-1000:].strip()}")
@@ -199,19 +199,6 @@ def _latency(port: int, begun: int, summary: h2load.Summary, replies: h2load.Rep
         mean_ns=total / received if received else 0.0, jitter_ns=replies.jitter_ns, histogram=histogram,
         resolution_ns=h2load.LOG_RESOLUTION_NS,
     )
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """After a deadline or an interrupt: TERM, then KILL."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 class _Watch:

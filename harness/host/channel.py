@@ -10,10 +10,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import paramiko
+
+from harness.host.child import Spawn, spawn_here, wait_or_kill
 
 _TAIL = 8192
 
@@ -72,15 +74,6 @@ class SshChannel:
         self._channel.close()
 
 
-#: Starts an argv; takes stdin, stdout and stderr as subprocess.Popen does. A lab has its own, inside a namespace.
-Spawn = Callable[..., "subprocess.Popen[bytes]"]
-
-
-def spawn_here(argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
-    """A child in a session of its own: signals of the terminal pass it by."""
-    return subprocess.Popen(list(argv), start_new_session=True, **streams)
-
-
 class PipeChannel:
     """A program that is a child of this process."""
 
@@ -122,10 +115,6 @@ class PipeChannel:
         assert self.process.stdout is not None
         with self._lock, contextlib.suppress(BrokenPipeError):  # the agent may have ended first
             self.process.stdin.close()
-        try:
-            self.process.wait(60.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        wait_or_kill(self.process, 60.0)
         self.process.stdout.close()
         self._errors.close()

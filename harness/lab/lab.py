@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 from harness.host.bootstrap import AGENT_FILE
+from harness.host.child import stop
 from harness.host.ssh import Target
 from harness.lab import napi, netns, sshd, wires
 from harness.lab.addresses import MAX_WIRES, check_name, device_name, netns_name, plan_wires
@@ -232,8 +233,7 @@ class Lab:
             netns.in_netns(self.tg_netns, tg_ip)
             yield
         finally:
-            process.terminate()
-            process.wait(_REAP_S)
+            stop(process, _REAP_S)
             netns.in_netns(self.tg_netns, partial(wires.run_tool, ["ip", "-4", "address", "flush", "to", wire.tg.ip,
                                                                    "dev", wire.tg.ifname]))
 

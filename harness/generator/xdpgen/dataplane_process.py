@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from harness.errors import GeneratorDied, GeneratorError, TestbedError
 from harness.generator.xdpgen.build import native_programs
+from harness.host.child import wait_or_kill
 
 PROTOCOL_VERSION = 3
 #: Buckets of one latency histogram (native/xdpgen.h): 1024 exact ones, then 1024 an octave up to 2^34 ns.
@@ -154,10 +155,6 @@ class DataplaneProcess:
     def close(self) -> None:
         """End the process; idempotent."""
         self._socket.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        wait_or_kill(self._process, 10.0)
         self._messages.close()
         self._histograms = None
