@@ -7,54 +7,26 @@
 #include <linux/if_link.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "control.h"
-
-/* The compiled BPF program, part of this file: one program to deploy. */
-__asm__(".section .rodata\n"
-	".balign 16\n"
-	"bpf_object_start:\n"
-	".incbin \"" BPF_OBJECT "\"\n"
-	"bpf_object_end:\n"
-	".previous\n");
-extern const char bpf_object_start[], bpf_object_end[];
-
-static void set_constants(struct bpf_object *object, const struct port_options *port)
-{
-	struct bpf_map *map;
-	size_t size = 0;
-
-	bpf_object__for_each_map(map, object)
-		if (bpf_map__is_internal(map) && bpf_map__initial_value(map, &size) && size == sizeof(port->settings))
-			break;
-	if (!map)
-		die("port %s: the BPF object has no settings of %zu bytes", port->ifname, sizeof(port->settings));
-	errno = -bpf_map__set_initial_value(map, &port->settings, sizeof(port->settings));
-	if (errno)
-		die("port %s: settings of the BPF program", port->ifname);
-}
+#include "embedded.h"
 
 struct program *programs_load(const struct options *o)
 {
 	struct program *programs = calloc(o->nports, sizeof(*programs));
+	char whose[IF_NAMESIZE + 5];
 
 	if (!programs)
 		die("memory for the programs");
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	for (unsigned int i = 0; i < o->nports; i++) {
 		struct program *p = &programs[i];
 
 		p->port = &o->ports[i];
 		p->link = -1;
-		p->object = bpf_object__open_mem(bpf_object_start, (size_t)(bpf_object_end - bpf_object_start), NULL);
-		if (!p->object)
-			die("port %s: open the BPF object", p->port->ifname);
-		set_constants(p->object, p->port);
-		errno = -bpf_object__load(p->object);
-		if (errno)
-			die("port %s: load the BPF program", p->port->ifname);
+		snprintf(whose, sizeof(whose), "port %s", p->port->ifname);
+		p->object = embedded_open(whose);
+		embedded_load(p->object, whose, &p->port->settings, sizeof(p->port->settings));
 	}
 	return programs;
 }

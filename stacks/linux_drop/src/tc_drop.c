@@ -9,9 +9,9 @@
 #define _GNU_SOURCE
 #include "arguments.h"
 #include "control.h"
+#include "embedded.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <linux/types.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -22,42 +22,9 @@
 
 #include "tc_drop.h"
 
-/* The compiled BPF program, part of this file: one program to deploy. */
-__asm__(".section .rodata\n"
-	".balign 16\n"
-	"bpf_object_start:\n"
-	".incbin \"" BPF_OBJECT "\"\n"
-	"bpf_object_end:\n"
-	".previous\n");
-extern const char bpf_object_start[], bpf_object_end[];
-
 const char usage[] = "usage: tc_drop IFNAME PREF DST_IP UDP_PORT\n";
 
 static struct bpf_object *object;
-
-/* Puts the test's address in place as constants and loads the program. */
-static void load(const struct tc_drop_config *config)
-{
-	struct bpf_map *constants;
-	size_t size = 0;
-	int error;
-
-	object = bpf_object__open_mem(bpf_object_start, (size_t)(bpf_object_end - bpf_object_start), NULL);
-	if (!object)
-		die("open BPF object");
-	bpf_object__for_each_map(constants, object)
-		if (bpf_map__is_internal(constants) && bpf_map__initial_value(constants, &size) &&
-		    size == sizeof(*config))
-			break;
-	errno = 0;
-	if (!constants)
-		die("the BPF object has no settings");
-	error = bpf_map__set_initial_value(constants, config, sizeof(*config));
-	if (!error)
-		error = bpf_object__load(object);
-	if (error)
-		die("load BPF program");
-}
 
 static void print_stats(void *unused)
 {
@@ -95,8 +62,8 @@ int main(int argc, char **argv)
 		refuse("'%s' is not an IP address", argv[3]);
 	config.dst_port = htons((unsigned short)number("port", argv[4], 1, 65535));
 	signals = control_signals();
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-	load(&config);
+	object = embedded_open("tc_drop");
+	embedded_load(object, "tc_drop", &config, sizeof(config));
 	attached.prog_fd = bpf_program__fd(bpf_object__find_program_by_name(object, "tc_drop"));
 	error = bpf_tc_attach(&hook, &attached);
 	if (error)

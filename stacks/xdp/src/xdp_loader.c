@@ -24,18 +24,10 @@
 
 #include "arguments.h"
 #include "control.h"
+#include "embedded.h"
 #include "loader.h"
 
 #define MAX_PORTS 8
-
-/* The compiled BPF program, part of this file: one program to deploy. */
-__asm__(".section .rodata\n"
-	".balign 16\n"
-	"bpf_object_start:\n"
-	".incbin \"" BPF_OBJECT "\"\n"
-	"bpf_object_end:\n"
-	".previous\n");
-extern const char bpf_object_start[], bpf_object_end[];
 
 const char usage[] = "usage: xdp_loader native|generic [cpumap,RING,CPU...] PORT... (at most 8 ports)\n";
 
@@ -114,26 +106,15 @@ static void parse_port(char *text, struct port *port)
 	}
 }
 
-/* Puts the port's settings in place as constants and loads the program. */
+/* Loads the program with the port's settings as its constants. */
 static void load_port(struct port *port, const struct cpumap *cpumap)
 {
-	struct bpf_map *constants;
-	size_t size = 0;
+	char whose[IF_NAMESIZE + 5];
 
-	port->object = bpf_object__open_mem(bpf_object_start, (size_t)(bpf_object_end - bpf_object_start), NULL);
-	if (!port->object)
-		die("port %s: open BPF object", port->ifname);
-	bpf_object__for_each_map(constants, port->object)
-		if (bpf_map__is_internal(constants) && bpf_map__initial_value(constants, &size) &&
-		    size == sizeof(port->config))
-			break;
-	errno = 0;
-	if (!constants)
-		die("port %s: the BPF object has no settings of %zu bytes", port->ifname, sizeof(port->config));
+	snprintf(whose, sizeof(whose), "port %s", port->ifname);
+	port->object = embedded_open(whose);
 	cpumap_configure(cpumap, port);
-	if (bpf_map__set_initial_value(constants, &port->config, sizeof(port->config)) ||
-	    bpf_object__load(port->object))
-		die("port %s: load BPF program", port->ifname);
+	embedded_load(port->object, whose, &port->config, sizeof(port->config));
 	cpumap_fill(cpumap, port);
 }
 

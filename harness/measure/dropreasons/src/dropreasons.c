@@ -18,15 +18,7 @@
 #include "arguments.h"
 #include "control.h"
 #include "dropreasons.h"
-
-/* The compiled BPF program, part of this file: one program to deploy. */
-__asm__(".section .rodata\n"
-	".balign 16\n"
-	"bpf_object_start:\n"
-	".incbin \"" BPF_OBJECT "\"\n"
-	"bpf_object_end:\n"
-	".previous\n");
-extern const char bpf_object_start[], bpf_object_end[];
+#include "embedded.h"
 
 const char usage[] = "usage: dropreasons IFNAME... (at most 8 interfaces)\n";
 
@@ -78,27 +70,6 @@ static void parse_ports(int count, char **ifnames, struct dropreasons_config *co
 		if (!config->ifindex[i])
 			refuse("no interface '%s' here", ifnames[i]);
 	}
-}
-
-static void load(const struct dropreasons_config *config)
-{
-	struct bpf_map *constants;
-	size_t size = 0;
-
-	object = bpf_object__open_mem(bpf_object_start, (size_t)(bpf_object_end - bpf_object_start), NULL);
-	if (!object)
-		die("open BPF object");
-	bpf_object__for_each_map(constants, object)
-		if (bpf_map__is_internal(constants) && bpf_map__initial_value(constants, &size) &&
-		    size == sizeof(*config))
-			break;
-	errno = 0;
-	if (!constants)
-		die("the BPF object has no settings of %zu bytes", sizeof(*config));
-	if (bpf_map__set_initial_value(constants, config, sizeof(*config)) || bpf_object__load(object))
-		die("load BPF program");
-	if (!bpf_program__attach(bpf_object__find_program_by_name(object, "count_drop")))
-		die("attach to the tracepoint skb:kfree_skb");
 }
 
 static void print_reason(__u32 reason, unsigned long long count, int first)
@@ -157,7 +128,10 @@ int main(int argc, char **argv)
 	parse_ports(argc - 1, argv + 1, &config);
 	signals = control_signals();
 	find_names();
-	load(&config);
+	object = embedded_open("dropreasons");
+	embedded_load(object, "dropreasons", &config, sizeof(config));
+	if (!bpf_program__attach(bpf_object__find_program_by_name(object, "count_drop")))
+		die("attach to the tracepoint skb:kfree_skb");
 	control_ready("%s", "");
 	control_loop(signals, print_stats, NULL);
 	return 0;
