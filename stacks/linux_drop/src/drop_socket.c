@@ -13,12 +13,12 @@
 #include "address.h"
 #include "arguments.h"
 #include "control.h"
+#include "sockopt.h"
 #include "threads.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/filter.h>
-#include <linux/sock_diag.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +48,7 @@ enum place { UNREAD, FILTER, RECVMMSG };
 struct sink {
 	int fd;
 	int core;		/* -1: no thread reads it */
-	uint32_t last_drops;	/* as last read: 32 bits wide, so it wraps */
-	uint64_t drops;		/* since "ready" */
+	struct drops drops;	/* the total since "ready" */
 	_Alignas(64) counter received;
 };
 
@@ -57,25 +56,6 @@ static enum place place;
 static union address address;
 static struct sink sinks[MAX_CORES];
 static unsigned int count;
-
-static void set_int(int fd, int option, int value, const char *name)
-{
-	if (setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value)))
-		die("%s", name);
-}
-
-/* Adds new drops to s->drops and returns the bytes that wait in the socket's buffer. */
-static uint32_t read_drops(struct sink *s)
-{
-	uint32_t info[SK_MEMINFO_VARS] = { 0 };
-	socklen_t length = sizeof(info);
-
-	if (getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, info, &length))
-		die("SO_MEMINFO");
-	s->drops += (uint32_t)(info[SK_MEMINFO_DROPS] - s->last_drops);
-	s->last_drops = info[SK_MEMINFO_DROPS];
-	return info[SK_MEMINFO_RMEM_ALLOC];
-}
 
 /*
  * Takes what comes from one of the rules' addresses, and nothing else. Two instructions a rule: over IPv6 the sender's
@@ -138,27 +118,27 @@ static uint64_t now_ns(void)
 static void fill(struct sink *s)
 {
 	int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	uint32_t queued = read_drops(s), before;
+	uint32_t queued = drops_read(&s->drops, s->fd), before;
 	bool arrives = true;
 
 	if (fd < 0)
 		die("socket");
-	for (unsigned int i = 0; i < MAX_FILL && arrives && !s->drops; i++) {
+	for (unsigned int i = 0; i < MAX_FILL && arrives && !s->drops.total; i++) {
 		uint64_t deadline = now_ns() + FILL_NS;
 
 		before = queued;
 		if (sendto(fd, "", 1, 0, &address.any, address_length(&address)) != 1)
 			die("sendto itself");
-		while ((queued = read_drops(s)) == before && !s->drops && now_ns() < deadline)
+		while ((queued = drops_read(&s->drops, s->fd)) == before && !s->drops.total && now_ns() < deadline)
 			sched_yield();
 		arrives = queued != before;
 	}
 	close(fd);
-	if (!s->drops) {
+	if (!s->drops.total) {
 		errno = ETIMEDOUT;
 		die("fill the socket's buffer (is lo up?)");
 	}
-	s->drops = 0;
+	s->drops.total = 0;
 }
 
 static void *reader(void *argument)
@@ -192,11 +172,11 @@ static void print_stats(void *unused)
 	(void)unused;
 	printf("{\"sockets\":[");
 	for (unsigned int i = 0; i < count; i++) {
-		uint32_t queued = read_drops(&sinks[i]);
+		uint32_t queued = drops_read(&sinks[i].drops, sinks[i].fd);
 		uint64_t received = get(&sinks[i].received);
 
 		printf("%s{\"core\":%d,\"received\":%" PRIu64 ",\"drops\":%" PRIu64 ",\"queued_bytes\":%" PRIu32 "}",
-		       i ? "," : "", sinks[i].core, received, sinks[i].drops, queued);
+		       i ? "," : "", sinks[i].core, received, sinks[i].drops.total, queued);
 	}
 	printf("]}");
 }

@@ -12,7 +12,7 @@ struct listener {
 	int worker; /* number of the worker, counted over cores; -1: shared by all */
 };
 
-/* Opens all: o->nbinds of them, or o->nbinds * o->ncores * o->per_core (address-major). Exits on failure. */
+/* Opens all: one for each address, or for each address and worker (address-major). Exits on failure. */
 struct listener *listeners_open(const struct options *o, unsigned int *count);
 
 /* Connections that wait to be accepted, and the backlog that the kernel granted. */

@@ -2,12 +2,8 @@
 /* The command line of the server, checked and bounded before any socket is opened. */
 #pragma once
 
-#include "address.h"
+#include "group.h"
 
-#include <stdbool.h>
-
-#define MAX_BINDS 64
-#define MAX_WORKERS 1024
 #define MAX_BACKLOG 1048576
 
 /* How a worker waits for a connection: in accept4(), one connection after the other, or in epoll_wait(), many open. */
@@ -15,14 +11,9 @@ enum mode { MODE_BLOCK, MODE_EPOLL };
 
 struct options {
 	enum mode mode;
-	union address binds[MAX_BINDS];
-	unsigned int nbinds;
-	int cores[MAX_WORKERS];
-	unsigned int ncores;
-	unsigned int per_core; /* workers on each core */
-	bool reuseport;        /* one listening socket per worker and address, not one per address */
-	bool steer_by_cpu;     /* the CPU that receives the SYN picks the listening socket, not the flow hash */
-	unsigned int backlog;  /* of each listening socket */
+	struct group group;
+	bool steer_by_cpu;    /* the CPU that receives the SYN picks the listening socket, not the flow hash */
+	unsigned int backlog; /* of each listening socket */
 };
 
 /* Fills *o; prints what is wrong to stderr and exits with status 2 on a bad command line. */

@@ -228,8 +228,8 @@ static void *worker_main(void *argument)
 
 struct worker *workers_start(const struct options *o, struct listener *listeners, unsigned int *count)
 {
-	unsigned int n = options_workers(o), group = o->ncores * o->per_core;
-	unsigned int addresses = o->mode == MODE_BLOCK ? 1 : o->nbinds;
+	unsigned int n = options_workers(o), group = group_workers(&o->group);
+	unsigned int addresses = o->mode == MODE_BLOCK ? 1 : o->group.nbinds;
 	struct worker *workers = aligned_alloc(_Alignof(struct worker), n * sizeof(*workers));
 	struct listener **served = calloc((size_t)n * addresses, sizeof(*served));
 	static pthread_barrier_t serving;
@@ -242,11 +242,11 @@ struct worker *workers_start(const struct options *o, struct listener *listeners
 		unsigned int number = i % group, first = i / group;
 		struct worker *w = &workers[i];
 
-		*w = (struct worker){ .options = o, .core = o->cores[number / o->per_core], .number = number,
+		*w = (struct worker){ .options = o, .core = group_core(&o->group, number), .number = number,
 				      .nlisteners = addresses, .listeners = &served[(size_t)i * addresses],
 				      .serving = &serving };
 		for (unsigned int a = 0; a < addresses; a++)
-			w->listeners[a] = o->reuseport ? &listeners[(first + a) * group + number] : &listeners[first + a];
+			w->listeners[a] = &listeners[o->group.reuseport ? (first + a) * group + number : first + a];
 		w->thread = thread_start(w->core, "accept-wrk", worker_main, w);
 	}
 	pthread_barrier_wait(&serving);

@@ -2,12 +2,8 @@
 /* The command line of the server, checked and bounded before any socket is opened. */
 #pragma once
 
-#include "address.h"
+#include "group.h"
 
-#include <stdbool.h>
-
-#define MAX_BINDS 64
-#define MAX_WORKERS 1024
 #define MAX_BATCH 64
 #define MAX_PAYLOADS 16
 
@@ -25,18 +21,13 @@ enum mode { MODE_BLOCK, MODE_EPOLL, MODE_BUSY };
 struct options {
 	enum role role;
 	enum mode mode;
-	union address binds[MAX_BINDS];
-	unsigned int nbinds;
-	int cores[MAX_WORKERS];
-	unsigned int ncores;
-	unsigned int per_core; /* each core is in cores so many times, one after the other */
-	bool reuseport;      /* one socket per worker and address, not one per address */
+	struct group group;
 	enum steering steering;
 	unsigned int batch;
 	unsigned int busy_poll_us;
-	unsigned int rcvbuf; /* bytes asked for; 0 leaves the kernel's default */
-	int payloads[MAX_PAYLOADS];          /* role drop: lengths of a test datagram */
-	unsigned int npayloads;              /* 0 counts any */
+	unsigned int rcvbuf;        /* bytes asked for; 0 leaves the kernel's default */
+	int payloads[MAX_PAYLOADS]; /* role drop: lengths of a test datagram */
+	unsigned int npayloads;     /* 0 counts any */
 };
 
 /* Fills *o; prints what is wrong to stderr and exits with status 2 on a bad command line. */

@@ -23,10 +23,10 @@ static void print_worker(struct worker *w, const char *separator)
 static void print_socket(struct sock *s, const char *separator)
 {
 	char address[INET6_ADDRSTRLEN];
-	uint32_t queued = socket_read_meminfo(s);
+	uint32_t queued = drops_read(&s->drops, s->fd);
 
 	printf("%s{\"bind\":\"%s:%u\",\"core\":%d,\"drops\":%" PRIu64 ",\"queued_bytes\":%" PRIu32 "}", separator,
-	       address_text(s->bind, address), ntohs(s->bind->v4.sin_port), s->core, s->drops, queued);
+	       address_text(s->bind, address), ntohs(s->bind->v4.sin_port), s->core, s->drops.total, queued);
 }
 
 void stats_print(void *server)

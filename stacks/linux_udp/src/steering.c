@@ -16,34 +16,6 @@
 
 #define LOG_BYTES 4096
 
-/*
- * The program returns an index into the group in the order of bind(): the first worker of the core that received the
- * packet, plus a random one of that core's workers. Each core is looked up by its number, because the cores given need
- * not be 0..n-1; a packet received on any other core falls back to the flow hash.
- */
-static void by_cpu(int fd, const struct options *o)
-{
-	struct sock_filter code[3 * MAX_WORKERS + 6];
-	struct sock_fprog program = { .filter = code };
-	unsigned int n = 0, end = 3 * (o->ncores / o->per_core) + 2;
-
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned int)(SKF_AD_OFF + SKF_AD_CPU));
-	for (unsigned int i = 0; i < o->ncores; i += o->per_core) {
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)o->cores[i], 0, 2);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_LDX | BPF_IMM, i);
-		code[n] = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, end - n - 1);
-		n++;
-	}
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned int)(SKF_AD_OFF + SKF_AD_RANDOM));
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, o->per_core);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_A, 0);
-	program.len = (unsigned short)n;
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)))
-		die("SO_ATTACH_REUSEPORT_CBPF");
-}
-
 /* Loads a program of type socket filter, which is one of the two that a group takes; returns its descriptor. */
 static int load(const struct bpf_insn *code, unsigned int count)
 {
@@ -112,7 +84,7 @@ void steer(const struct options *o, struct sock *group, unsigned int count)
 {
 	switch (o->steering) {
 	case STEER_HASH: break;
-	case STEER_CPU: by_cpu(group[0].fd, o); break;
+	case STEER_CPU: group_by_cpu(&o->group, group[0].fd); break;
 	case STEER_EBPF: by_sender(group[0].fd, count); break;
 	case STEER_INCOMING_CPU: by_incoming_cpu(group, count); break;
 	}

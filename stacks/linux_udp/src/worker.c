@@ -188,8 +188,8 @@ static void *worker_main(void *argument)
 
 struct worker *workers_start(const struct options *o, struct sock *socks, unsigned int *count)
 {
-	unsigned int per_core = o->mode == MODE_BLOCK ? o->nbinds : 1;
-	unsigned int n = o->ncores * per_core, addresses = o->nbinds / per_core;
+	unsigned int threads = o->mode == MODE_BLOCK ? o->group.nbinds : 1; /* of a worker */
+	unsigned int group = group_workers(&o->group), n = group * threads, addresses = o->group.nbinds / threads;
 	struct worker *workers = aligned_alloc(_Alignof(struct worker), n * sizeof(*workers));
 	struct sock **served = calloc((size_t)n * addresses, sizeof(*served));
 	static pthread_barrier_t serving;
@@ -199,13 +199,13 @@ struct worker *workers_start(const struct options *o, struct sock *socks, unsign
 	memset(workers, 0, n * sizeof(*workers));
 	pthread_barrier_init(&serving, NULL, n + 1);
 	for (unsigned int i = 0; i < n; i++) {
-		unsigned int core = i / per_core, first = i % per_core;
+		unsigned int number = i / threads, first = i % threads;
 		struct worker *w = &workers[i];
 
-		*w = (struct worker){ .options = o, .core = o->cores[core], .nsocks = addresses,
+		*w = (struct worker){ .options = o, .core = group_core(&o->group, number), .nsocks = addresses,
 				      .socks = &served[(size_t)i * addresses], .serving = &serving };
 		for (unsigned int a = 0; a < addresses; a++)
-			w->socks[a] = o->reuseport ? &socks[(first + a) * o->ncores + core] : &socks[first + a];
+			w->socks[a] = &socks[o->group.reuseport ? (first + a) * group + number : first + a];
 		w->thread = thread_start(w->core, "udp-worker", worker_main, w);
 	}
 	pthread_barrier_wait(&serving);
