@@ -34,7 +34,7 @@ from harness.options import RunOptions
 from harness.plan import H2LOAD, TREX_ASTF, BystanderSettings, Plan, PointPlan, PortPlan
 from harness.planning import build_plan, table_cells
 from harness.prepare import Prepared, prepare
-from harness.sites import HostSite, LabSite, Site
+from harness.sites import LabSite, Site, site_of
 from harness.testbed import lab_testbed
 
 #: SCHED_FIFO priority of NAPI threads that do a stack's whole work: below the pause probe's, above every program's.
@@ -211,7 +211,7 @@ def machines_of(options: RunOptions, message: Callable[[str], None]) -> Iterator
     if not prepared.testbed.lab:
         # A generator in a namespace of this machine shares its cores as a lab does.
         shared = turn(message) if prepared.testbed.generator.netns else nullcontext()
-        with shared, HostSite(prepared.testbed, prepared.plan) as site:
+        with shared, site_of(prepared.testbed, prepared.plan) as site:
             yield Machines(prepared, prepared.plan, site, after_generator=lambda: None)
         return
     if prepared.plan.generator.kind == H2LOAD:

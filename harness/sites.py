@@ -4,24 +4,24 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from harness.errors import HostError, TestbedError
+from harness.errors import TestbedError
 from harness.generator.channel import AgentClient
 from harness.generator.embedded import EmbeddedServer, on_cores
+from harness.generator.side import OverSsh, ThisMachine, survey
 from harness.generator.tcpclient import ClientHost
 from harness.generator.trex import Server
 from harness.generator.trexhost.host import TrexHost, open_trex_host
-from harness.host.channel import ByteChannel, PipeChannel
-from harness.host.child import spawn_here
-from harness.host.dut import CACHE_DIR, SshDut
-from harness.host.inventory import SURVEY_S, Request, Survey
+from harness.host.channel import ByteChannel
+from harness.host.child import Spawn, spawn_here
+from harness.host.dut import SshDut
+from harness.host.inventory import Request, Survey
 from harness.host.ssh import SshConnection, SshTarget
 from harness.host.topology import Topology
 from harness.lab.lab import Lab, enter_argv
@@ -38,8 +38,6 @@ _LOOPBACK = "127.0.0.1"
 #: In the lab the prober shares the cores on which senders spin: above them, below the NAPI threads that receive.
 _PROBER_PRIORITY = 5
 T = TypeVar("T")
-#: Interpreters that are looked at for pyzmq.
-_PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(13, 5, -1)))
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,9 @@ class LabSite:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        cores = lab.tg_cores
+        self._side = ThisMachine(lambda argv, **streams: self.spawn(on_cores(cores, argv), **streams),
+                                 lambda argv: lab.exec_argv("tg", on_cores(cores, argv)))
 
     def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
         return SshDut.connect(name, self._lab.ssh, home_cores=self._lab.tg_cores, virtual=True,
@@ -111,8 +112,7 @@ class LabSite:
         return in_netns(self._lab.tg_netns, call)
 
     def survey(self, request: Request) -> Survey:
-        argv = on_cores(self._lab.tg_cores, request.argv(sys.executable))
-        return _survey_here(self._lab.exec_argv("tg", argv))
+        return survey(self._side, request)
 
     def embedded(self) -> EmbeddedServer:
         return EmbeddedServer(
@@ -126,53 +126,27 @@ class LabSite:
         return nullcontext()
 
     def agent_channel(self) -> ByteChannel:
-        return PipeChannel(on_cores(self._lab.tg_cores, [sys.executable, str(AGENT)]), self.spawn)
+        return self._side.start([self._side.python_for_client(), self._side.place(AGENT)])
 
     def server(self) -> Server:
-        return Server("stl", _LOOPBACK, self._lab.sync_port, self._lab.async_port, stl_path=str(STL), here=True)
+        return Server("stl", _LOOPBACK, self._lab.sync_port, self._lab.async_port, stl_path=self._side.place(STL),
+                      here=True)
 
     @contextmanager
     def prober(self, wires: Sequence[WirePlan]) -> Iterator[Prober]:
         with ExitStack() as owned:
             for wire in wires:
                 owned.enter_context(self._lab.ssh_on_wire(wire))
-            argv = on_cores(self._lab.tg_cores, [sys.executable, "-I", str(PROBER)])
-            channel = owned.enter_context(closing(PipeChannel(argv, self.spawn)))
+            argv = [self._side.python, "-I", self._side.place(PROBER)]
+            channel = owned.enter_context(closing(self._side.start(argv)))
             yield Prober(channel, {wire.host: SSH_PORT for wire in wires}, fifo=_PROBER_PRIORITY)
 
 
 class HostSite:
-    """Hosts of a testbed file. A context manager: leaving it closes the connection to the generator host.
+    """Hosts of a testbed file, whatever generates."""
 
-    The generator is TRex on the generator host, driven by its own client there: the server that runs, or one started
-    for the run. Or it is ``harness xdpgen`` started by hand, driven by the built-in client. With no ``ssh`` for the
-    generator and no TRex, this machine is the generator and xdpgen is started here.
-    """
-
-    def __init__(self, testbed: Testbed, plan: Plan) -> None:
-        self._testbed, self._plan = testbed, plan
-        self._generator: SshConnection | None = None
-        self._trex: TrexHost | None = None
-        self._owned = ExitStack()
-
-    def __enter__(self) -> Self:
-        generator = self._testbed.generator
-        target = target_of(generator.ssh) if generator.ssh is not None else None
-        if generator.trex is not None:
-            self._trex = self._owned.enter_context(open_trex_host(self._testbed, self._plan, target))
-            host = self._trex.host
-            self._generator = host.connection if isinstance(host, SshDut) else None
-        elif target is not None:
-            self._generator = self._owned.enter_context(SshConnection.open(target))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        self._owned.close()
-
-    def serving(self, agent: AgentClient, keep: Callable[[str], None], note: Callable[[str], None]
-                ) -> AbstractContextManager[None]:
-        return nullcontext() if self._trex is None else self._trex.serving(agent, keep, note)
+    def __init__(self, testbed: Testbed) -> None:
+        self._testbed, self._generator = testbed, testbed.generator
 
     def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
         dut = self._testbed.dut(name)
@@ -184,31 +158,62 @@ class HostSite:
         return SshDut.connect(name, target_of(dut.ssh), home_cores=home)
 
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
-        namespace = self._testbed.generator.netns
-        if not namespace:
-            return spawn_here(argv, **streams)
-        inside = enter_argv(namespace, argv)
-        return in_netns(namespace, lambda: spawn_here(inside, **streams))
+        return _spawner(self._generator.netns)(argv, **streams)
 
     def tcp_client(self) -> ClientHost:
         """Only where the generator's ports are in a namespace of this machine: the client is a program here."""
-        namespace = self._testbed.generator.netns
+        namespace = self._generator.netns
         if not namespace:
             raise TestbedError("role accept on a testbed needs TRex, which opens the connections; name its directory "
                                "under generator.trex.dir")
-        return ClientHost(self.spawn, lambda call: in_netns(namespace, call), self._testbed.generator.cores)
+        return ClientHost(self.spawn, lambda call: in_netns(namespace, call), self._generator.cores)
+
+
+class TrexSite(HostSite):
+    """The generator is TRex on its host, driven by its own client there: the server that runs, or one started for the
+    run."""
+
+    def __init__(self, testbed: Testbed, trex: TrexHost) -> None:
+        super().__init__(testbed)
+        self._trex = trex
 
     def survey(self, request: Request) -> Survey:
-        if self._trex is not None:
-            return self._trex.host.survey(request)
-        if self._generator is not None:
-            return Survey.parse(self._generator.run(request.argv(), timeout_s=SURVEY_S).stdout)
-        argv, namespace = request.argv(sys.executable), self._testbed.generator.netns
-        return _survey_here(enter_argv(namespace, argv) if namespace else argv)
+        return self._trex.host.survey(request)
+
+    def embedded(self) -> None:
+        return None
+
+    def serving(self, agent: AgentClient, keep: Callable[[str], None], note: Callable[[str], None]
+                ) -> AbstractContextManager[None]:
+        return self._trex.serving(agent, keep, note)
+
+    def agent_channel(self) -> ByteChannel:
+        return self._trex.agent_channel(AGENT)
+
+    def server(self) -> Server:
+        trex = self._trex.settings
+        return Server("trex", _LOOPBACK, trex.sync_port, trex.async_port, trex_dir=trex.dir)
+
+    def prober(self, wires: Sequence[WirePlan]) -> AbstractContextManager[Prober]:
+        raise BystanderUnavailable("TRex has taken the generator's ports from the kernel, so nothing there can open a "
+                                   "connection over the wire; xdpgen leaves them to the kernel")
+
+
+class XdpgenSite(HostSite):
+    """The generator is ``harness xdpgen``, driven by the built-in client beside it: started by hand on a host that is
+    reached over SSH, or started here, for the run."""
+
+    def __init__(self, testbed: Testbed, side: ThisMachine | OverSsh) -> None:
+        super().__init__(testbed)
+        self._side = side
+        self._here = isinstance(side, ThisMachine)
+
+    def survey(self, request: Request) -> Survey:
+        return survey(self._side, request)
 
     def embedded(self) -> EmbeddedServer | None:
-        generator = self._testbed.generator
-        if generator.trex is not None or generator.ssh is not None:
+        generator = self._generator
+        if not self._here:
             return None
         # Of several hosts behind a switch the first: streams name their own, this is for who else drives the server.
         peers = {wire.tg: self._testbed.dut(wire.host).ports[wire.port].mac for wire in reversed(self._testbed.wires)}
@@ -219,82 +224,66 @@ class HostSite:
             speed_gbps=max(wire.speed for wire in self._testbed.wires),
         )
 
+    def serving(self, agent: AgentClient, keep: Callable[[str], None], note: Callable[[str], None]
+                ) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def agent_channel(self) -> ByteChannel:
-        if self._trex is not None:
-            return self._trex.agent_channel(AGENT)
-        if self._generator is None:
-            return PipeChannel(on_cores(self._testbed.generator.cores, [sys.executable, str(AGENT)]), self.spawn)
-        python = self._python(self._generator)
-        path = self._generator.deploy(AGENT.read_bytes(), CACHE_DIR, AGENT.name)
-        return self._generator.start([python, path])
+        argv = [self._side.python_for_client(), self._side.place(AGENT)]
+        return self._side.start(on_cores(self._generator.cores, argv) if self._here else argv)
+
+    def server(self) -> Server:
+        generator = self._generator
+        return Server("stl", _LOOPBACK, generator.sync_port, generator.async_port, stl_path=self._side.place(STL),
+                      here=self._here)
 
     @contextmanager
     def prober(self, wires: Sequence[WirePlan]) -> Iterator[Prober]:
         """Nothing is changed on the generator host, which keeps no journal: its ports must be the kernel's and carry
         the wires' addresses already."""
-        generator = self._testbed.generator
-        if generator.trex is not None:
-            raise BystanderUnavailable("TRex has taken the generator's ports from the kernel, so nothing there can "
-                                       "open a connection over the wire; xdpgen leaves them to the kernel")
         for wire in wires:
             self._need_address(wire.tg)
-        with closing(self._start_prober()) as channel:
+        argv = [self._side.python, "-I", self._side.place(PROBER)]
+        with closing(self._side.start(argv)) as channel:
             yield Prober(channel, {wire.host: self._ssh_port(wire.host) for wire in wires})
 
     def _need_address(self, port: PortPlan) -> None:
         if not port.ifname:
             raise BystanderUnavailable(f"the generator's port {port.index} has no ifname in the testbed file")
-        argv = ["ip", "-j", "-4", "address", "show", "dev", port.ifname]
-        if self._generator is not None:
-            done = self._generator.run(argv, check=False)
-            shown = done.stdout if done.returncode == 0 else ""
-        else:
-            shown = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
-        if f'"local":"{port.ip}"' not in shown.replace(" ", ""):
+        done = self._side.run(["ip", "-j", "-4", "address", "show", "dev", port.ifname], check=False)
+        if done.returncode or f'"local":"{port.ip}"' not in done.stdout.replace(" ", ""):
             raise BystanderUnavailable(
                 f"the generator's port {port.ifname} does not have the wire's address {port.ip}; give it to it: "
                 f"ip address add {port.ip}/{port.prefix_len} dev {port.ifname}")
-
-    def _start_prober(self) -> ByteChannel:
-        if self._generator is None:
-            return PipeChannel([sys.executable, "-I", str(PROBER)])
-        path = self._generator.deploy(PROBER.read_bytes(), CACHE_DIR, PROBER.name)
-        return self._generator.start(["python3", "-I", path])
 
     def _ssh_port(self, host: str) -> int:
         ssh = self._testbed.dut(host).ssh
         return ssh.port if ssh is not None else SSH_PORT
 
-    def _python(self, connection: SshConnection) -> str:
-        """An interpreter with the pyzmq that the built-in client needs."""
-        for python in _PYTHONS:
-            if connection.run([python, "-c", "import zmq"], check=False).returncode == 0:
-                return python
-        raise TestbedError("the generator host lacks what the generator's client needs; install pyzmq (apt-get install "
-                           "python3-zmq) there")
 
-    def server(self) -> Server:
-        generator = self._testbed.generator
-        if generator.trex is not None:
-            return Server("trex", _LOOPBACK, generator.trex.sync_port, generator.trex.async_port,
-                          trex_dir=generator.trex.dir)
-        stl = str(STL)
-        if self._generator is not None:
-            stl = self._generator.deploy(STL.read_bytes(), CACHE_DIR, STL.name)
-        return Server("stl", _LOOPBACK, generator.sync_port, generator.async_port, stl_path=stl,
-                      here=self._generator is None)
+@contextmanager
+def site_of(testbed: Testbed, plan: Plan) -> Iterator[Site]:
+    """The hosts of a testbed file, connected to the generator's for the time of the block. Raises TestbedError."""
+    generator = testbed.generator
+    target = target_of(generator.ssh) if generator.ssh is not None else None
+    if generator.trex is not None:
+        with open_trex_host(testbed, plan, target) as trex:
+            yield TrexSite(testbed, trex)
+    elif target is not None:
+        with SshConnection.open(target) as connection:
+            yield XdpgenSite(testbed, OverSsh(connection))
+    else:
+        namespace = generator.netns
+        inside = partial(enter_argv, namespace) if namespace else list
+        yield XdpgenSite(testbed, ThisMachine(_spawner(namespace), inside))
 
 
-def _survey_here(argv: Sequence[str]) -> Survey:
-    """Survey this machine."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=SURVEY_S, check=False,
-                              stdin=subprocess.DEVNULL, errors="replace")
-    except subprocess.TimeoutExpired as error:
-        raise HostError(f"the survey of this machine was not done within {SURVEY_S:g} s") from error
-    if done.returncode:
-        raise HostError(f"the survey of this machine ended with status {done.returncode}: {done.stderr[-500:].strip()}")
-    return Survey.parse(done.stdout)
+def _spawner(namespace: str) -> Spawn:
+    """Starts a program of this machine, inside a namespace when one is named."""
+    def spawn(argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
+        return in_netns(namespace, lambda: spawn_here(enter_argv(namespace, argv), **streams))
+
+    return spawn if namespace else spawn_here
 
 
 def target_of(ssh: Ssh) -> SshTarget:
