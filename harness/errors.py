@@ -2,7 +2,6 @@
 """One root for every error the harness raises on purpose, one exit code per class.
 
 The text of an error is shown to the user as it is, so it says what is wrong and what to do about it.
-When several errors end a run, the highest ``severity`` decides the exit code (design.md, "Exit codes").
 """
 
 from __future__ import annotations
@@ -71,18 +70,6 @@ class HostNotRestored(HarnessError):
     the report describes. The run ends and can be resumed once the host is set right by hand."""
 
     exit_code = 4
-
-
-class GateFailed(HarnessError):
-    """A gate found a regression."""
-
-    exit_code = 1
-
-
-class CannotTell(HarnessError):
-    """The noise is larger than what was asked about (``gate --strict``)."""
-
-    exit_code = 5
 
 
 EXIT_INTERRUPTED = 130

@@ -43,13 +43,6 @@ def _port(port: Port, index: int, ip: str) -> PortPlan:
     return PortPlan(index=index, ifname=port.ifname, mac=port.mac, ip=ip, prefix_len=prefix_len, pci=port.pci)
 
 
-def with_ip_version(wire: WirePlan, version: int) -> WirePlan:
-    """A wire with its addresses of another IP version."""
-    tg, dut = (replace(port, ip=link_ip(wire.index, side, version), prefix_len=LINK_PREFIX_LEN[version])
-               for side, port in (("tg", wire.tg), ("dut", wire.dut)))
-    return replace(wire, tg=tg, dut=dut, flow_prefix=flow_prefix(wire.index, version))
-
-
 def wires_needed(role: Role) -> int:
     """How many wires of a DUT a role uses: forward goes in on one and out on another."""
     return 2 if role is Role.FORWARD else 1

@@ -8,12 +8,14 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from harness import stacks
-from harness.flows import addressed, directions, with_ip_version
+from harness.flows import addressed, directions
 from harness.lab import netns
+from harness.lab.addresses import LINK_PREFIX_LEN, flow_prefix, link_ip
 from harness.lab.lab import Lab
 from harness.plan import FrameMix, PointPlan, Role, WirePlan, line_rate_pps
 
@@ -60,6 +62,13 @@ class Wires:
     def close(self) -> None:
         for opened in self._sockets:
             opened.close()
+
+
+def with_ip_version(wire: WirePlan, version: int) -> WirePlan:
+    """A wire with its addresses of another IP version."""
+    tg, dut = (replace(port, ip=link_ip(wire.index, side, version), prefix_len=LINK_PREFIX_LEN[version])
+               for side, port in (("tg", wire.tg), ("dut", wire.dut)))
+    return replace(wire, tg=tg, dut=dut, flow_prefix=flow_prefix(wire.index, version))
 
 
 def point_maker(wires: Sequence[WirePlan], cores_there: Sequence[int]) -> Callable[..., PointPlan]:

@@ -56,7 +56,6 @@ class AstfGenerator(Driven):
         }, _CALL_S)
         self._here = server.here
         self._direction: DirectionPlan | None = None
-        self._reply_bytes = 0
 
     def describe(self) -> Mapping[str, Any]:
         return {k: v for k, v in self._about.items() if k != "ports"} | {"kind": TREX_ASTF, "tcp": "TRex's own"}
@@ -69,11 +68,11 @@ class AstfGenerator(Driven):
         if flows.version != 4 or direction.vlan is not None:
             raise GeneratorError("TRex's connections are driven over untagged IPv4 only")
         self._direction = direction
-        self._reply_bytes = int(self._call("configure", {
+        self._call("configure", {
             "ip_first": flows.src_ip_first, "ips": flows.src_ips, "dst_ip": flows.dst_ip,
             "dst_port": flows.dst_port, "dst_mac": direction.dst_mac,
             "request": base64.b64encode(request(flows)).decode(),
-        }, _CALL_S)["reply_bytes"])
+        }, _CALL_S)
 
     def trial(self, rate_pps: float, duration_s: float) -> TrafficResult:
         if self._direction is None:

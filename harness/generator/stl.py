@@ -30,10 +30,6 @@ ALL_CORES = (1 << 64) - 1
 DEFAULT_PROFILE = "_"
 EXECUTE_ERROR = -32000
 
-STLStreamDstMAC_CFG_FILE = 0
-STLStreamDstMAC_PKT = 1
-STLStreamDstMAC_ARP = 2
-
 Ports = Union[int, Sequence[int], None]
 
 
@@ -44,10 +40,6 @@ class TRexError(Exception):
         super(TRexError, self).__init__(msg)
         self.msg = msg
         self.code = code
-
-    def brief(self) -> str:
-        """The message alone."""
-        return self.msg
 
 
 class TRexArgumentError(TRexError):
@@ -77,9 +69,6 @@ class TRexTimeoutError(TRexError):
 
 
 STLError = TRexError
-STLArgumentError = TRexArgumentError
-STLTypeError = TRexTypeError
-STLTimeoutError = TRexTimeoutError
 
 
 # ---- packets and the field engine ---------------------------------------------------------------------------------
@@ -109,64 +98,6 @@ class _Instruction(object):
     def to_json(self) -> Dict[str, Any]:
         """The instruction as the RPC has it."""
         return dict(self.fields)
-
-
-class STLVmFlowVar(_Instruction):
-    """A variable: counter, random number or value list."""
-
-    def __init__(
-        self,
-        name: str,
-        init_value: Union[int, str, None] = None,
-        min_value: Union[int, str] = 0,
-        max_value: Union[int, str] = 255,
-        size: int = 4,
-        step: int = 1,
-        op: str = "inc",
-        value_list: Optional[List[Union[int, str]]] = None,
-        split_to_cores: bool = True,
-        next_var: Optional[str] = None,
-    ) -> None:
-        if op not in ("inc", "dec", "random"):
-            raise TRexArgumentError("op", op, ["inc", "dec", "random"])
-        if size not in (1, 2, 4, 8):
-            raise TRexArgumentError("size", size, [1, 2, 4, 8])
-        fields = {"name": name, "size": size, "op": op, "step": step}  # type: Dict[str, Any]
-        if value_list is not None:
-            fields["value_list"] = [_value(one) for one in value_list]
-        else:
-            start = (max_value if op == "dec" else min_value) if init_value is None else init_value
-            fields.update(init_value=_value(start), min_value=_value(min_value), max_value=_value(max_value))
-        fields.update(split_to_cores=split_to_cores, next_var=next_var)
-        super(STLVmFlowVar, self).__init__("flow_var", **fields)
-
-
-class STLVmFlowVarRepeatableRandom(_Instruction):
-    """Random numbers that repeat after ``limit``."""
-
-    def __init__(
-        self,
-        name: str,
-        size: int = 4,
-        limit: int = 100,
-        seed: Optional[int] = None,
-        min_value: Union[int, str] = 0,
-        max_value: Union[int, str, None] = None,
-        split_to_cores: bool = True,
-        next_var: Optional[str] = None,
-    ) -> None:
-        top = (1 << 8 * size) - 1 if max_value is None else _value(max_value)
-        super(STLVmFlowVarRepeatableRandom, self).__init__(
-            "flow_var_rand_limit",
-            name=name,
-            size=size,
-            limit=limit,
-            seed=random.getrandbits(16) if seed is None else seed,
-            min_value=_value(min_value),
-            max_value=top,
-            split_to_cores=split_to_cores,
-            next_var=next_var,
-        )
 
 
 class STLVmTupleGen(_Instruction):
@@ -209,39 +140,6 @@ class STLVmWrFlowVar(_Instruction):
         )
 
 
-class STLVmWrMaskFlowVar(_Instruction):
-    """Write a variable into some bits of the packet."""
-
-    def __init__(
-        self,
-        fv_name: str,
-        pkt_offset: int,
-        pkt_cast_size: int = 1,
-        mask: int = 0xFF,
-        shift: int = 0,
-        add_value: int = 0,
-        offset_fixup: int = 0,
-        is_big: bool = True,
-    ) -> None:
-        super(STLVmWrMaskFlowVar, self).__init__(
-            "write_mask_flow_var",
-            name=fv_name,
-            pkt_offset=_offset(pkt_offset) + offset_fixup,
-            pkt_cast_size=pkt_cast_size,
-            mask=mask,
-            shift=shift,
-            add_value=add_value,
-            is_big_endian=is_big,
-        )
-
-
-class STLVmTrimPktSize(_Instruction):
-    """The packet's length is a variable's value."""
-
-    def __init__(self, fv_name: str) -> None:
-        super(STLVmTrimPktSize, self).__init__("trim_pkt_size", name=fv_name)
-
-
 class STLVmFixIpv4(_Instruction):
     """Repair the IPv4 header's checksum."""
 
@@ -253,8 +151,6 @@ class CTRexVmInsFixHwCs(object):
     """Numbers of ``STLVmFixChecksumHw``'s ``l4_type``."""
 
     L4_TYPE_UDP = 11
-    L4_TYPE_TCP = 13
-    L4_TYPE_IP = 17
 
 
 class STLVmFixChecksumHw(_Instruction):
@@ -269,25 +165,12 @@ class STLVmFixChecksumHw(_Instruction):
         )
 
 
-class STLVmFixIcmpv6(_Instruction):
-    """Repair the ICMPv6 checksum."""
-
-    def __init__(self, l3_offset: int, l4_offset: int) -> None:
-        super(STLVmFixIcmpv6, self).__init__(
-            "fix_checksum_icmpv6", l2_len=_offset(l3_offset), l3_len=_offset(l4_offset) - _offset(l3_offset)
-        )
-
-
 class STLScVmRaw(object):
     """A list of instructions. ``cache_size``: packets to prepare ahead instead of computing each."""
 
     def __init__(self, list_of_commands: Optional[List[_Instruction]] = None, cache_size: Optional[int] = None) -> None:
         self.commands = list(list_of_commands or [])
         self.cache_size = cache_size
-
-    def add_cmd(self, cmd: _Instruction) -> None:
-        """Append an instruction."""
-        self.commands.append(cmd)
 
     def to_json(self) -> Dict[str, Any]:
         """The program as the RPC has it."""
@@ -364,22 +247,6 @@ class STLTXCont(STLTXMode):
         self.fields["type"] = "continuous"
 
 
-class STLTXSingleBurst(STLTXMode):
-    """One burst of packets."""
-
-    def __init__(self, total_pkts: int = 1, **kwargs: Any) -> None:
-        super(STLTXSingleBurst, self).__init__(**kwargs)
-        self.fields.update(type="single_burst", total_pkts=total_pkts)
-
-
-class STLTXMultiBurst(STLTXMode):
-    """Several bursts, ``ibg`` microseconds apart."""
-
-    def __init__(self, pkts_per_burst: int = 1, ibg: float = 0.0, count: int = 1, **kwargs: Any) -> None:
-        super(STLTXMultiBurst, self).__init__(**kwargs)
-        self.fields.update(type="multi_burst", pkts_per_burst=pkts_per_burst, ibg=ibg, count=count)
-
-
 class STLFlowStats(object):
     """Count the stream in packet group ``pg_id``."""
 
@@ -453,14 +320,6 @@ class STLStream(object):
             self.fields["random_seed"] = random_seed
         if xdpgen:
             self.fields["xdpgen"] = dict(xdpgen)
-
-    def get_id(self) -> Optional[int]:
-        """The stream id, once known."""
-        return self.id
-
-    def get_name(self) -> Optional[str]:
-        """The name given."""
-        return self.name
 
     def has_flow_stats(self) -> bool:
         """True if it counts in a packet group."""
@@ -819,20 +678,12 @@ class STLClient(object):
         """All port numbers, ascending."""
         return sorted(self._ports)
 
-    def get_port_count(self) -> int:
-        """Number of ports."""
-        return len(self._ports)
-
     def get_acquired_ports(self) -> List[int]:
         """Ports this client holds."""
         return sorted(port for port, one in self._ports.items() if one.handler)
 
     def _status(self, port: int) -> Dict[str, Any]:
         return dict(self._rpc.call("get_port_status", {"port_id": port, "profile_id": "*", "block": False}))
-
-    def get_port_attr(self, port: int) -> Dict[str, Any]:
-        """The attributes of one port as the server has them."""
-        return dict(self._status(port)["attr"])
 
     def get_port_info(self, ports: Ports = None) -> List[Dict[str, Any]]:
         """One dictionary per port: what the server says of it, and its present state."""
@@ -926,10 +777,6 @@ class STLClient(object):
             if filtered and mask is not None:
                 params["mask"] = mask
             self._rpc.call("service", params)
-
-    def set_l2_mode(self, port: int, dst_mac: str) -> None:
-        """Destination MAC of a port's streams."""
-        self._rpc.call("set_l2", self._owned(port, dst_mac=dst_mac, block=False))
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
@@ -1076,23 +923,6 @@ class STLClient(object):
             params = self._owned(port, profile_id=DEFAULT_PROFILE, mul=mul, force=force)
             self._rpc.call("update_traffic", params)
 
-    def pause_streams(self, port: int, stream_ids: Sequence[int]) -> None:
-        """Pause single streams."""
-        params = self._owned(port, profile_id=DEFAULT_PROFILE, stream_ids=list(stream_ids))
-        self._rpc.call("pause_streams", params)
-
-    def resume_streams(self, port: int, stream_ids: Sequence[int]) -> None:
-        """Resume single streams."""
-        params = self._owned(port, profile_id=DEFAULT_PROFILE, stream_ids=list(stream_ids))
-        self._rpc.call("resume_streams", params)
-
-    def update_streams(
-        self, port: int, mult: str = "1", force: bool = False, stream_ids: Optional[Sequence[int]] = None
-    ) -> None:
-        """Change the rate of single streams."""
-        params = self._owned(port, profile_id=DEFAULT_PROFILE, stream_ids=list(stream_ids or []), force=force)
-        self._rpc.call("update_streams", dict(params, mul=decode_multiplier(mult)))
-
     # -- statistics -------------------------------------------------------------------------------------------------
 
     def _port_stats(self, raw: Dict[str, Any], port: int, speed: float) -> Dict[str, Any]:
@@ -1148,10 +978,6 @@ class STLClient(object):
         if clear_flow_stats or clear_latency_stats:
             self._pgid_reference.take(self._raw_pgid_stats([]))
 
-    def get_active_pgids(self) -> Dict[str, List[int]]:
-        """Packet groups of all added streams: ``flow_stats`` and ``latency``."""
-        return dict(self._rpc.call("get_active_pgids", {})["ids"])
-
     def _raw_pgid_stats(self, pgid_list: Sequence[int]) -> Dict[str, Any]:
         return _translate_pgid(self._rpc.call("get_pgid_stats", {"pgids": list(pgid_list)}))
 
@@ -1163,12 +989,6 @@ class STLClient(object):
     def get_util_stats(self) -> Dict[str, Any]:
         """CPU history per core, newest first."""
         return dict(self._rpc.call("get_utilization", {}))
-
-    def get_xstats(self, port_id: int) -> Dict[str, int]:
-        """The driver's own counters."""
-        names = self._rpc.call("get_port_xstats_names", {"port_id": port_id})["xstats_names"]
-        values = self._rpc.call("get_port_xstats_values", {"port_id": port_id})["xstats_values"]
-        return dict(zip(names, values))
 
     # -- single packets ---------------------------------------------------------------------------------------------
 

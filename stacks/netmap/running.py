@@ -49,7 +49,7 @@ class RunningPktGen(RunningNetmap):
 
     def __init__(self, dut: Dut, process: RemoteProcess, degraded: str) -> None:
         super().__init__(dut, process, degraded)
-        self._received, self._events, self._last = 0, 0.0, ""
+        self._received, self._last = 0, ""
 
     def counters(self) -> StackCounters:
         """As of now: waits for the first report that was printed after the call."""

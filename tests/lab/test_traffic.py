@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from harness.flows import directions, with_ip_version
+from harness.flows import directions
 from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficSpec
 from harness.generator.frames import flow_address
@@ -27,6 +27,7 @@ from harness.lab.lab import Lab
 from harness.measure.rolecheck import canonical
 from harness.plan import SIMPLE_IMIX, DirectionPlan, FrameMix, Role
 from harness.sites import LabSite
+from tests.wires import with_ip_version
 
 pytestmark = pytest.mark.lab
 

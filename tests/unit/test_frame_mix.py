@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.flows import directions, with_ip_version
+from harness.flows import directions
 from harness.generator.frames import flow_frame
 from harness.lab import plan_wires
 from harness.measure.rolecheck import canonical
 from harness.plan import FCS, SIMPLE_IMIX, FrameMix, Role, line_rate_pps
 from harness.scenario import load_scenario, minimum_frame
+from tests.wires import with_ip_version
 
 Write = Callable[..., Path]
 MIXES = st.dictionaries(st.integers(64, 1522), st.integers(1, 1000), min_size=1, max_size=8)

@@ -21,11 +21,10 @@ INSIDE = ("sh", "-c", 'cd -- "$1" && shift && LD_LIBRARY_PATH="$PWD" exec "$@"',
 
 @dataclass(frozen=True)
 class Release:
-    """An installation: its directory (that of ``t-rex-64``), version ("v3.08"), client tree, and interpreter."""
+    """An installation: its directory (that of ``t-rex-64``), version ("v3.08") and interpreter."""
 
     directory: str
     version: str
-    client_tree: str
     python: str
     python_version: str
 
@@ -49,7 +48,7 @@ def find_release(host: Runner, directory: str, mode: str = "stl") -> Release:
         host, f"trex.{mode}.api", tree,
         lacking=f"no Python on the generator's host can run the client of TRex {version}",
         remedy="It needs one of 3.6 to 3.12: apt-get install python3.11, or uv python install 3.12")
-    return Release(folder, version, tree, python.name, python.version)
+    return Release(folder, version, python.name, python.version)
 
 
 def _exists(host: Runner, path: str) -> bool:

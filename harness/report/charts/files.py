@@ -24,7 +24,6 @@ from harness.report.palette import theme
 from harness.rundata import RunData
 from harness.store import write_atomically
 
-FORMATS = ("svg", "png")
 #: A slide is 16:9; for the web a chart is as high as it needs to be.
 SIZES = {"web": Canvas("web", 1040), "slide": Canvas("slide", 1280, 720, scale=1.25)}
 #: Pixels of a PNG for one of the canvas.

@@ -33,11 +33,6 @@ class Segment:
     first: int
     pps: float
 
-    @property
-    def end_s(self) -> float | None:
-        """Seconds from the start to just after the last packet; None when endless."""
-        return None if self.packets is None else self.delay_s + self.packets / self.pps
-
 
 @dataclass(frozen=True)
 class PortFacts:

@@ -19,7 +19,7 @@ from harness.generator.trexhost.server import Wanted, check, command
 from harness.host.contract import Completed
 
 PORTS = tuple(TrexPort(f"veth{index}", f"02:00:00:00:00:0{index}", f"02:00:00:00:01:0{index}") for index in (0, 1))
-RELEASE = Release("/opt/trex/v3.08", "v3.08", "/opt/trex/v3.08/client", "python3", "3.11")
+RELEASE = Release("/opt/trex/v3.08", "v3.08", "python3", "3.11")
 WANTED = Wanted(mode="stl", ports=PORTS, cores=(1,), sync_port=4501, async_port=4500, start=True, software=False,
                 speed_gbps=10, hugepages=2048, memory_mb=512)
 SERVES: dict[str, Any] = {"serving": True, "version": "v3.08", "mode": "STL", "ports": [
