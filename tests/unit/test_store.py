@@ -124,9 +124,10 @@ def test_an_atomic_write_that_fails_leaves_the_old_text(tmp_path: Path, monkeypa
 
 
 def test_a_run_whose_process_is_gone_has_died(tmp_path: Path) -> None:
-    code = ("import os, pathlib, signal; from tests.unit.test_store import info; from harness.store import Store; "
-            f"Store(pathlib.Path({str(tmp_path)!r})).create(info()); os.kill(os.getpid(), signal.SIGKILL)")
-    done = subprocess.run([sys.executable, "-c", code], check=False)
+    code = ("import os, pathlib, signal, sys; from harness.records import RunInfo; from harness.store import Store; "
+            "Store(pathlib.Path(sys.argv[1])).create(RunInfo.model_validate_json(sys.argv[2])); "
+            "os.kill(os.getpid(), signal.SIGKILL)")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), info().model_dump_json()], check=False)
     assert done.returncode == -signal.SIGKILL
     assert Store(tmp_path).open("r1").info.state == "died"
     with Store(tmp_path).create(info("r2")):

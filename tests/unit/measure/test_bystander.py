@@ -75,7 +75,8 @@ def test_greetings_are_timed_from_the_attempt_on_and_on_this_machines_clock(prob
         ended = time.monotonic_ns()
         first = seen.stop(began, ended)
         assert first.target == f"127.0.0.1:{port}"
-        assert 10 <= first.attempts <= 51
+        most = (ended - began) * 1e-9 * 100 + 1  # a hundred a second
+        assert 10 <= first.attempts <= most
         assert (first.lost, first.reasons) == (0, {})
         assert first.connected is not None
         assert first.greeted is not None
