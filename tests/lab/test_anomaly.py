@@ -20,7 +20,8 @@ from harness.report.write import write_report
 from harness.rundata import load_run
 from harness.runner import run
 from harness.store import ANOMALIES
-from tests.lab.test_run import Watching, find
+from tests.lab.test_run import find
+from tests.watching import Watching
 
 pytestmark = pytest.mark.lab
 

@@ -15,7 +15,8 @@ from harness.records import Bystander, Phase
 from harness.report import write_report
 from harness.runner import run
 from harness.store import RunReader
-from tests.lab.test_run import Watching, machine
+from tests.lab.test_run import machine
+from tests.watching import Watching
 
 pytestmark = pytest.mark.lab
 

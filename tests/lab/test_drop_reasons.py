@@ -10,7 +10,8 @@ import pytest
 from harness.options import RunOptions
 from harness.records import Phase
 from harness.runner import run
-from tests.lab.test_run import Watching, trials_of
+from tests.lab.test_run import trials_of
+from tests.watching import Watching
 
 pytestmark = pytest.mark.lab
 

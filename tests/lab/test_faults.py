@@ -21,8 +21,9 @@ from harness.options import RunOptions
 from harness.records import Phase
 from harness.runner import run
 from harness.store import RunReader
-from tests.lab.test_run import Watching, machine, write_scenario
+from tests.lab.test_run import machine, write_scenario
 from tests.soak import keep
+from tests.watching import Watching
 
 pytestmark = pytest.mark.lab
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ import pytest
 from harness.lab.lab import Lab
 from harness.lab.napi import napi_threads
 from harness.options import RunOptions
-from harness.progress import Reporter
-from harness.records import Phase, PointOutcome, Trial
+from harness.records import Phase, Trial
 from harness.runner import run
 from harness.store import RunReader
+from tests.watching import Watching
 
 pytestmark = pytest.mark.lab
 
@@ -44,30 +43,6 @@ def write_scenario(folder: Path, *stacks: str, role: str = "echo", latency: str 
     order = "order: given\n" if given else ""
     path.write_text(SCENARIO.format(role=role, stacks=lines, latency=latency, direction=direction) + order)
     return path
-
-
-class Watching(Reporter):
-    """Collects what the run says, and may do something just before a trial."""
-
-    def __init__(self, before: Callable[[Phase], None] = lambda phase: None) -> None:
-        super().__init__()
-        self.before, self.outcomes, self.path = before, list[PointOutcome](), Path()
-
-    def run_started(self, plan: object, run_dir: Path | None = None) -> None:
-        assert run_dir is not None
-        self.path = run_dir
-
-    def point_started(self, *_: object) -> None:
-        pass
-
-    def trial_started(self, phase: Phase, asked_pps: float, duration_s: float) -> None:
-        self.before(phase)
-
-    def trial_done(self, trial: Trial) -> None:
-        pass
-
-    def point_done(self, outcome: PointOutcome) -> None:
-        self.outcomes.append(outcome)
 
 
 def machine() -> tuple[str, str, list[str]]:

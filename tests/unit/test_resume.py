@@ -72,8 +72,8 @@ def test_without_a_ceiling_its_trials_are_made_again(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_being_made_is_not_gone_on_with(tmp_path: Path) -> None:
-    code = ("import sys; from harness.records import RunInfo; from harness.store import Store; from pathlib import Path; "
-            "writer = Store(Path(sys.argv[1])).create(RunInfo.model_validate_json(sys.argv[2])); "
+    code = ("import pathlib, sys; from harness.records import RunInfo; from harness.store import Store; "
+            "writer = Store(pathlib.Path(sys.argv[1])).create(RunInfo.model_validate_json(sys.argv[2])); "
             "print('made', flush=True); sys.stdin.read()")
     argv = [sys.executable, "-c", code, str(tmp_path), info().model_dump_json()]
     maker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

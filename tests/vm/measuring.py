@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.options import RunOptions
-from harness.progress import Reporter
-from harness.records import Phase, PointOutcome, Trial
+from harness.records import Phase
 from harness.runner import run
-from harness.store import RunReader
 from tests.vm.recording import record
+from tests.watching import Watching
 
 SCENARIO = """
 name: vm-test
@@ -25,34 +24,6 @@ measure:
   warmup: 100ms
 order: given
 """
-
-
-class Watching(Reporter):
-    """Collects what a run says, and may do something just before a trial."""
-
-    def __init__(self, before: Callable[[Phase], None] = lambda phase: None) -> None:
-        super().__init__()
-        self.before, self.outcomes, self.path = before, list[PointOutcome](), Path()
-
-    def run_started(self, plan: object, run_dir: Path | None = None) -> None:
-        assert run_dir is not None
-        self.path = run_dir
-
-    def point_started(self, *_: object) -> None:
-        pass
-
-    def trial_started(self, phase: Phase, asked_pps: float, duration_s: float) -> None:
-        self.before(phase)
-
-    def trial_done(self, trial: Trial) -> None:
-        pass
-
-    def point_done(self, outcome: PointOutcome) -> None:
-        self.outcomes.append(outcome)
-
-    def load_trials(self) -> list[Trial]:
-        """The trials that count, as the store has them."""
-        return [trial for trial in RunReader(self.path).trials() if trial.phase is Phase.LOAD]
 
 
 def measure(testbed: Path, folder: Path, role: str, *stacks: str, traffic: str = "",
