@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.report import write_report
+from harness.report.charts.catalogue import KINDS
 from harness.report.summarise import PointSummary, summarise
 from harness.rundata import RunData, load_run
 from tests.unit.report.hostile import poison_run
@@ -44,3 +45,10 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = make_run(tmp_path_factory.mktemp("hostile"), repeat=1, models=MODELS[4:])
     poison_run(folder)
     return write_report([folder], tmp_path_factory.mktemp("page") / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def few_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of charts, for tests that are about something else: drawing takes most of a page's time."""
+    for kind in set(KINDS) - {"throughput", "scaling"}:
+        monkeypatch.setitem(KINDS, kind, (lambda material: [], KINDS[kind][1]))

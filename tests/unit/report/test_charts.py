@@ -320,7 +320,7 @@ def test_what_cannot_be_done_is_said(small: Path, tmp_path: Path) -> None:
     assert "name another directory with --out" in str(failed.exception)
 
 
-def test_several_runs_get_a_directory_each(small: Path, tmp_path: Path) -> None:
+def test_several_runs_get_a_directory_each(small: Path, tmp_path: Path, few_charts: None) -> None:
     twin = make_run(tmp_path / "elsewhere", run_id=small.name, repeat=1, models=MODELS[3:4])
     out = tmp_path / "charts"
     runs = [str(small), str(twin), str(small)]

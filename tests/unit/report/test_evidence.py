@@ -31,7 +31,8 @@ def with_anomaly(run: RunData, path: Path, folder: str) -> RunData:
     return replace(run, path=path, outcomes=(first, *run.outcomes[1:]))
 
 
-def test_an_anomaly_links_to_its_evidence_from_where_the_page_lies(run: RunData, tmp_path: Path) -> None:
+def test_an_anomaly_links_to_its_evidence_from_where_the_page_lies(run: RunData, tmp_path: Path,
+                                                                   few_charts: None) -> None:
     folder = tmp_path / "a run" / ANOMALIES / "p-0-dead-stack"
     folder.mkdir(parents=True)
     (folder / "README.txt").write_text("what happened")
