@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HostError, TestbedError
-from harness.generator.side import ThisMachine
+from harness.generator.side import OverSsh, ThisMachine
 from harness.host import interpreter
 from harness.host.child import spawn_here
 from harness.host.interpreter import that_imports
@@ -28,6 +28,15 @@ def test_the_first_that_imports_the_module_is_taken_and_the_others_say_why_not(
     monkeypatch.setattr(interpreter, "PYTHONS", ("python-that-is-not-there",))
     with pytest.raises(TestbedError, match=r"\(none is installed\)"):
         that_imports(HERE, "json", lacking="no", remedy="do")
+
+
+def test_a_generators_host_without_pyzmq_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = OverSsh(HERE)  # type: ignore[arg-type]  # all that it asks of a connection here is to run a command
+    monkeypatch.setattr(interpreter, "PYTHONS", (sys.executable,))
+    assert side.python_for_client() == sys.executable
+    monkeypatch.setattr(interpreter, "PYTHONS", ("python-that-is-not-there",))
+    with pytest.raises(TestbedError, match=r"has the pyzmq .*\(none is installed\)\. Install .* python3-zmq"):
+        side.python_for_client()
 
 
 def test_a_command_here_that_fails_or_takes_too_long_is_named() -> None:
