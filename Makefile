@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-sampling bench-search bench-report bench-history bench-changepoints bench-statistics wheel clean
+.PHONY: help setup setup-demo setup-vm demo test test-vm soak unit lab browser check bench-generator bench-reflector bench-sampling bench-search bench-report bench-deploy bench-history bench-changepoints bench-statistics wheel clean
 
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-reflector  50 kpps for a minute: does every lost frame coincide with a recorded pause?"
 	@echo "make bench-sampling   what CPU samples and pause probe cost the DUT, as a share of one core"
 	@echo "make bench-search     spread of NDR and PDR over five searches of the same stack"
+	@echo "make bench-deploy     seconds to deploy and undeploy every stack in the lab, beside the limit of 3"
 	@echo "make bench-report     a report of 10,000 simulated trials: rendering, size, Chromium"
 	@echo "make bench-history    1,000 synthetic runs with 1,000,000 trials: indexing, trend, SQL"
 	@echo "make bench-changepoints  jumpavg and Otava on simulated histories with known changes"
@@ -97,6 +98,9 @@ bench-sampling: setup
 
 bench-search: setup
 	$(SUDO) $(BIN)/python -m benchmarks.search --json results/bench-search.json
+
+bench-deploy: setup
+	$(SUDO) $(BIN)/python -m benchmarks.deploy --json results/bench-deploy.json
 
 bench-report: setup
 	$(BIN)/python -m benchmarks.report --json results/bench-report.json
