@@ -62,8 +62,8 @@ test: setup
 test-vm: setup setup-vm
 	$(SUDO) $(BIN)/python -m pytest -m vm
 
-# The full counts of what make test does with small ones: rounds of deploying (15), kills of the harness at random moments
-# (5), faults of the machines (1 each), hostile inputs (3,000). Takes about 45 minutes. Seed, commit and figures of the
+# The full counts of what make test does with small ones: rounds of deploying (8, and 8 tuned), kills of the harness at
+# random moments (5), faults of the machines (1 each), hostile inputs (3,000). Takes about 45 minutes. Seed, commit and figures of the
 # last time that each passed are in tests/data/soak.
 SOAK := tests/lab/test_rounds.py tests/lab/test_survive.py tests/fuzz tests/lab/test_faults.py
 soak: setup

@@ -126,6 +126,20 @@ def start_time(pid: int) -> Optional[int]:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
+def thread_place(pid: int) -> Json:
+    """Where and how a thread runs: its policy, priority and cores. Raises OSError."""
+    return {"policy": os.sched_getscheduler(pid), "priority": os.sched_getparam(pid).sched_priority,
+            "cores": sorted(os.sched_getaffinity(pid))}
+
+
+def place_thread(pid: int, place: Json) -> None:
+    """Give a thread a place that :func:`thread_place` told; read back. Raises OSError and AgentError."""
+    os.sched_setscheduler(pid, place["policy"], os.sched_param(place["priority"]))
+    os.sched_setaffinity(pid, place["cores"])
+    if sorted(os.sched_getaffinity(pid)) != sorted(place["cores"]):
+        raise AgentError("thread %d did not take its cores back" % pid)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Journal
 # ---------------------------------------------------------------------------------------------------------------------
@@ -277,7 +291,7 @@ class Undo:
         kind, path = entry["kind"], str(entry.get("path", ""))
         if entry["boot"] != boot_id():
             return kind in ("file", "created") and not path.startswith(("/proc/", "/sys/", "/run/", "/dev/"))
-        in_netns = kind == "apply" or path.startswith(("/proc/sys/net/", "/sys/class/net/"))
+        in_netns = kind in ("apply", "napi") or path.startswith(("/proc/sys/net/", "/sys/class/net/"))
         return not in_netns or entry["netns"] == netns_id()
 
     @staticmethod
@@ -319,12 +333,22 @@ class Undo:
     @staticmethod
     def _undo_pin(entry: Json) -> None:
         pid = entry["pid"]
-        if start_time(pid) != entry["start"]:
+        if start_time(pid) == entry["start"]:
+            place_thread(pid, entry)
+
+    @staticmethod
+    def _undo_napi(entry: Json) -> None:
+        """The threads may be others by now; queue by queue, which is the order of NAPI ids, they are placed as those
+        were that are remembered."""
+        ifname = entry["ifname"]
+        if not os.path.exists("/sys/class/net/" + ifname):
             return
-        os.sched_setscheduler(pid, entry["policy"], os.sched_param(entry["priority"]))
-        os.sched_setaffinity(pid, entry["cores"])
-        if sorted(os.sched_getaffinity(pid)) != sorted(entry["cores"]):
-            raise AgentError("thread %d did not take its cores back" % pid)
+        threads = [pid for _, pid in sorted(napi_threads(ifname).items())]
+        for pid, place in zip(threads, entry["threads"]):  # noqa: B905 (no strict in Python 3.6)
+            if thread_place(pid) != place:
+                place_thread(pid, place)
+        if len(threads) < len(entry["threads"]):
+            raise AgentError("%s has %d NAPI threads and had %d" % (ifname, len(threads), len(entry["threads"])))
 
     def _undo_spawn(self, entry: Json) -> None:
         process = self.processes.pop(entry["seq"], None)
@@ -345,6 +369,8 @@ def describe(entry: Json) -> str:
         return "run %s" % " ".join(entry["undo"])
     if kind == "pin":
         return "give thread %d its cores back" % entry["pid"]
+    if kind == "napi":
+        return "give the NAPI threads of %s their cores back" % entry["ifname"]
     return "end %s" % entry.get("name", kind)
 
 
@@ -1273,6 +1299,7 @@ OPERATIONS = {
     "stop": {"pid": (_PID, True), "timeout_s": (_TIME, True)},
     "pin": {"pid": (_PID, True), "core": (_whole(0, 65535), True), "fifo": (_whole(0, 97), True)},
     "napi_threads": {"ifname": (_is_ifname, True)},
+    "keep_napi": {"ifname": (_is_ifname, True)},
     "mark": {},
     "undo_to": {"mark": (_whole(0, 1 << 60), True)},
     "interface_counters": {"ifnames": (_list_of(_is_ifname, 0, 64), True)},
@@ -1573,9 +1600,7 @@ class Host:
             start = start_time(pid)
             if start is None:
                 raise AgentError("there is no thread %d" % pid, "gone")
-            policy, priority = os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority
-            seq = self.journal.intend("pin", pid=pid, start=start, policy=policy, priority=priority,
-                                      cores=sorted(os.sched_getaffinity(pid)))
+            seq = self.journal.intend("pin", pid=pid, start=start, **thread_place(pid))
             try:
                 os.sched_setaffinity(pid, [core])
                 if fifo:
@@ -1587,6 +1612,13 @@ class Host:
 
     def op_napi_threads(self, ifname: str) -> Dict[int, int]:
         return napi_threads(ifname)
+
+    def op_keep_napi(self, ifname: str) -> None:
+        with self._change():
+            there = os.path.exists("/sys/class/net/" + ifname)  # a stack's driver may have the port
+            threads = [thread_place(pid) for _, pid in sorted(napi_threads(ifname).items())] if there else []
+            if threads:
+                self.journal.confirm(self.journal.intend("napi", ifname=ifname, threads=threads))
 
     # -- undo
 

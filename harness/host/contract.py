@@ -121,6 +121,11 @@ class Dut(Protocol):
     def napi_threads(self, ifname: str) -> Mapping[int, int]:
         """NAPI id -> pid of the threaded NAPI kthreads of an interface (empty when not threaded)."""
 
+    def keep_napi(self, ifname: str) -> None:
+        """Journal where the threaded NAPI kthreads of an interface run (cores, policy, priority; nothing when it is not
+        threaded): undo gives that to the threads that are there then. Drivers start new ones, anywhere, with every
+        change of queues, rings and some features, so call it before such a change."""
+
     def undo_mark(self) -> int:
         """The journal's present length."""
 

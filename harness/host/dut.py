@@ -166,6 +166,9 @@ class AgentDut:
         answer = self._link.call("napi_threads", ifname=ifname)
         return {int(napi): int(pid) for napi, pid in sorted(answer.items(), key=lambda item: int(item[0]))}
 
+    def keep_napi(self, ifname: str) -> None:
+        self._link.call("keep_napi", ifname=ifname)
+
     # -- undo
 
     def undo_mark(self) -> int:

@@ -23,6 +23,8 @@ _COMMANDS = (
 )
 #: Files of each interface that stacks or tuning may set.
 _KNOBS = ("threaded", "gro_flush_timeout", "napi_defer_hard_irqs", "mtu", "address", "flags")
+_ETHTOOL = {"features": "-k", "channels": "-l", "rings": "-g", "coalescing": "-c", "pause frames": "-a",
+            "RSS table": "-x"}
 _SHOW_KNOBS = "cd /sys/class/net/$0 && grep -s '' $* queues/*/[rx]ps_*"
 #: Counters and clocks among the files of /proc/sys/net.
 _VOLATILE = re.compile(r"nf_conntrack_count|/stat|flush$|random|fib_sync_mem")
@@ -36,8 +38,8 @@ def snapshot(lab: Lab) -> dict[str, str]:
     state["sysctl"] = _sysctls(lab)
     for ifname in lab.ifnames("dut"):
         state[f"filters of {ifname}"] = _inside(lab, "tc", "filter", "show", "dev", ifname, "ingress")
-        state[f"features of {ifname}"] = _inside(lab, "ethtool", "-k", ifname)
-        state[f"channels of {ifname}"] = _inside(lab, "ethtool", "-l", ifname)
+        for what, option in _ETHTOOL.items():
+            state[f"{what} of {ifname}"] = _inside(lab, "ethtool", option, ifname)
         state[f"knobs of {ifname}"] = _inside(lab, "sh", "-c", _SHOW_KNOBS, ifname, *_KNOBS)
         state[f"NAPI threads of {ifname}"] = str([
             (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority, sorted(os.sched_getaffinity(pid)))
@@ -54,11 +56,17 @@ def _machine() -> dict[str, str]:
     modules = Path("/proc/modules")  # a kernel without modules has no such file
     loaded = sorted(line.split()[0] for line in modules.read_text().splitlines()) if modules.exists() else []
     return {
-        "hugepages": str([(str(path), path.read_text().strip()) for path in pages]),
+        "hugepages": _texts(pages),
+        "governors": _texts(sorted(Path("/sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor"))),
+        "cores of interrupts": _texts(sorted(Path("/proc/irq").glob("[0-9]*/smp_affinity_list"))),
         "modules": str(loaded),
         "BPF programs": _bpf("prog"), "BPF maps": _bpf("map"), "BPF links": _bpf("link"),
         "DPDK's folder": str(sorted(map(str, Path("/var/run/dpdk").glob("*")))),
     }
+
+
+def _texts(paths: list[Path]) -> str:
+    return str([(str(path), path.read_text().strip()) for path in paths])
 
 
 def _bpf(kind: str) -> str:

@@ -34,7 +34,8 @@ ITEMS: Mapping[str, Item] = MappingProxyType({
 
 @contextmanager
 def tuned(target: Target, profile: Profile) -> Iterator[tuple[Change, ...]]:
-    """Apply a profile; on exit everything is put back, and read back. Yields every change with what came of it.
+    """Apply a profile; on exit everything is put back, and read back, at last the cores and the scheduling of the
+    ports' NAPI threads, which may be others by then. Yields every change with what came of it.
 
     Raises StackError when an item does not verify, or a required one is unsupported: what was applied is undone.
     Raises HostNotRestored when the host does not come back."""
@@ -45,6 +46,8 @@ def tuned(target: Target, profile: Profile) -> Iterator[tuple[Change, ...]]:
     try:
         with undone(target.dut):
             try:
+                for ifname in target.ports:  # whoever makes queues anew below, an item or a stack
+                    target.dut.keep_napi(ifname)
                 for name, wanted in profile.items().items():
                     made = list(ITEMS[name](target, wanted))
                     changes += made

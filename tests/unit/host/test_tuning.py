@@ -210,8 +210,10 @@ def test_what_a_driver_rounds_fails_the_point_and_is_put_back(driver: str, profi
 @pytest.mark.parametrize("driver", ["virtual", "i40e", "ixgbe", "mlx5", "e1000e"])
 def test_the_whole_profile_leaves_every_driver_as_it_was(driver: str) -> None:
     server = SimulatedServer(driver)
+    server.napi = ["2", "3 fifo"]
     before = server.state()
     with tuned(target(server), TUNED) as changes:
+        assert server.napi != before["napi"]
         assert server.files[f"{QUEUES}/tx-0/xps_cpus"] == "10\n"  # not lost again by new rings and queues
         assert [c.item for c in changes if c.item in ("rings", "xps")] == ["rings", "xps", "xps"]
     assert server.state() == before
