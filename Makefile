@@ -63,8 +63,8 @@ test-vm: setup setup-vm
 	$(SUDO) $(BIN)/python -m pytest -m vm
 
 # The full counts of what make test does with small ones: rounds of deploying (8, and 8 tuned), kills of the harness at
-# random moments (5), faults of the machines (1 each), hostile inputs (3,000). Takes about 45 minutes. Seed, commit and figures of the
-# last time that each passed are in tests/data/soak.
+# random moments (5), faults of the machines (1 each), hostile inputs (3,000). Takes about 45 minutes. Seed, commit and
+# figures of the last time that each passed are in tests/data/soak.
 SOAK := tests/lab/test_rounds.py tests/lab/test_survive.py tests/fuzz tests/lab/test_faults.py
 soak: setup
 	$(SUDO) NSH_ROUNDS=100 NSH_KILLS=50 NSH_FAULTS=10 NSH_HOSTILE=100000 NSH_SOAK_DIR=tests/data/soak \
