@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import stacks
-from harness.errors import HarnessError, StackError
+from harness.errors import HarnessError, MeasurementError
 from harness.host.dut import SshDut
 from harness.lab.lab import Lab
 from harness.lab.turn import turn
@@ -49,12 +49,13 @@ class Case:
 
 @dataclass
 class Times:
-    """What came of a case: seconds of every round, or why there are none."""
+    """What came of a case: seconds of every round; what the host lacks for it; what went wrong."""
 
     name: str
     deploy_s: list[float] = dataclasses.field(default_factory=list)
     undeploy_s: list[float] = dataclasses.field(default_factory=list)
     skipped: str = ""
+    failed: str = ""
 
     @property
     def worst_s(self) -> float | None:
@@ -62,10 +63,17 @@ class Times:
         return max((up + down for up, down in zip(self.deploy_s, self.undeploy_s, strict=True)), default=None)
 
     def verdict(self) -> str:
-        """met, MISSED, or why it was not deployed."""
+        """met, MISSED, FAILED, or n/a; the last two with the reason."""
+        if self.failed:
+            return f"FAILED: {self.failed}"
         if self.worst_s is None:
             return f"n/a: {self.skipped}"
-        return "MISSED" if _missed(self) else "met"
+        return "MISSED" if self.worst_s > LIMIT_S else "met"
+
+    @property
+    def good(self) -> bool:
+        """Nothing went wrong, and not too slowly."""
+        return not self.failed and (self.worst_s is None or self.worst_s <= LIMIT_S)
 
 
 def scenarios() -> Iterator[ScenarioFile]:
@@ -106,8 +114,8 @@ def measure(dut: SshDut, case: Case, rounds: int) -> Times:
                 running.check_alive()
                 running.counters()
                 served = time.monotonic()
-        except StackError as error:
-            times.skipped = str(error)
+        except MeasurementError as error:
+            times.failed = str(error)
             return times
         if number:
             times.deploy_s.append(served - started)
@@ -145,12 +153,8 @@ def run(rounds: int, only: str) -> list[Times]:
     return rows
 
 
-def _missed(row: Times) -> bool:
-    return row.worst_s is not None and row.worst_s > LIMIT_S
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, print the table, write the JSON; 4 when a stack took longer than the limit, or nothing was deployed."""
+    """Run, print the table, write the JSON; 4 when a stack failed or took longer than the limit, or none was there."""
     parser = argparse.ArgumentParser(prog="bench-deploy", description=__doc__)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--rounds", type=int, default=3)
@@ -162,15 +166,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     print(table(rows))
-    worst = max((row for row in rows if row.worst_s is not None), key=lambda row: row.worst_s or 0.0, default=None)
-    if worst is not None:
-        missed, absent = (sum(test(row) for row in rows) for test in (_missed, lambda row: row.worst_s is None))
-        print(f"\nslowest: {worst.name}, {worst.worst_s:.2f} s; over {LIMIT_S:g} s: {missed}; not deployed: {absent}")
+    deployed = [row for row in rows if row.worst_s is not None]
+    for row in sorted(deployed, key=lambda row: row.worst_s or 0.0)[-1:]:
+        print(f"\nslowest: {row.name}, {row.worst_s:.2f} s; limit {LIMIT_S:g} s; missed or failed: "
+              f"{sum(not row.good for row in rows)} of {len(rows)}, not deployed: {len(rows) - len(deployed)}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps([dataclasses.asdict(row) | {"verdict": row.verdict()} for row in rows],
                                              indent=1) + "\n")
-    return 0 if worst is not None and not _missed(worst) else 4
+    return 0 if deployed and all(row.good for row in rows) else 4
 
 
 if __name__ == "__main__":

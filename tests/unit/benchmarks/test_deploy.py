@@ -19,7 +19,9 @@ def test_every_stack_in_every_role_and_those_of_scenarios_once() -> None:
 
 
 def test_the_slowest_round_decides() -> None:
-    rows = [Times("a", [1.0, 2.5], [0.5, 0.5]), Times("b", [1.0, 2.5], [0.5, 0.51]), Times("c", skipped="no NIC")]
+    rows = [Times("a", [1.0, 2.5], [0.5, 0.5]), Times("b", [1.0, 2.5], [0.5, 0.51]), Times("c", skipped="no NIC"),
+            Times("d", [1.0], [1.0], failed="gone")]
     text = table(rows)
-    assert [row.verdict() for row in rows] == ["met", "MISSED", "n/a: no NIC"]
+    assert [row.verdict() for row in rows] == ["met", "MISSED", "n/a: no NIC", "FAILED: gone"]
+    assert [row.good for row in rows] == [True, False, True, False]
     assert " ".join(text.splitlines()[2].split()) == "b 1.00 1.75 2.50 0.50 0.51 0.51 3.01 MISSED"
