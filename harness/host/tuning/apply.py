@@ -12,7 +12,6 @@ from harness.errors import HostError, HostNotRestored, StackError
 from harness.host.tuning import ethtool, power, steering
 from harness.host.tuning.change import Change, Item, Target, file_change
 from harness.host.tuning.profile import Profile
-from harness.host.undo import undone
 
 
 def sysctls(target: Target, wanted: Mapping[str, str]) -> Iterator[Change]:
@@ -43,19 +42,28 @@ def tuned(target: Target, profile: Profile) -> Iterator[tuple[Change, ...]]:
         raise StackError(f"tuning of {target.dut.name}: {', '.join(strangers)}: no test port of this point, whose "
                          f"ports are {', '.join(target.ports) or 'not known to the kernel'}; nothing was changed")
     changes: list[Change] = []
+    with _restored(target, changes):
+        try:
+            for ifname in target.ports:  # whoever makes queues anew below, an item or a stack
+                target.dut.keep_napi(ifname)
+            for name, wanted in profile.items().items():
+                made = list(ITEMS[name](target, wanted))
+                changes += made
+                _refuse_missing(target, profile, name, made)
+        except HostError as error:
+            raise StackError(f"tuning of {target.dut.name}: {error}") from error
+        yield tuple(changes)
+
+
+@contextmanager
+def _restored(target: Target, changes: list[Change]) -> Iterator[None]:
+    """Undo on exit, and read back. What ended the undoing itself (Ctrl-C) is not told as what it left: the end of the
+    connection undoes that."""
+    mark = target.dut.undo_mark()
     try:
-        with undone(target.dut):
-            try:
-                for ifname in target.ports:  # whoever makes queues anew below, an item or a stack
-                    target.dut.keep_napi(ifname)
-                for name, wanted in profile.items().items():
-                    made = list(ITEMS[name](target, wanted))
-                    changes += made
-                    _refuse_missing(target, profile, name, made)
-            except HostError as error:
-                raise StackError(f"tuning of {target.dut.name}: {error}") from error
-            yield tuple(changes)
+        yield
     finally:
+        target.dut.undo_to(mark)
         _verify_restored(target, changes)
 
 

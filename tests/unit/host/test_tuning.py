@@ -92,6 +92,20 @@ def test_a_host_that_does_not_come_back_is_told() -> None:
             server.journal.clear()
 
 
+def test_an_interrupted_undoing_is_told_as_the_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as the host that does not come back: the end of the connection undoes the rest."""
+    server = SimulatedServer()
+
+    def interrupted(mark: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "undo_to", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        with tuned(target(server), Profile(gro=False)):
+            pass
+    assert server.gro == "off"
+
+
 def test_required_items_fail_the_point_with_the_reason() -> None:
     server = SimulatedServer()
     before = server.state()
