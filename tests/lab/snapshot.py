@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.lab.lab import Lab
@@ -33,21 +35,30 @@ _COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|\bexpires \S+|\bused \S+", re.M)
 
 def snapshot(lab: Lab) -> dict[str, str]:
     """State by name. Two of them are equal when nothing was left behind."""
-    state = {" ".join(command): _inside(lab, *command) for command in _COMMANDS}
-    state["links"] = _links(lab)
-    state["sysctl"] = _sysctls(lab)
+    state = _inside(lab, _commands(lab.ifnames("dut")))
+    lines = state["sysctl"].splitlines()
+    state["sysctl"] = "\n".join(line for line in lines if not _VOLATILE.search(line.partition(":")[0]))
+    state["links"] = json.dumps(json.loads(state["links"]), sort_keys=True)
     for ifname in lab.ifnames("dut"):
-        state[f"filters of {ifname}"] = _inside(lab, "tc", "filter", "show", "dev", ifname, "ingress")
-        for what, option in _ETHTOOL.items():
-            state[f"{what} of {ifname}"] = _inside(lab, "ethtool", option, ifname)
-        state[f"knobs of {ifname}"] = _inside(lab, "sh", "-c", _SHOW_KNOBS, ifname, *_KNOBS)
         state[f"NAPI threads of {ifname}"] = str([
             (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority, sorted(os.sched_getaffinity(pid)))
             for pid in napi_threads(ifname).values()])
     state["processes"] = str(Counter(_programs(lab)))
-    mounts = _inside(lab, "cut", "-d ", "-f4-", "/proc/self/mountinfo").splitlines()
+    mounts = state["mounts"].splitlines()
     state["mounts"] = "\n".join(line for line in mounts if " nsfs " not in line)  # other labs come and go
     return state | _machine()
+
+
+def _commands(ifnames: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Whose output is state, by its name."""
+    commands: dict[str, Sequence[str]] = {" ".join(command): command for command in _COMMANDS}
+    commands |= {"links": ("ip", "-j", "-d", "addr"), "sysctl": ("grep", "-rs", "", "/proc/sys/net"),
+                 "mounts": ("cut", "-d ", "-f4-", "/proc/self/mountinfo")}
+    for ifname in ifnames:
+        commands[f"filters of {ifname}"] = ("tc", "filter", "show", "dev", ifname, "ingress")
+        commands[f"knobs of {ifname}"] = ("sh", "-c", _SHOW_KNOBS, ifname, *_KNOBS)
+        commands |= {f"{what} of {ifname}": ("ethtool", option, ifname) for what, option in _ETHTOOL.items()}
+    return commands
 
 
 def _machine() -> dict[str, str]:
@@ -87,20 +98,14 @@ def _held(kind: str) -> set[int]:
     return ids
 
 
-def _inside(lab: Lab, *argv: str) -> str:
-    done = subprocess.run(lab.exec_argv("dut", argv), capture_output=True, text=True, check=False, timeout=60)
-    return "\n".join(sorted(_COUNTERS.sub("", done.stdout).splitlines()))
-
-
-def _links(lab: Lab) -> str:
-    links = json.loads(subprocess.run(lab.exec_argv("dut", ["ip", "-j", "-d", "addr"]), capture_output=True, text=True,
-                                      check=True, timeout=30).stdout)
-    return json.dumps(links, sort_keys=True)
-
-
-def _sysctls(lab: Lab) -> str:
-    lines = _inside(lab, "grep", "-rs", "", "/proc/sys/net").splitlines()
-    return "\n".join(line for line in lines if not _VOLATILE.search(line.partition(":")[0]))
+def _inside(lab: Lab, commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What each prints in the DUT's namespace, lines sorted; by one shell, since entering takes longer than most."""
+    script = "\n".join(f"{shlex.join(command)} 2>/dev/null; printf '\\0'" for command in commands.values())
+    done = subprocess.run(lab.exec_argv("dut", ["sh", "-c", script]), capture_output=True, text=True, check=True,
+                          timeout=60)
+    outputs = done.stdout.split("\0")[:-1]
+    return {name: "\n".join(sorted(_COUNTERS.sub("", output).splitlines()))
+            for name, output in zip(commands, outputs, strict=True)}
 
 
 def _programs(lab: Lab) -> list[str]:
