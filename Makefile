@@ -12,8 +12,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 help:
 	@echo "make demo             build a lab on this machine, run scenarios/quickstart.yaml in it, write the report"
 	@echo "make test             every test that this machine can run (unit, lab, browser)"
-	@echo "make soak             100 rounds of deploying every stack, 50 kills, each other fault 10 times, 100,000 hostile"
-	@echo "                      inputs: nothing may be left or lost (45 minutes)"
+	@echo "make soak             100 rounds of deploying every stack, 100 more on a tuned host, 50 kills, each other fault"
+	@echo "                      10 times, 100,000 hostile inputs: nothing may be left or lost (50 minutes)"
 	@echo "make test-vm          the tests that boot a virtual machine as DUT (installs QEMU and debootstrap)"
 	@echo "make check            ruff, mypy --strict"
 	@echo "make setup            only install what is missing (Debian packages, .venv, native programs);"
@@ -63,7 +63,7 @@ test-vm: setup setup-vm
 	$(SUDO) $(BIN)/python -m pytest -m vm
 
 # The full counts of what make test does with small ones: rounds of deploying (8, and 8 tuned), kills of the harness at
-# random moments (5), faults of the machines (1 each), hostile inputs (3,000). Takes about 45 minutes. Seed, commit and
+# random moments (5), faults of the machines (1 each), hostile inputs (3,000). Takes about 50 minutes. Seed, commit and
 # figures of the last time that each passed are in tests/data/soak.
 SOAK := tests/lab/test_rounds.py tests/lab/test_survive.py tests/fuzz tests/lab/test_faults.py
 soak: setup
