@@ -21,10 +21,15 @@ def mutated(good: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
     """``count`` inputs, each one to eight steps away from a good one."""
     chance = random.Random(seed)
     for _ in range(count):
-        data = chance.choice(good)[:MOST_BYTES]
-        for _ in range(chance.choice((1, 1, 2, 3, 8))):
-            data = chance.choice(_STEPS)(data, good, chance)[:MOST_BYTES]
-        yield data
+        yield neighbour(chance.choice(good), good, chance)
+
+
+def neighbour(data: bytes, good: Sequence[bytes], chance: random.Random) -> bytes:
+    """An input one to eight steps away from ``data``; ``good``: what parts of others are taken from."""
+    data = data[:MOST_BYTES]
+    for _ in range(chance.choice((1, 1, 2, 3, 8))):
+        data = chance.choice(_STEPS)(data, good, chance)[:MOST_BYTES]
+    return data
 
 
 _Step = Callable[[bytes, Sequence[bytes], random.Random], bytes]

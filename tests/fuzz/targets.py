@@ -7,16 +7,20 @@ turn into words. Anything else would be a traceback in front of a user.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from harness.analysis.metrics import Metric
-from harness.errors import GeneratorError, HarnessError, StackError, UsageError
+from harness.errors import GeneratorError, HarnessError, HostError, StackError, UsageError
 from harness.generator import h2load
-from harness.generator.xdpgen.rpc.codec import MAX_REQUEST
-from harness.host.agent import AgentError, Server
+from harness.generator.trexhost import complaints
+from harness.host import interrupts
+from harness.host.agent import AgentError, Host, Server
+from harness.host.facts import facts_of
+from harness.host.inventory import Survey
 from harness.host.osprobe import bsd, illumos
 from harness.host.topology import Topology
 from harness.host.tuning import ethtool
@@ -30,14 +34,32 @@ from stacks.dpdk import telemetry
 from stacks.netmap import parse as netmap
 from stacks.vpp import parse as vpp
 from stacks.xdp.stack import parse_stats
-from tests.unit.generator.recorded import exchanges
-from tests.unit.generator.rpc_client import Direct
+from tests.fuzz import rpc
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
+#: Inputs that once were not read as they must, a folder a target. They are read again by every test run.
+FOUND = Path(__file__).with_name("found")
 _SCENARIO = Path("s.yaml")
 #: Whatever a target raises has to be one of the harness's errors, or one of these that its caller turns into words.
 KNOWN = (HarnessError, ValueError, LookupError, TypeError, OverflowError, RecursionError, AgentError)
+
+
+_REQUESTS = tuple(f'{{"id": 1, "op": "{op}", "args": {args}}}'.encode() for op, args in (
+    ("run", '{"argv": ["true", "-x"], "timeout_s": 1.5, "stdin": ""}'), ("read", '{"path": "/proc/stat"}'),
+    ("set_file", '{"path": "/sys/x", "value": "1", "verify": true}'), ("hello", '{"left_over": 0}'),
+    ("apply", '{"do": ["ip", "l"], "undo": ["ip", "l"], "made": ["true"], "timeout_s": 1}'),
+    ("spawn", '{"argv": ["true"], "name": "x", "cores": [1], "env": {"A": "b"}}'),
+    ("wait", '{"pid": 2, "pattern": "^x", "timeout_s": 1}'), ("pin", '{"pid": 2, "core": 1, "fifo": 0}'),
+    ("interface_counters", '{"ifnames": ["eth0"]}'), ("undo_to", '{"mark": 3}'),
+    ("sample_start", '{"period_s": 1, "cores": [0], "probe_period_ns": 0, "probe_program": "", "threads": true}'),
+    ("build", '{"source": "ab12", "target": "x", "archive": "AA==", "timeout_s": 9}')))
+_INTERRUPTS = (b" 24:  1  2  IR-PCI-MSI-0000:3b:00.0  0-edge  mlx5_comp0@pci:0000:3b:00.0\n"
+               b" 25:  1  2  IR-PCI-MSI-0000:3b:00.0  1-edge  eth0-TxRx-1\nNMI:  0  0  Non-maskable interrupts\n",
+               b"30: virtio0-input.0\n31: virtio0-output.0\n32: eth1-rx-0\n33: eth1-tx-0\n")
+_COMPLAINTS = (b"ZMQ port is used by the following process:\npid: 12, cmd: python3\n",
+               b"\x1b[31mEAL: Error - exiting with code: 1\n  Cause: Cannot create lock on '/var/run/x'\x1b[0m\n",
+               b"ERROR: Could not find Linux interface eth7.\n")
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,15 @@ class Target:
     good: Sequence[bytes]
     errors: tuple[type[BaseException], ...] = ()
     share: int = 4
+
+    def found(self) -> list[bytes]:
+        """Inputs of ``FOUND``."""
+        return [file.read_bytes() for file in sorted((FOUND / slug(self.name)).glob("*"))]
+
+
+def slug(name: str) -> str:
+    """A target's name as a folder's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _text(read: Callable[[str], object]) -> Callable[[bytes], object]:
@@ -85,15 +116,22 @@ def _run_file(folder: Path, name: str) -> Callable[[bytes], object]:
     return read
 
 
-def _rpc() -> Callable[[bytes], object]:
-    server = Direct()
+class _Nobody:
+    """A host on which every operation is allowed and does nothing."""
 
-    def read(data: bytes) -> None:
-        reply = server.core.handle(data[:MAX_REQUEST])
-        assert reply
-        server.events()
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda **arguments: None
 
-    return read
+
+def _request(data: bytes) -> None:
+    """A line to the DUT's agent, up to the point at which it would act."""
+    _, op, args = Server.parse(data)
+    if op not in ("beat", "cancel"):
+        Server._serve_one(cast(Host, _Nobody()), op, args)
+
+
+def _survey(text: str) -> None:
+    facts_of(Survey.parse(text))
 
 
 def _bodies(data: bytes) -> None:
@@ -104,8 +142,6 @@ def _bodies(data: bytes) -> None:
 
 def targets(folder: Path) -> list[Target]:
     """All of them; ``folder`` is for those that read files."""
-    rpc = [json.dumps({"jsonrpc": "2.0", "id": 1, "method": exchange.method, "params": exchange.params}).encode()
-           for exchange in exchanges()][:300]
     netmap_data, vpp_data, dpdk_data = (ROOT / "stacks" / name / "tests" / "data" for name in ("netmap", "vpp", "dpdk"))
     osprobe, pktgen = DATA / "osprobe", _files(*sorted(netmap_data.glob("pktgen*.txt")))
     tables = [b"Channel parameters for eth0:\nPre-set maximums:\nRX:\t\t8\nCombined:\t63\nCurrent hardware settings:\n"
@@ -118,9 +154,11 @@ def targets(folder: Path) -> list[Target]:
                (UsageError,), 2),
         *(Target(name, _run_file(folder, name), _files(DATA / "runs" / "schema-1" / name), (UsageError,), 1)
           for name in ("run.json", "trials.jsonl", "points.jsonl")),
-        Target("xdpgen's RPC", _rpc(), rpc, (), 8),
-        Target("line to the DUT's agent", Server.parse, [b'{"id": 1, "op": "run", "args": {"argv": ["true"]}}',
-                                                          b'{"op": "beat"}'], (AgentError,)),
+        Target("xdpgen's RPC", rpc.Target().read, rpc.good(), (), 8),
+        Target("line to the DUT's agent", _request, [*_REQUESTS, b'{"op": "beat"}'], (AgentError,)),
+        Target("a host's survey", _text(_survey), _files(DATA / "surveys" / "lab-dut.json"), (HostError,), 1),
+        Target("a host's interrupts", _text(lambda text: interrupts.queues_among(interrupts.parse(text))), _INTERRUPTS),
+        Target("TRex's last words", _text(complaints.explain), _COMPLAINTS),
         Target("metric", _text(Metric.parse), [b"latency.p99@50%", b"ndr", b"cycles@2.5M"], (ValueError,)),
         Target("topology", _text(Topology.parse), _files(*sorted((DATA / "topologies").glob("*.csv"))),
                (ValueError,), 2),

@@ -18,7 +18,7 @@ from types import FrameType
 import pytest
 
 from tests.fuzz.mutate import mutated
-from tests.fuzz.targets import KNOWN, Target, targets
+from tests.fuzz.targets import FOUND, KNOWN, Target, slug, targets
 from tests.soak import keep
 
 INPUTS = int(os.environ.get("NSH_HOSTILE", "3000"))
@@ -80,6 +80,19 @@ def test_nothing_that_is_read_ends_in_a_traceback_a_hang_or_growth(tmp_path: Pat
         signal.signal(signal.SIGALRM, before)
     read = sum(figure["inputs"] for figure in figures.values())
     keep("hostile-inputs", {"seed": SEED, "inputs": read, "tracebacks": 0, "hangs": 0, "targets": figures})
+
+
+def test_what_was_found_once_is_read(tmp_path: Path) -> None:
+    """Inputs that `make fuzz` has found (tests/fuzz/found): read, or refused as the target may."""
+    known = {slug(target.name): target for target in targets(tmp_path)}
+    folders = {folder.name for folder in FOUND.glob("*")}
+    assert folders <= known.keys(), f"of no target: {folders - known.keys()}"
+    for target in known.values():
+        for data in target.found():
+            try:
+                target.read(data)
+            except target.errors:
+                continue
 
 
 def test_good_inputs_are_read(tmp_path: Path) -> None:
