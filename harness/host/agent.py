@@ -1888,7 +1888,7 @@ class Server:
 
     @staticmethod
     def _serve_one(host: Host, op: str, args: Any) -> Any:
-        if op == "hello" and "left_over" in args:
+        if op == "hello" and isinstance(args, dict) and "left_over" in args:
             return dict(args, protocol=PROTOCOL, pid=os.getpid(), python=sys.version.split()[0], boot_id=boot_id(),
                         uid=os.geteuid(), cores=os.cpu_count(), now_ns=now_ns())
         if op not in OPERATIONS:
