@@ -740,17 +740,98 @@ def thread_use(before: Dict[Tuple[int, int], int]) -> List[Tuple[int, str, float
     return rows[:500]
 
 
-class Sampler:
-    """Reads /proc/stat and the run times every ``period_s`` in a thread of its own, into memory. What was read is
-    parsed at the end: the core this runs on may be the generator's."""
+class Speed:
+    """How fast some cores run and how often they were throttled, as far as the host tells.
 
-    def __init__(self, period_s: float, probes: "List[Probe]", threads: bool) -> None:
+    ``source``: "APERF/MPERF", two counters of each core from /dev/cpu whose ratio, times the base frequency, is the
+    mean frequency of its time out of idle; else "scaling_cur_freq", kHz as the kernel last saw it; else "" with a
+    ``reason`` (a virtual machine mostly has neither). ``root``: where /dev and /sys are.
+    """
+
+    _PLACES = (("APERF/MPERF", "/dev/cpu/%d/msr"),
+               ("scaling_cur_freq", "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq"))
+    _MPERF, _APERF = 0xE7, 0xE8
+
+    def __init__(self, cores: Sequence[int], root: str = "") -> None:
+        self.source, self.reason = "", "no cores were named"
+        self._cores, self._root = list(cores), root
+        self._fds = {}  # type: Dict[int, int]
+        refused = []  # type: List[str]
+        for source, place in self._PLACES if self._cores else ():
+            try:
+                for core in self._cores:
+                    self._fds[core] = os.open(root + place % core, os.O_RDONLY | os.O_CLOEXEC)
+                self.source = source
+                rows = self.parse(self.read())
+                if len(rows) == len(self._cores):
+                    self.reason = ""
+                    break
+                refused.append("%s does not tell" % place.replace("%d", "*"))
+            except OSError as error:
+                refused.append("%s: %s" % (place.replace("%d", "*"), error.strerror))
+            self.close()
+            self.source, self.reason = "", "; ".join(refused)
+        self._throttled = self._throttle_counts()
+
+    def read(self) -> List[Tuple[int, bytes, bytes]]:
+        """The files as they are now, for :meth:`parse`; a core that has gone offline is left out."""
+        found = []  # type: List[Tuple[int, bytes, bytes]]
+        for core, fd in self._fds.items():
+            try:
+                if self.source == "scaling_cur_freq":
+                    found.append((core, os.pread(fd, 32, 0), b""))
+                else:
+                    found.append((core, os.pread(fd, 8, self._APERF), os.pread(fd, 8, self._MPERF)))
+            except OSError:
+                continue
+        return found
+
+    def parse(self, read: List[Tuple[int, bytes, bytes]]) -> List[List[int]]:
+        """[core, APERF, MPERF] or [core, kHz, 0]; what is no number, or zero, is left out."""
+        rows = []  # type: List[List[int]]
+        for core, one, other in read:
+            if self.source == "scaling_cur_freq":
+                values = [int(one) if one.strip().isdigit() else 0, 0]
+            else:
+                values = [int.from_bytes(one, "little"), int.from_bytes(other, "little")]
+            if values[0]:
+                rows.append([core, *values])
+        return rows
+
+    def _throttle_counts(self) -> Dict[int, int]:
+        """Core -> times that it or its package was throttled, of cores that count it."""
+        counts = {}  # type: Dict[int, int]
+        for core in self._cores:
+            folder = self._root + "/sys/devices/system/cpu/cpu%d/thermal_throttle/" % core
+            texts = [read_or(folder + name, "").strip() for name in ("core_throttle_count", "package_throttle_count")]
+            if any(text.isdigit() for text in texts):
+                counts[core] = sum(int(text) for text in texts if text.isdigit())
+        return counts
+
+    def throttled(self) -> Dict[int, int]:
+        """Core -> how often since this began, of cores that counted it then and now."""
+        return {core: max(0, count - self._throttled[core]) for core, count in self._throttle_counts().items()
+                if core in self._throttled}
+
+    def close(self) -> None:
+        """Close the files."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds = {}
+
+
+class Sampler:
+    """Reads /proc/stat, the run times and the speed of ``cores`` every ``period_s`` in a thread of its own, into memory.
+    What was read is parsed at the end: the core this runs on may be the generator's."""
+
+    def __init__(self, period_s: float, cores: Sequence[int], probes: "List[Probe]", threads: bool) -> None:
         self.period_s = period_s
-        self._samples = []  # type: List[Tuple[int, bytes, bytes]]
+        self._samples = []  # type: List[Tuple[int, bytes, bytes, List[Tuple[int, bytes, bytes]]]]
         self._cores = os.cpu_count() or 1
         self.truncated = False
         self._probes = probes
         self._run_time = RunTime()
+        self._speed = Speed(cores)
         self._stat = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
         self._stop = threading.Event()
         self._failure = None  # type: Optional[BaseException]
@@ -768,17 +849,17 @@ class Sampler:
         stat = os.pread(self._stat, 256 * (self._cores + 1), 0)
         when = now_ns()
         if self._cores * len(self._samples) < MAX_SAMPLE_CELLS:
-            self._samples.append((when, stat, self._run_time.read()))
+            self._samples.append((when, stat, self._run_time.read(), self._speed.read()))
         else:
             self.truncated = True
 
     def _parsed(self) -> List[Any]:
-        """[ns, [[core, ticks of 8 states], ...], [[core, run ns], ...]] of every sample."""
+        """[ns, [[core, ticks of 8 states], ...], [[core, run ns], ...], [[core, ...] of Speed.parse]] of every sample."""
         parsed = []  # type: List[Any]
-        for when, stat, run in self._samples:
+        for when, stat, run, speed in self._samples:
             rows = [line.split() for line in stat.decode().splitlines() if re.match(r"cpu\d", line)]
             cores = [[int(row[0][3:])] + [int(value) for value in row[1:9]] for row in rows if len(row) >= 9]
-            parsed.append([when, cores, sorted(self._run_time.parse(run).items())])
+            parsed.append([when, cores, sorted(self._run_time.parse(run).items()), self._speed.parse(speed)])
         return parsed
 
     def _loop(self) -> None:
@@ -804,8 +885,10 @@ class Sampler:
         cost = usage.ru_utime + usage.ru_stime - self._used + sum(result["cost_s"] for result in probed)
         use = thread_use(self._threads) if self._threads is not None else []
         samples = self._parsed()
+        speed = {"source": self._speed.source, "reason": self._speed.reason,
+                 "throttled": sorted(self._speed.throttled().items())}
         self.close()
-        return {"samples": samples, "hz": os.sysconf("SC_CLK_TCK"), "run_source": self._run_time.source,
+        return {"samples": samples, "speed": speed, "hz": os.sysconf("SC_CLK_TCK"), "run_source": self._run_time.source,
                 "probes": probed, "cost_s": cost, "threads": use, "truncated": self.truncated}
 
     def close(self) -> None:
@@ -816,6 +899,7 @@ class Sampler:
             os.close(self._stat)
             self._stat = -1
         self._run_time.close()
+        self._speed.close()
 
 
 class Probe:
@@ -1073,10 +1157,11 @@ def system_counters() -> Dict[str, int]:
 
 
 class Netlink:
-    """Just enough generic netlink to ask family ``netdev`` for the NAPI threads of one interface of this namespace."""
+    """Just enough netlink to ask the kernel about the interfaces of this namespace: ``protocol`` 16 is generic netlink
+    (NAPI threads, by its family ``netdev``), 0 is rtnetlink (queueing disciplines)."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         self._socket.settimeout(2.0)
         self._socket.bind((0, 0))
 
@@ -1085,11 +1170,13 @@ class Netlink:
         self._socket.close()
 
     @staticmethod
-    def _attribute(kind: int, data: bytes) -> bytes:
+    def attribute(kind: int, data: bytes) -> bytes:
+        """An attribute as it is sent."""
         return (struct.pack("=HH", 4 + len(data), kind) + data).ljust((4 + len(data) + 3) & ~3, b"\0")
 
     @staticmethod
-    def _attributes(data: bytes) -> Dict[int, bytes]:
+    def attributes(data: bytes) -> Dict[int, bytes]:
+        """Attributes as they were received."""
         found, offset = {}, 0  # type: Dict[int, bytes], int
         while offset + 4 <= len(data):
             length, kind = struct.unpack_from("=HH", data, offset)
@@ -1099,23 +1186,53 @@ class Netlink:
             offset += (length + 3) & ~3
         return found
 
-    def ask(self, family_id: int, command: int, attributes: bytes, dump: bool) -> List[Dict[int, bytes]]:
-        """Send one request; returns the attributes of every answer."""
-        flags = 0x301 if dump else 0x5
-        payload = struct.pack("=BBH", command, 1, 0) + attributes
-        self._socket.send(struct.pack("=IHHII", 16 + len(payload), family_id, flags, 1, 0) + payload)
-        answers = []  # type: List[Dict[int, bytes]]
+    def ask(self, kind: int, header: bytes, attributes: bytes, dump: bool) -> Iterator[Tuple[bytes, Dict[int, bytes]]]:
+        """Send one request of this message type; the family's header and the attributes of every answer."""
+        flags, size = 0x301 if dump else 0x5, 16 + len(header)
+        payload = header + attributes
+        self._socket.send(struct.pack("=IHHII", 16 + len(payload), kind, flags, 1, 0) + payload)
         while True:
             data, offset = self._socket.recv(1 << 16), 0
             while offset + 16 <= len(data):
-                length, kind = struct.unpack_from("=IH", data, offset)
-                if kind in (2, 3):  # NLMSG_ERROR (0: acknowledged), NLMSG_DONE
+                length, answer = struct.unpack_from("=IH", data, offset)
+                if answer in (2, 3):  # NLMSG_ERROR (0: acknowledged), NLMSG_DONE
                     code = struct.unpack_from("=i", data, offset + 16)[0] if length >= 20 else 0
                     if code:
                         raise OSError(-code, os.strerror(-code))
-                    return answers
-                answers.append(self._attributes(data[offset + 20:offset + length]))
+                    return
+                yield data[offset + 16:offset + size], self.attributes(data[offset + size:offset + length])
                 offset += (length + 3) & ~3
+
+    def ask_generic(self, family_id: int, command: int, attributes: bytes, dump: bool) -> List[Dict[int, bytes]]:
+        """The same with a header of generic netlink, which tells nothing in an answer."""
+        header = struct.pack("=BBH", command, 1, 0)
+        return [answer for _, answer in self.ask(family_id, header, attributes, dump)]
+
+
+#: RTM_GETQDISC; TCA_KIND, TCA_STATS2 and in it TCA_STATS_QUEUE (five numbers of 32 bits: length, backlog, drops, ...).
+_GETQDISC, _TCA_KIND, _TCA_STATS2, _STATS_QUEUE, _TC_ROOT = 38, 1, 7, 3, 0xFFFFFFFF
+
+
+def qdisc_drops(ifnames: Sequence[str]) -> Dict[str, Dict[str, int]]:
+    """What the queueing discipline of each interface has dropped, as ``qdisc.KIND@HANDLE:.drops``; nothing where the
+    kernel does not tell. Of the root alone: the kernel adds the drops of its classes and leaves to it."""
+    indices = {socket.if_nametoindex(ifname): ifname for ifname in ifnames}
+    found = {ifname: {} for ifname in ifnames}  # type: Dict[str, Dict[str, int]]
+    netlink = Netlink(0)
+    try:
+        for header, answer in netlink.ask(_GETQDISC, bytes(20), b"", True):
+            index, handle, parent = struct.unpack_from("=iII", header, 4)
+            queue_stats = Netlink.attributes(answer.get(_TCA_STATS2, b"")).get(_STATS_QUEUE, b"")
+            if parent == _TC_ROOT and index in indices and len(queue_stats) >= 12:
+                kind = answer.get(_TCA_KIND, b"").partition(b"\0")[0].decode("ascii", "replace")
+                name = "qdisc.%s@%x:.drops" % (kind, handle >> 16)
+                found[indices[index]][name] = struct.unpack_from("=I", queue_stats, 8)[0]
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES):  # a kernel without them, or a sandbox
+            raise
+    finally:
+        netlink.close()
+    return found
 
 
 def napi_threads(ifname: str) -> Dict[int, int]:
@@ -1126,10 +1243,11 @@ def napi_threads(ifname: str) -> Dict[int, int]:
         raise AgentError("there is no interface %s" % ifname, "gone") from None
     if read_or("/sys/class/net/%s/threaded" % ifname, "0").strip() == "0":
         return {}
-    netlink = Netlink()
+    netlink = Netlink(16)
     try:
-        family_id = struct.unpack("=H", netlink.ask(16, 3, Netlink._attribute(2, b"netdev\0"), False)[0][1])[0]
-        answers = netlink.ask(family_id, 11, Netlink._attribute(1, struct.pack("=I", index)), True)
+        family = netlink.ask_generic(16, 3, Netlink.attribute(2, b"netdev\0"), False)[0]
+        family_id = struct.unpack("=H", family[1])[0]
+        answers = netlink.ask_generic(family_id, 11, Netlink.attribute(1, struct.pack("=I", index)), True)
     except (OSError, KeyError, IndexError):
         return _napi_by_name(ifname)
     finally:
@@ -1643,7 +1761,10 @@ class Host:
     # -- counters and sampling
 
     def op_interface_counters(self, ifnames: List[str]) -> Dict[str, Dict[str, int]]:
-        return {ifname: interface_counters(ifname) for ifname in ifnames}
+        counters = {ifname: interface_counters(ifname) for ifname in ifnames}
+        for ifname, drops in qdisc_drops(ifnames).items():
+            counters[ifname].update(drops)
+        return counters
 
     def op_system_counters(self) -> Dict[str, int]:
         return system_counters()
@@ -1660,7 +1781,7 @@ class Host:
                 if key not in self._probes:
                     with self._off_home():
                         self._probes[key] = Probe(*key)
-            self._sampler = Sampler(period_s, [self._probes[key] for key in keys], threads)
+            self._sampler = Sampler(period_s, cores, [self._probes[key] for key in keys], threads)
         except (AgentError, OSError):
             self._end_probes()  # some may be watching already
             raise

@@ -29,11 +29,24 @@ class Completed:
 class CpuSample:
     """One reading of every core: ``ns`` CLOCK_MONOTONIC of that host; ``ticks``: per core, state -> seconds spent
     (user, nice, system, idle, iowait, irq, softirq, steal) from /proc/stat; ``run_ns``: per core, time tasks ran
-    (schedstat), finer than ticks, None where the kernel has none."""
+    (schedstat), finer than ticks, None where the kernel has none. ``speed``: per core, what ``Sampling.speed`` tells
+    of: (APERF, MPERF), or (kHz, 0)."""
 
     ns: int
     ticks: dict[int, dict[str, float]]
     run_ns: dict[int, int] | None
+    speed: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Where the samples' speed comes from: ``source`` "APERF/MPERF" (counters of each core, whose ratio times the base
+    frequency is the mean frequency of its time out of idle), "scaling_cur_freq" (kHz), or "" for a ``reason``.
+    ``throttled``: core -> times that it or its package was throttled meanwhile, of cores that count it."""
+
+    source: str = ""
+    reason: str = "the host was not asked"
+    throttled: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,6 +65,7 @@ class Sampling:
     threads: dict[tuple[int, str], float] = field(default_factory=dict)
     probe_periods: dict[int, float] = field(default_factory=dict)
     probe_costs: dict[int, float] = field(default_factory=dict)
+    speed: Speed = Speed()
 
 
 class RemoteProcess(Protocol):

@@ -17,7 +17,7 @@ from typing import Any
 from harness.errors import HostError, HostNotRestored, TestbedError
 from harness.host.bootstrap import PYTHONS, start_agent
 from harness.host.build import archive, source_files, source_hash
-from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling
+from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling, Speed
 from harness.host.facts import facts_of
 from harness.host.inventory import SURVEY_S, Request, Survey
 from harness.host.link import LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, quiet
@@ -268,15 +268,18 @@ def _sampling(answer: Mapping[str, Any]) -> Sampling:
             ticks={int(row[0]): {state: value / hz for state, value in zip(_TICKS, row[1:], strict=False)}
                    for row in cores},
             run_ns={int(core): int(ran) for core, ran in run} or None,
+            speed={int(core): (int(one), int(other)) for core, one, other in speed},
         )
-        for when, cores, run in answer["samples"]
+        for when, cores, run, speed in answer["samples"]
     ]
     pauses = [(int(start), int(length), int(probe["core"])) for probe in answer["probes"]
               for start, length in probe["pauses"]]
     threads = {(int(core), str(name)): float(seconds) for core, name, seconds in answer["threads"]}
     periods = {int(probe["core"]): probe["period_ns"] / 1e9 for probe in answer["probes"]}
     costs = {int(probe["core"]): float(probe["cost_s"]) for probe in answer["probes"]}
-    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs)
+    told = answer["speed"]
+    speed = Speed(str(told["source"]), str(told["reason"]), {int(core): int(n) for core, n in told["throttled"]})
+    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs, speed)
 
 
 class SshDut(AgentDut):

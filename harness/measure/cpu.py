@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.host.contract import CpuSample, Sampling
 from harness.measure.accounting import BACKLOG, NO_SOCKET, SOCKET
+from harness.measure.frequency import frequency, why_not
 from harness.measure.places import DRIVER
 from harness.plan import Role
 from harness.records import CoreLoad, Cpu, Trial
@@ -30,20 +31,27 @@ _STATES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"
 
 
 def cpu_of_trial(
-    sampling: Sampling, start_ns: int, end_ns: int, given: Sequence[int], duration_s: float
+    sampling: Sampling, start_ns: int, end_ns: int, given: Sequence[int], duration_s: float,
+    nominal_hz: float | None = None,
 ) -> Cpu | None:
-    """Loads between the first and the last sample inside [start, end]; None when they cover less than half of it."""
+    """Loads between the first and the last sample inside [start, end]; None when they cover less than half of it.
+    ``nominal_hz``: base frequency of the cores."""
     inside = [s for s in sampling.samples if start_ns <= s.ns <= end_ns]
     if not inside or inside[-1].ns - inside[0].ns < COVERAGE * (end_ns - start_ns):
         return None
     first, last = inside[0], inside[-1]
     seconds = (last.ns - first.ns) / 1e9
     cores = [_core(core, first, last, seconds, core in given) for core in sorted(last.ticks)]
+    for load in cores:
+        if load.given:
+            load.frequency = frequency(sampling.speed, inside, load.core, nominal_hz)
+            load.throttled = sampling.speed.throttled.get(load.core)
     covered_s = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
     dearest = max(sampling.probe_costs.values(), default=None)
     return Cpu(
         indicative=duration_s < FULL_FIGURE_S, seconds=seconds, cores=cores,
         busy_cores=sum(c.busy for c in cores if c.given),
+        frequency_source=why_not(sampling.speed, nominal_hz) or sampling.speed.source,
         sampling_cost=sampling.cost_s / covered_s if covered_s else None,
         probe_cost=dearest / covered_s if covered_s and dearest is not None else None,
     )

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.measure.accounting import RETURN, TG_RECEIVE
+from harness.measure.accounting import QDISC, RETURN, TG_RECEIVE
 from harness.records import Pauses
 
 RING_FRAMES = 256
-RETURN_PLACES = frozenset({RETURN, TG_RECEIVE})
+#: A discipline's queue overflows when the port does not take frames: on a virtual wire while the generator pauses.
+RETURN_PLACES = frozenset({RETURN, QDISC, TG_RECEIVE})
 
 #: (start ns, length ns) on one clock.
 Interval = tuple[int, int]

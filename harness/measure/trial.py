@@ -17,7 +17,7 @@ from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
 from harness.host.osprobe import AgentProbe, OsProbe
-from harness.measure.accounting import Readings, bounded, losses_by_place, rise
+from harness.measure.accounting import Readings, bounded, losses_by_place, rise, unread
 from harness.measure.bystander import Watch
 from harness.measure.connections import completed, lost_connections
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
@@ -208,6 +208,7 @@ def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: Snapshot,
     else:
         places = losses_by_place(before.readings, after.readings, traffic, cores)
         trial.losses, trial.other_traffic = bounded(places, trial.lost)
+    trial.unread = unread(before.readings, after.readings)
     trial.unexplained = trial.lost - sum(trial.losses.values())
 
 
@@ -220,7 +221,7 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     trial.latency_note = traffic.latency_unavailable
     if bench.no_reply:
         trial.latency_note = "not defined for role drop"
-    trial.cpu = cpu_of_trial(sampling, start, end, bench.point.cores, trial.duration_s)
+    trial.cpu = cpu_of_trial(sampling, start, end, bench.point.cores, trial.duration_s, bench.nominal_hz)
     if trial.cpu is None:
         trial.cpu_note = "the samples cover less than half of the trial"
     else:

@@ -26,6 +26,7 @@ from harness.report.floor import floor_table
 from harness.report.headline import Answer, answer
 from harness.report.identity import looks, one_line
 from harness.report.layout import asset, environment, policy
+from harness.report.lossplaces import LossTable, loss_table
 from harness.report.method import Method, method
 from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
@@ -35,12 +36,10 @@ from harness.report.sidebyside import facets, side_by_side
 from harness.report.summarise import Limits, PointSummary, summarise
 from harness.report.summarytable import SummaryTable, summary_table
 from harness.report.tables import (
-    LossTable,
     PlainTable,
     PointName,
     Trouble,
     latency_table,
-    loss_table,
     name_points,
     troubles,
 )

@@ -14,13 +14,14 @@ from harness.records import Ceiling, Floor, Percentiles, Phase, Verdict
 from harness.report.floor import floor_table
 from harness.report.headline import answer
 from harness.report.identity import looks
+from harness.report.lossplaces import loss_table
 from harness.report.method import method
 from harness.report.narrative import caveats
 from harness.report.numbers import Spread, rate_unit
 from harness.report.page import embedded_json
 from harness.report.summarise import PointSummary, summarise
 from harness.report.summarytable import SummaryTable, named_load, rate_cell, summary_table
-from harness.report.tables import PointName, latency_table, loss_table, name_points, troubles
+from harness.report.tables import PointName, latency_table, name_points, troubles
 from harness.report.trialrows import text_row, trial_table
 from harness.report.words import VERDICTS
 from harness.rundata import RunData
@@ -207,6 +208,19 @@ def test_loss_by_place_adds_up(points: Points, names: dict[str, PointName]) -> N
     assert table.places[-1] == "unexplained"
     for row in table.rows:
         assert sum(share for _, share in row.cells) == pytest.approx(float(row.lost.split()[0]) / 100, abs=2e-4)
+    assert table.notes == ()
+
+
+def test_a_place_that_no_counter_told_of_is_not_a_zero(points: Points, names: dict[str, PointName]) -> None:
+    told = {"qdisc": "the kernel does not tell"}
+    mute = [replace(p, trials=tuple(t.model_copy(update={"unread": told}) for t in p.trials)) for p in points]
+    table = loss_table(mute, names)
+    assert table is not None
+    assert {row.cells[table.places.index("qdisc")] for row in table.rows} == {("n/a", 0.0)}
+    assert table.notes == ("qdisc: the kernel does not tell",)
+    lossless = [replace(p, trials=tuple(t.model_copy(update={"losses": {}, "lost": 0, "unexplained": 0})
+                                        for t in p.trials)) for p in mute]
+    assert loss_table(lossless, names) is None
 
 
 def test_troubles_list_what_has_no_number(points: Points, names: dict[str, PointName]) -> None:
