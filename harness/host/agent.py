@@ -821,8 +821,8 @@ class Speed:
 
 
 class Sampler:
-    """Reads /proc/stat, the run times and the speed of ``cores`` every ``period_s`` in a thread of its own, into memory.
-    What was read is parsed at the end: the core this runs on may be the generator's."""
+    """Reads /proc/stat, the run times and the speed of ``cores`` every ``period_s`` in a thread of its own, into
+    memory. What was read is parsed at the end: the core this runs on may be the generator's."""
 
     def __init__(self, period_s: float, cores: Sequence[int], probes: "List[Probe]", threads: bool) -> None:
         self.period_s = period_s
@@ -854,7 +854,7 @@ class Sampler:
             self.truncated = True
 
     def _parsed(self) -> List[Any]:
-        """[ns, [[core, ticks of 8 states], ...], [[core, run ns], ...], [[core, ...] of Speed.parse]] of every sample."""
+        """[ns, [[core, ticks of 8 states], ...], [[core, run ns], ...], Speed's rows] of every sample."""
         parsed = []  # type: List[Any]
         for when, stat, run, speed in self._samples:
             rows = [line.split() for line in stat.decode().splitlines() if re.match(r"cpu\d", line)]

@@ -3,9 +3,10 @@
 
     python -m tests.fuzz.campaign --seconds 600 [--only "scenario file"] [--corpus DIR]
 
-Prints a line a target: executions, edges of the instrumented code that the good inputs reach and that were reached at
-the end, inputs kept, and what was found. An input that was not read as a target must is put into ``tests/fuzz/found``,
-where the tests read it from then on. Status: 0, 1 (found something), 2 (Atheris is not there).
+Prints a line a target: executions, edges of the instrumented code that the good inputs (and those of the corpus) reach
+and that were reached at the end, inputs kept, and what was found. An input that was not read as a target must is put
+into ``tests/fuzz/found``, where the tests read it from then on. Status: 0, 1 (found something), 2 (Atheris is not
+there).
 """
 
 from __future__ import annotations
@@ -36,14 +37,15 @@ _PROGRESS = re.compile(r"^#\d+\s+(\w+)\s+cov: (\d+) ft: (\d+) corp: (\d+)/", re.
 
 @dataclass(frozen=True)
 class Outcome:
-    """What fuzzing one target came to. ``edges``: of instrumented code, of the good inputs and at the end."""
+    """What fuzzing one target came to. ``edges``: of instrumented code, at the start and at the end. ``why``: what was
+    said of what was found."""
 
     executions: int
     edges: tuple[int, int]
     inputs: int
     peak_mb: int
     found: tuple[Path, ...]
-    said: str
+    why: str
 
 
 def attack(target: Target, seconds: int, corpus: Path) -> Outcome:
@@ -66,7 +68,14 @@ def attack(target: Target, seconds: int, corpus: Path) -> Outcome:
         found = tuple(_kept(target, file) for file in files)
     first = next((step for step in steps if step[0] == "INITED"), steps[0])
     return Outcome(_stat(said, "number_of_executed_units"), (int(first[1]), int(steps[-1][1])), int(steps[-1][3]),
-                   _stat(said, "peak_rss_mb"), found, said)
+                   _stat(said, "peak_rss_mb"), found, _why(done.stdout + done.stderr))
+
+
+def _why(said: str) -> str:
+    """What libFuzzer and Atheris say of an input that was not read as it must; without their progress."""
+    told = re.search(r"^ *=== Uncaught Python exception|^==\d+== *ERROR|^ALARM:", said, re.MULTILINE)
+    return "\n".join(line[:300] for line in said[told.start():].splitlines()[:60] if not line.startswith("#")) if told \
+        else ""
 
 
 def _stat(said: str, name: str) -> int:
@@ -99,14 +108,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds = max(1, arguments.seconds // max(1, len(chosen)))
         for target in chosen:
             outcome = attack(target, seconds, (arguments.corpus or kept).resolve() / slug(target.name))
-            figures[target.name] = {"executions": outcome.executions, "edges_good": outcome.edges[0],
+            figures[target.name] = {"executions": outcome.executions, "edges_at_start": outcome.edges[0],
                                     "edges": outcome.edges[1], "corpus": outcome.inputs, "peak_mb": outcome.peak_mb}
-            print(f"{target.name}: {outcome.executions:,} executions in {seconds} s, edges {outcome.edges[0]:,} of the "
-                  f"good inputs, {outcome.edges[1]:,} at the end, {outcome.inputs:,} inputs kept, {outcome.peak_mb} MB",
-                  flush=True)
+            print(f"{target.name}: {outcome.executions:,} executions, edges {outcome.edges[0]:,} at the start, "
+                  f"{outcome.edges[1]:,} at the end, {outcome.inputs:,} inputs kept, {outcome.peak_mb} MB", flush=True)
             if outcome.found:
                 found += outcome.found
-                print(*outcome.said.splitlines()[-60:], *outcome.found, sep="\n", flush=True)
+                print(outcome.why, *outcome.found, sep="\n", flush=True)
     executions = sum(figure["executions"] for figure in figures.values())
     print(f"{executions:,} executions, {len(found)} inputs found that are not read as they must")
     if not found and figures and not arguments.only:

@@ -15,8 +15,9 @@ from harness.analysis.metrics import Kind, Metric
 from harness.analysis.noise import Cause, suspects
 from harness.cli import invoke
 from harness.errors import UsageError
-from harness.records import RunInfo, Verdict
+from harness.records import Frequency, RunInfo, Trial, Verdict
 from harness.report import comparison
+from harness.report.suspects import suspected
 from harness.rundata import RunData, load_run
 from tests.unit.analysis.runs import NAMES, POINTS, around, make
 from tests.unit.report.hostile import PAYLOAD
@@ -213,6 +214,15 @@ def test_bad_input_is_one_clear_message(tmp_path: Path, capsys: pytest.CaptureFi
     assert said.out == ""
 
 
+def measured(trials: list[Trial], hz: list[float], throttled: int) -> None:
+    """Each trial has this frequency on every core, and none but the last was throttled."""
+    for number, (trial, mean) in enumerate(zip(trials, hz, strict=True), 1):
+        assert trial.cpu is not None
+        for core in trial.cpu.cores:
+            core.frequency = Frequency(mean_hz=mean, least_hz=mean, most_hz=mean)
+            core.throttled = throttled if number == len(trials) else 0
+
+
 def test_noise_names_what_was_recorded(tmp_path: Path) -> None:
     run: RunData = load_run(make_run(tmp_path, repeat=3))
     point = run.plan.points[0]
@@ -227,10 +237,21 @@ def test_noise_names_what_was_recorded(tmp_path: Path) -> None:
             core.steal = 0.03
     facts = {"cpu": {"governor": "powersave", "turbo": True}}
     told = {suspect.cause: suspect for suspect in suspects(trials, facts)}
-    assert set(told) == set(Cause)
+    assert set(told) == set(Cause) - {Cause.THROTTLING}
     assert (told[Cause.STEAL].trials, told[Cause.STEAL].worst) == (2, 0.03)
     assert told[Cause.OTHER_LOAD].names == ("cron",)
     assert told[Cause.FREQUENCY].names == ("governor powersave", "turbo on")
+    measured(trials, [3.0e9] * len(trials), throttled=0)
+    steady = {suspect.cause for suspect in suspects(trials, facts)}
+    assert steady == set(Cause) - {Cause.FREQUENCY, Cause.THROTTLING}, "what could change was seen not to"
+    measured(trials, [3.0e9] * (len(trials) - 2) + [3.05e9, 2.1e9], throttled=4)
+    changed = {suspect.cause: suspect for suspect in suspects(trials, facts)}
+    assert set(changed) == set(Cause)
+    assert (changed[Cause.FREQUENCY].trials, changed[Cause.FREQUENCY].worst) == (1, pytest.approx(0.3))
+    assert changed[Cause.THROTTLING].trials == 1
+    assert "the frequency changed in 1 of" in suspected([changed[Cause.FREQUENCY]])
+    assert "(by up to 30.0 %)" in suspected([changed[Cause.FREQUENCY]])
+    assert "throttled for heat in 1 of" in suspected([changed[Cause.THROTTLING]])
     for trial in trials:
         trial.verdicts = [v for v in trial.verdicts if v is not Verdict.PAUSED]
         trial.cpu = None

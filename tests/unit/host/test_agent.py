@@ -447,6 +447,8 @@ def test_counters_of_the_loopback(agent):
     system = agent.ok("system_counters")
     assert system["udp.InDatagrams"] >= 0
     assert "softnet.0.dropped" in system
+    assert [name for name in counters if name.startswith("qdisc.")] == ["qdisc.noqueue@0:.drops"]
+    assert counters["qdisc.noqueue@0:.drops"] == 0
 
 
 def test_sampling_is_one_at_a_time_and_tells_its_cost(agent):
@@ -467,6 +469,41 @@ def test_sampling_is_one_at_a_time_and_tells_its_cost(agent):
     assert 0 < sampled["cost_s"] < 1
     assert all(length >= agent_file.PAUSE_NS for _, length in sampled["probes"][0]["pauses"])
     assert sum(seconds for _, _, seconds in sampled["threads"]) > 0.05
+
+
+def made_host(root: Path, files: dict) -> str:
+    """A tree of /dev and /sys that was made by hand: no such host is at hand."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return str(root)
+
+
+def test_speed_comes_from_the_best_source_of_all_cores(tmp_path):
+    registers = bytes(0xE7) + (7).to_bytes(1, "little")  # APERF at 0xE8 overlaps MPERF at 0xE7 in a plain file
+    msr = registers + (9).to_bytes(8, "little")
+    cpufreq = "sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq"
+    heat = "sys/devices/system/cpu/cpu%d/thermal_throttle/%s_throttle_count"
+    files = {"dev/cpu/1/msr": msr, cpufreq % 1: b"2100000\n", cpufreq % 2: b"1800000\n",
+             heat % (1, "core"): b"4\n", heat % (1, "package"): b"10\n"}
+    root = made_host(tmp_path, files)
+    one = agent_file.Speed([1], root)
+    ((core, aperf, mperf),) = one.parse(one.read())
+    assert (one.source, one.reason, core, aperf, mperf) == ("APERF/MPERF", "", 1, 9, 7 + (9 << 8))
+    both = agent_file.Speed([1, 2], root)  # core 2 has no registers
+    assert (both.source, both.parse(both.read())) == ("scaling_cur_freq", [[1, 2_100_000, 0], [2, 1_800_000, 0]])
+    (tmp_path / (heat % (1, "core"))).write_bytes(b"6\n")
+    assert both.throttled() == {1: 2}
+    (tmp_path / (cpufreq % 2)).write_bytes(b"<unknown>\n")
+    assert both.parse(both.read()) == [[1, 2_100_000, 0]]
+    none = agent_file.Speed([1, 2, 3], root)
+    assert none.source == ""
+    assert none.reason == ("/dev/cpu/*/msr: No such file or directory; /sys/devices/system/cpu/cpu*/cpufreq/"
+                           "scaling_cur_freq: No such file or directory")
+    assert none.parse(none.read()) == []
+    for speed in (one, both, none):
+        speed.close()
 
 
 def test_a_probe_of_a_core_that_does_not_exist(agent):
