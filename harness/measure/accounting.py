@@ -69,7 +69,7 @@ def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult,
             ports[place] += count
     if unread(before, after):
         ports[QDISC] = 0
-    ports[DUT_RING] -= min(ports[DUT_RING], after.in_port_drops - before.in_port_drops)
+    ports[DUT_RING] -= min(ports[DUT_RING], max(0, after.in_port_drops - before.in_port_drops))
     ports[DUT_RING] += sum(d.refused for d in traffic.directions)
     system = rise(before.system, after.system)
     ports[BACKLOG] = sum(count for name, count in system.items() if _backlog(name, cores))

@@ -41,7 +41,8 @@ def cpu_of_trial(
         return None
     first, last = inside[0], inside[-1]
     seconds = (last.ns - first.ns) / 1e9
-    cores = [_core(core, first, last, seconds, core in given) for core in sorted(last.ticks)]
+    # A core that was taken off or put on line meanwhile has no figures.
+    cores = [_core(core, first, last, seconds, core in given) for core in sorted(first.ticks.keys() & last.ticks)]
     for load in cores:
         if load.given:
             load.frequency = frequency(sampling.speed, inside, load.core, nominal_hz)
@@ -58,9 +59,10 @@ def cpu_of_trial(
 
 
 def _core(core: int, first: CpuSample, last: CpuSample, seconds: float, given: bool) -> CoreLoad:
-    share = {s: (last.ticks[core].get(s, 0.0) - first.ticks[core].get(s, 0.0)) / seconds for s in _STATES}
+    # The kernel lets iowait and steal fall at times, by a tick or so: time that did not pass is none.
+    share = {s: max(0.0, last.ticks[core].get(s, 0.0) - first.ticks[core].get(s, 0.0)) / seconds for s in _STATES}
     run = None
-    if first.run_ns is not None and last.run_ns is not None and core in last.run_ns:
+    if first.run_ns is not None and last.run_ns is not None and core in first.run_ns.keys() & last.run_ns:
         run = (last.run_ns[core] - first.run_ns[core]) / 1e9 / seconds
     return CoreLoad(
         core=core, given=given, user=share["user"] + share["nice"], system=share["system"], irq=share["irq"],

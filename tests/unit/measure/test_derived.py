@@ -118,6 +118,15 @@ def test_cpu_uses_only_samples_inside_the_trial() -> None:
     assert cpu_of_trial(sampling, 0, 20 * S, [0], 20.0) is None
 
 
+def test_cores_that_come_and_go_and_times_that_fall_make_no_figures() -> None:
+    """Core 1 goes off line during the trial and core 2 comes; iowait falls by a tick, as the kernel documents."""
+    first = CpuSample(0, {0: {"user": 1.0, "iowait": 0.51}, 1: {"user": 0.0}}, {0: 5, 1: 0})
+    last = CpuSample(2 * S, {0: {"user": 2.0, "iowait": 0.5}, 2: {"user": 0.0}}, {0: S + 5, 2: 0})
+    cpu = cpu_of_trial(Sampling([first, last], [], 0.0), 0, 2 * S, [0, 2], 2.0)
+    assert cpu is not None
+    assert [(core.core, core.user, core.idle, core.run) for core in cpu.cores] == [(0, 0.5, 0.0, 0.5)]
+
+
 def test_cycles_are_for_the_frames_that_the_dut_worked_on_or_not_given() -> None:
     """Above its capacity a stack works on frames that it drops later: dividing by what came back says too much."""
     tight, over = trial(100_000, 900), trial(100_000, 40_000)
