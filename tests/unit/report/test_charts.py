@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from harness.commands.charts import charts as charts_command
 from harness.plan import Role
-from harness.records import Verdict
+from harness.records import Phase, Verdict
 from harness.report import palette
 from harness.report.charts.canvas import PHONE, WIDE, drawing, drawn, fitted, text_width, wrapped
 from harness.report.charts.catalogue import KINDS, draw_all
@@ -80,6 +81,34 @@ def test_the_data_is_what_the_run_found() -> None:
     losses = [row for picture in KINDS["loss"][0](made) for row in picture.data]
     lost = {row["trial"]: row["lost"] for row in losses}
     assert {trial: sum(row["frames"] for row in losses if row["trial"] == trial) for trial in lost} == lost
+
+
+def test_loss_over_load_is_stacked_by_place_and_adds_up() -> None:
+    run = many(2)
+    point = run.plan.points[0].id
+    told = [t.model_copy(update={"losses": {"qdisc": t.sent // 4, "DUT ring": t.sent // 8}, "unexplained": t.sent // 8,
+                                 "unread": {"driver": "no counter"}})
+            if t.phase is Phase.LOAD and t.point == point else t for t in run.trials]
+    made = Material.of(replace(run, trials=tuple(told)))
+    (picture,) = KINDS["loss-load"][0](made)
+    assert "No counter told of: driver." in picture.caption
+    rows = [row for row in picture.data if row["label"] == made.points[0].plan.label]
+    loads = {row["load_pps"] for row in rows}
+    assert loads == {load.load_pps for load in made.points[0].loads}
+    for load in loads:
+        shares = {row["place"]: row["share_of_sent"] for row in rows if row["load_pps"] == load}
+        assert shares == {"qdisc": pytest.approx(0.25, abs=1e-3), "DUT ring": pytest.approx(0.125, abs=1e-3),
+                          "unexplained": pytest.approx(0.125, abs=1e-3), "driver": None}
+    with drawing(WIDE):
+        figure = drawn(picture, WIDE)
+    bars = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert len(bars) == 3 * len(loads)
+    tops = sorted({round(bar.get_y() + bar.get_height(), 3) for bar in bars})
+    assert tops == [0.125, 0.375, 0.5], "ring, qdisc, unexplained: each begins where the one before ends"
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"DUT ring", "qdisc", "unexplained"} <= set(names)
+    colours = {handle.get_facecolor() for handle in figure.legends[0].get_patches()}
+    assert len(colours) == len(names)
 
 
 def test_published_points_stay_apart() -> None:
@@ -292,8 +321,8 @@ def test_files_of_a_run(small: Path, tmp_path: Path) -> None:
                                                "--json"], standalone_mode=False)
     assert done.exception is None
     (entry,) = json.loads(done.output)["runs"]
-    assert set(entry["not_drawn"]) == {"scaling", "shares"}
-    assert {chart["name"].split("-")[0] for chart in entry["charts"]} == set(KINDS) - {"scaling", "shares"}
+    assert set(entry["not_drawn"]) == {"loss-load", "scaling", "shares"}
+    assert {chart["name"].split("-")[0] for chart in entry["charts"]} == set(KINDS) - {"loss-load", "scaling", "shares"}
     files = [Path(name) for chart in entry["charts"] for name in (*chart["files"], *chart["data"])]
     assert sorted(files) == sorted(out.iterdir())
     svg = (out / "throughput-64B-1c.slide.dark.svg").read_text(encoding="utf-8")
