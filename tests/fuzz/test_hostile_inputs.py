@@ -17,7 +17,7 @@ from types import FrameType
 
 import pytest
 
-from tests.fuzz.mutate import mutated
+from tests.fuzz.mutate import long_runs, mutated
 from tests.fuzz.targets import FOUND, KNOWN, Target, slug, targets
 from tests.soak import keep
 
@@ -25,6 +25,8 @@ INPUTS = int(os.environ.get("NSH_HOSTILE", "3000"))
 SEED = int(os.environ.get("NSH_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 #: No input of these sizes takes a second; what takes this long does not end.
 _HANG_S = 20
+#: An answer of a host may be 1 MiB; in a fifth of that, what takes a time that grows with the square is seen to hang.
+_LONG = 200_000
 #: What a target may keep for good after its inputs (caches of patterns and the like), bytes.
 _MOST_KEPT = 3_000_000
 
@@ -80,6 +82,25 @@ def test_nothing_that_is_read_ends_in_a_traceback_a_hang_or_growth(tmp_path: Pat
         signal.signal(signal.SIGALRM, before)
     read = sum(figure["inputs"] for figure in figures.values())
     keep("hostile-inputs", {"seed": SEED, "inputs": read, "tracebacks": 0, "hangs": 0, "targets": figures})
+
+
+def test_long_runs_are_read_in_time(tmp_path: Path) -> None:
+    """No parser of text looks at the whole input again from every byte of it."""
+    before = signal.signal(signal.SIGALRM, _hang)
+    try:
+        for target in (one for one in targets(tmp_path) if one.share >= 4 or "survey" in one.name):
+            for data in long_runs(target.good, _LONG):
+                signal.alarm(_HANG_S)
+                try:
+                    target.read(data)
+                except target.errors:
+                    continue
+                except Hangs:
+                    raise AssertionError(f"{target.name} hangs on {len(data):,} bytes: {data[:200]!r}…") from None
+                finally:
+                    signal.alarm(0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_what_was_found_once_is_read(tmp_path: Path) -> None:
