@@ -169,7 +169,7 @@ def _frequency(run: RunData) -> Iterable[tuple[str, str]]:
         return
     means = [hz for cpu in cpus for core in cpu.cores if core.frequency is not None
              and (hz := finite(core.frequency.mean_hz)) is not None]
-    throttled = [core.throttled for cpu in cpus for core in cpu.cores if core.throttled is not None]
+    throttled = [max(counts) for cpu in cpus if (counts := [c.throttled for c in cpu.cores if c.throttled is not None])]
     heat = f"; throttled for heat {plural(sum(throttled), 'time')}" if throttled else "; throttling: not available"
     if not means:
         yield "CPU frequency", one_line(cpus[0].frequency_source, 300) + heat
