@@ -1227,9 +1227,8 @@ def qdisc_drops(ifnames: Sequence[str]) -> Dict[str, Dict[str, int]]:
                 kind = answer.get(_TCA_KIND, b"").partition(b"\0")[0].decode("ascii", "replace")
                 name = "qdisc.%s@%x:.drops" % (kind, handle >> 16)
                 found[indices[index]][name] = struct.unpack_from("=I", queue_stats, 8)[0]
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES):  # a kernel without them, or a sandbox
-            raise
+    except OSError:  # a kernel without them, a sandbox, no answer in time: a missing counter is no reason to end a run
+        return {}
     finally:
         netlink.close()
     return found
