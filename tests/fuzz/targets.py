@@ -16,7 +16,7 @@ from typing import cast
 from harness.analysis.metrics import Metric
 from harness.errors import GeneratorError, HarnessError, HostError, StackError, UsageError
 from harness.generator import h2load
-from harness.generator.trexhost import complaints
+from harness.generator.trexhost import complaints, release
 from harness.host import interrupts
 from harness.host.agent import AgentError, Host, Server
 from harness.host.facts import facts_of
@@ -26,6 +26,7 @@ from harness.host.topology import Topology
 from harness.host.tuning import ethtool
 from harness.rundata import load_run
 from harness.scenario import load_scenario
+from harness.stacks import netdev_settings
 from harness.testbed import check_testbed
 from harness.yamlfile import load
 from stacks.command import counters
@@ -166,6 +167,9 @@ def targets(folder: Path) -> list[Target]:
         Target("ethtool's words", _text(ethtool.parse_words), tables),
         Target("ethtool's indirection", _text(ethtool.parse_indirection), tables),
         Target("ethtool's hash", _text(ethtool.parse_hash), tables),
+        Target("ethtool's settings", _text(netdev_settings.listing), tables),
+        Target("ethtool's table", _text(netdev_settings.table), tables),
+        Target("TRex's version", _text(release._VERSION.search), [b"Starting\nVersion : v3.08   \nDPDK version : 2\n"]),
         Target("FreeBSD's CPU times", _text(bsd.cp_times), _files(osprobe / "freebsd-sysctl.txt"), (ValueError,)),
         Target("BSD's netstat", _text(lambda text: bsd.netstat(text, "ix0")),
                _files(osprobe / "freebsd-netstat.txt"), (ValueError,)),

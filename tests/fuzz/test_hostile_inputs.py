@@ -17,6 +17,7 @@ from types import FrameType
 
 import pytest
 
+from tests.fuzz import campaign
 from tests.fuzz.mutate import long_runs, mutated
 from tests.fuzz.targets import FOUND, KNOWN, Target, slug, targets
 from tests.soak import keep
@@ -101,6 +102,12 @@ def test_long_runs_are_read_in_time(tmp_path: Path) -> None:
                     signal.alarm(0)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_guided_fuzzing_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert campaign.main(["--seconds", "1"]) == 2
+    assert "pip install" in capsys.readouterr().err
 
 
 def test_what_was_found_once_is_read(tmp_path: Path) -> None:

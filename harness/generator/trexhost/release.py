@@ -14,7 +14,7 @@ from harness.host.interpreter import Runner, that_imports
 
 #: Where a release, or the source tree, has the client's package ``trex``.
 CLIENT_TREES = ("automation/trex_control_plane/interactive", "scripts/automation/trex_control_plane/interactive")
-_VERSION = re.compile(r"^\s*Version\s*:\s*(\S{1,40})\s*$", re.MULTILINE)
+_VERSION = re.compile(r"^[ \t]{0,80}Version[ \t]{0,80}:[ \t]{0,80}(\S{1,40})[ \t\r]{0,80}$", re.MULTILINE)
 #: Runs a program of the installation where it expects to be: ``sh -c TEXT trex DIRECTORY PROGRAM ...``.
 INSIDE = ("sh", "-c", 'cd -- "$1" && shift && LD_LIBRARY_PATH="$PWD" exec "$@"', "trex")
 
