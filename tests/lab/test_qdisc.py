@@ -14,7 +14,7 @@ from harness.measure.places import QDISC
 from harness.options import RunOptions
 from harness.records import Phase, Trial
 from harness.runner import run
-from tests.lab.test_run import Watching, trials_of
+from tests.watching import Watching
 
 pytestmark = pytest.mark.lab
 
@@ -63,7 +63,7 @@ def measured(folder: Path, stack: str, role: str, port: int, shapes: list[tuple[
         len(shapes)))))
     watching = Watching(before)
     assert run(RunOptions(scenario=scenario, testbed="lab", results=folder / "r"), watching) == 0
-    return [trial for trial in trials_of(watching.path) if trial.phase is Phase.LOAD]
+    return watching.load_trials()
 
 
 @pytest.mark.parametrize(("stack", "role", "port"), [("linux-udp", "echo", 0), ("linux-forward", "forward", 1)])
