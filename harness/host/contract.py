@@ -148,7 +148,8 @@ class Dut(Protocol):
         those, which ends the run."""
 
     def interface_counters(self, ifnames: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-        """ethtool -S and /sys/class/net/*/statistics of each interface."""
+        """ethtool -S and /sys/class/net/*/statistics of each interface, and what its queueing discipline dropped
+        (``qdisc.KIND@HANDLE:.drops``, 32 bits; missing where the kernel does not tell)."""
 
     def system_counters(self) -> Mapping[str, int]:
         """/proc/net/snmp (udp.InDatagrams ...), netstat and softnet_stat (per core, ``softnet.N.dropped``)."""

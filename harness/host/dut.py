@@ -186,7 +186,7 @@ class AgentDut:
 
     def interface_counters(self, ifnames: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """sysfs statistics by name (``rx_packets``), the driver's (``rx_queue_0_drops``) beside; where a driver has one
-        of the same name it is ``ethtool.rx_packets``."""
+        of the same name it is ``ethtool.rx_packets``. ``qdisc.KIND@HANDLE:.drops``: of the root queueing discipline."""
         counters: Mapping[str, Mapping[str, int]] = self._link.call("interface_counters", ifnames=list(ifnames))
         return counters
 
