@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 _PLAN = TypeAdapter(Plan)
 _NESTED = {**{name: f"latency.{name}" for name in ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")},
            **{name: f"cpu.{name}" for name in ("busy_cores", "cycles_per_packet")},
-           "verdicts": "array_to_string(verdicts, ' ')"}
+           "losses": "coalesce(CAST(losses AS VARCHAR), '{}')", "verdicts": "array_to_string(verdicts, ' ')"}
 #: How DuckDB reads a line of trials.jsonl.
 _JSON = {"schema_version": "INTEGER",
          **{name: kind for name, kind in TABLES["trials"].items() if name not in _NESTED and name != "run"},
          "latency": "STRUCT(p50_ns BIGINT, p90_ns BIGINT, p99_ns BIGINT, p999_ns BIGINT, max_ns BIGINT)",
-         "cpu": "STRUCT(busy_cores DOUBLE, cycles_per_packet DOUBLE)", "verdicts": "VARCHAR[]"}
+         "cpu": "STRUCT(busy_cores DOUBLE, cycles_per_packet DOUBLE)", "verdicts": "VARCHAR[]", "losses": "JSON",
+         "unread": "JSON"}
 _NEEDED = ("number", "point", "repeat", "phase", "status", "sent", "received", "lost")
 
 
@@ -136,7 +137,8 @@ def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: P
                            [str(file)])
     except duckdb.Error:
         return False  # RunReader reads it, or names the line
-    odd = " OR ".join(["schema_version IS DISTINCT FROM ?", *(f"{name} IS NULL" for name in _NEEDED)])
+    odd = " OR ".join(["schema_version IS DISTINCT FROM ?", *(f"{name} IS NULL" for name in _NEEDED),
+                       "coalesce(CAST(unread AS VARCHAR), '{}') <> '{}'"])  # losses are not known everywhere
     if connection.execute(f"SELECT count(*) FROM incoming WHERE {odd}", [SCHEMA_VERSION]).fetchall()[0][0]:
         return False
     picked = ", ".join("? AS run" if name == "run" else f"{_NESTED.get(name, name)} AS {name}"

@@ -66,6 +66,25 @@ def test_holds_every_metric_and_trial_that_a_run_has(results: Path) -> None:
     assert status["ok"] == 2
 
 
+def test_losses_by_place_can_be_asked_for(results: Path) -> None:
+    """By both ways of reading trials; a place that no counter told of is NULL and not 0."""
+    file = results / "r1" / "trials.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[-1] |= {"losses": {"DUT ring": 30, "qdisc": 12}, "unread": {}}
+    file.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    query = ("SELECT CAST(losses->>'qdisc' AS BIGINT), CAST(losses->>'DUT ring' AS BIGINT), losses FROM trials "
+             f"WHERE run = 'r1' AND number = {lines[-1]['number']}")
+    fast = sql(results, query)
+    assert fast == [(12, 30, '{"DUT ring":30,"qdisc":12}')]
+    before = sql(results, "SELECT number, losses FROM trials WHERE run = 'r1' ORDER BY number")
+    lines[-1] |= {"losses": {"DUT ring": 30}, "unread": {"qdisc": "the kernel does not tell"}}
+    file.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    assert sql(results, query) == [(None, 30, '{"DUT ring":30,"qdisc":null}')]
+    after = sql(results, "SELECT number, losses FROM trials WHERE run = 'r1' ORDER BY number")
+    assert before[:-1] == after[:-1]
+    assert any(losses != "{}" for _, losses in after[:-1])
+
+
 def test_older_and_cut_lines_are_read_as_the_reader_does_and_a_broken_run_is_named(results: Path) -> None:
     trials = results / "r1" / "trials.jsonl"
     lines = trials.read_text().splitlines()
