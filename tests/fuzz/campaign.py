@@ -32,7 +32,8 @@ MISSING = ("Atheris is not installed: .venv/bin/pip install -e '.[fuzz]'\n(PyPI 
 _HANG_S, _MOST_MB = 20, 1500
 #: Longest that a target takes to start and to read its corpus, beside its time.
 _START_S = 300
-_PROGRESS = re.compile(r"^#\d+\s+(\w+)\s+cov: (\d+) ft: (\d+) corp: (\d+)/", re.MULTILINE)
+#: A target that is one regular expression reaches no instrumented code, and has no "cov".
+_PROGRESS = re.compile(r"^#\d+\s+(\w+)\s+(?:cov: (\d+) ft: \d+ )?corp: (\d+)/", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def attack(target: Target, seconds: int, corpus: Path) -> Outcome:
             raise RuntimeError(f"{target.name}: status {done.returncode}:\n{said[-3000:]}")
         found = tuple(_kept(target, file) for file in files)
     first = next((step for step in steps if step[0] == "INITED"), steps[0])
-    return Outcome(_stat(said, "number_of_executed_units"), (int(first[1]), int(steps[-1][1])), int(steps[-1][3]),
+    return Outcome(_stat(said, "number_of_executed_units"), (int(first[1] or 0), int(steps[-1][1] or 0)), int(steps[-1][2]),
                    _stat(said, "peak_rss_mb"), found, _why(done.stdout + done.stderr))
 
 
