@@ -68,8 +68,9 @@ def attack(target: Target, seconds: int, corpus: Path) -> Outcome:
             raise RuntimeError(f"{target.name}: status {done.returncode}:\n{said[-3000:]}")
         found = tuple(_kept(target, file) for file in files)
     first = next((step for step in steps if step[0] == "INITED"), steps[0])
-    return Outcome(_stat(said, "number_of_executed_units"), (int(first[1] or 0), int(steps[-1][1] or 0)), int(steps[-1][2]),
-                   _stat(said, "peak_rss_mb"), found, _why(done.stdout + done.stderr))
+    edges = int(first[1] or 0), int(steps[-1][1] or 0)
+    return Outcome(_stat(said, "number_of_executed_units"), edges, int(steps[-1][2]), _stat(said, "peak_rss_mb"), found,
+                   _why(said))
 
 
 def _why(said: str) -> str:
