@@ -19,6 +19,7 @@ import statistics
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 #: jumpavg takes time with the square of the length; longer histories are looked at in windows, half overlapping.
 WINDOW = 60
@@ -67,13 +68,19 @@ def _jumps(values: Sequence[float]) -> list[int]:
 
 
 def change_points(values: Sequence[float], memo: Memo | None = None) -> list[Change]:
-    """Every change of level, in order. Values are finite numbers, in the order made."""
+    """Every change of level, in order. Values are finite numbers, in the order made.
+
+    A level of one run with others on both sides is an outlier too: one bad run is no regression and progression."""
     kept = [index for index, odd in enumerate(outliers(values)) if not odd]
-    steady = [float(values[index]) for index in kept]
-    cuts = sorted({start + jump for start in _starts(len(steady))
-                   for jump in jumps(steady[start:start + WINDOW], memo)})
-    found = _confirmed(steady, cuts)
-    return [Change(kept[change.index], change.before, change.after, change.p) for change in found]
+    while True:
+        steady = [float(values[index]) for index in kept]
+        cuts = sorted({start + jump for start in _starts(len(steady))
+                       for jump in jumps(steady[start:start + WINDOW], memo)})
+        found = _confirmed(steady, cuts)
+        alone = {one.index for one, other in pairwise(found) if other.index == one.index + 1}
+        if not alone:
+            return [Change(kept[change.index], change.before, change.after, change.p) for change in found]
+        kept = [index for place, index in enumerate(kept) if place not in alone]
 
 
 def _starts(length: int) -> range:

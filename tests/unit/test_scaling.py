@@ -39,7 +39,7 @@ def test_intervals_of_many_simulated_runs_hold_the_truth_about_as_often_as_they_
     inside = 0
     for run in range(60):
         counts = [CountRates(n, tuple(_law(n, 0.05, 0) * np.exp(random.normal(0, 0.02, 5)))) for n in (1, 2, 3, 4)]
-        at = fit(counts, seed=run, resamples=200).at(6)
+        at = fit(counts, seed=run, resamples=100).at(6)
         assert at is not None
         assert at.low is not None
         assert at.high is not None
