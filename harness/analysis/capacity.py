@@ -151,7 +151,8 @@ def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mappin
             counts.append(count)
         curves.append(curve_of(len(point.cores), None if count is None else count.rate or count.at_least, mine,
                                outcomes, by_point[point.id], loss))
-    scaling, ordered = fit(counts), tuple(sorted(curves, key=lambda curve: curve.cores))
+    scaling = fit(counts, line_rate=max((point.line_rate_pps for point in points), default=0.0) or None)
+    ordered = tuple(sorted(curves, key=lambda curve: curve.cores))
     need = _need(scaling, ask.needed)
     if not counts and wrong:
         need = dataclasses.replace(need, reason=f"its {ask.rate.upper()} is refuted by the same run")
@@ -253,6 +254,8 @@ def _not_reached(scaling: Scaling, able: Sequence[Prediction]) -> str:
         return scaling.reason or "no rate was measured"
     best = max(able, key=lambda carried: carried.rate)
     most = max(count.cores for count in scaling.counts)
+    if scaling.line_rate is not None and best.rate >= scaling.line_rate:
+        return f"line rate is the limit from {plural(best.cores, 'core')} on"
     if scaling.cap is not None and best.bounded:
         return f"something other than its cores is the limit from {plural(best.cores, 'core')} on"
     if scaling.model is None:
@@ -280,12 +283,26 @@ def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
     return cpu, there, met, None
 
 
+def _unprovable(run: RunData, stacks: Sequence[StackPlan]) -> Iterable[str]:
+    """What is foretold beyond the generator's ceiling. Its cores carry that or do not: the ceiling is no bound of
+    theirs, but no run on this testbed shows it."""
+    ceiling = max((found.kept_pps or found.sent_pps or 0.0 for found in run.info.ceilings), default=0.0)
+    beyond = [stack.label for stack in stacks if stack.need.carries is not None and stack.need.cores is not None
+              and stack.need.carries.source in ("fitted", "extrapolated") and stack.need.carries.rate > ceiling > 0]
+    if beyond:
+        from harness.units import format_rate
+
+        yield (f"{', '.join(beyond)}: foretold beyond the generator's ceiling ({format_rate(ceiling)}), so that no run on "
+               "this testbed could confirm it.")
+
+
 def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float) -> Iterable[str]:
     if line_rate and ask.target > line_rate:
         yield (f"The target is {ask.target / line_rate:.3g} times line rate ({line_rate / 1e6:.4g} Mpps): it takes "
                "more wires, and what one wire's run says about several is not known.")
     elif line_rate and ask.needed > line_rate:
         yield f"With its headroom the target is above line rate ({line_rate / 1e6:.4g} Mpps per direction)."
+    yield from _unprovable(run, stacks)
     if not any(stack.need.cores for stack in stacks):
         yield "No stack of this run is known to carry the target with its headroom."
     if run.info.state != "complete":

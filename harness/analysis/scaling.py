@@ -7,11 +7,11 @@ Models, of n cores; every coefficient is at least 0, so no fit promises more tha
 ``amdahl``   l n / (1 + s (n - 1))                                from 3
 ``usl``      l n / (1 + s (n - 1) + k n (n - 1))                  from 5; Universal Scalability Law, can fall
 
-What is small is the relative error: the sum of squared logarithms of rate over fit (errors that are log-normal and of one
-size make that the likeliest fit, which AICc presumes). Each model is linear in its coefficients (n / rate for the latter
-two), so that a few rounds of non-negative least squares find the best fit without a start value. The lowest AICc wins;
-the variance of the errors counts as a parameter. Models with as many coefficients as each other are ordered alike by
-AICc and by their error. Where there are too few rates for one model's AICc, core counts are left out in turn and
+What is small is the relative error: the sum of squared logarithms of rate over fit (errors that are log-normal and of
+one size make that the likeliest fit, which AICc presumes). Each model is linear in its coefficients (n / rate for the
+latter two), so that a few rounds of non-negative least squares find the best fit without a start value. The lowest AICc
+wins; the variance of the errors counts as a parameter. Models with as many coefficients as each other are ordered alike
+by AICc and by their error. Where there are too few rates for one model's AICc, core counts are left out in turn and
 foretold by the others, and the smallest error of that wins.
 """
 
@@ -181,7 +181,8 @@ def fit(counts: Sequence[CountRates], *, seed: int = 1, resamples: int = RESAMPL
     models = _candidates(cores, rates)
     if not models:
         return Scaling(ordered, None, "no model can be fitted to these rates", line_rate=line_rate)
-    return Scaling(ordered, models[0], "", _draws(_plausible(models, cores, rates), cores, rates, seed, resamples), line_rate)
+    draws = _draws(_plausible(models, cores, rates), cores, rates, seed, resamples)
+    return Scaling(ordered, models[0], "", draws, line_rate)
 
 
 def _why_not(counts: Sequence[CountRates], usable: int) -> str:
