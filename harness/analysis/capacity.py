@@ -292,8 +292,8 @@ def _unprovable(run: RunData, stacks: Sequence[StackPlan]) -> Iterable[str]:
     if beyond:
         from harness.units import format_rate
 
-        yield (f"{', '.join(beyond)}: foretold beyond the generator's ceiling ({format_rate(ceiling)}), so that no run on "
-               "this testbed could confirm it.")
+        yield (f"{', '.join(beyond)}: foretold beyond the generator's ceiling ({format_rate(ceiling)}), so that no run "
+               "on this testbed could confirm it.")
 
 
 def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float) -> Iterable[str]:

@@ -177,7 +177,7 @@ def remarks(plan: CapacityPlan) -> Iterator[str]:
                 and len([count for count in stack.scaling.counts if count.rates and not count.capped]) == 2]
     if straight:
         yield (f"{', '.join(straight)}: two core counts allow only a straight line. Beyond them most stacks stay below "
-               "it, and the interval tells of the noise alone; a third count, as in `cores: [1, 2, 4]`, shows the bend.")
+               "it, and the interval tells of noise alone; a third count, as in `cores: [1, 2, 4]`, shows the bend.")
     if any(stack.need.carries is not None and stack.need.carries.low is None for stack in plan.stacks):
         yield "Where no interval is given there are fewer than 3 repeats, or as many coefficients as rates."
     if not scaling_rows(plan):

@@ -24,6 +24,7 @@ from harness.report.charts.material import (
     letters,
     limited,
 )
+from harness.report.charts.spans import span, span_data, span_words
 from harness.report.identity import Look, one_line, stack_key
 from harness.report.numbers import Spread, Unit, percent, plural, rate, rate_unit
 from harness.report.summarise import PointSummary, RateSummary
@@ -111,7 +112,9 @@ def _picture(material: Material, points: Sequence[PointSummary], name: str, line
     title = (f"Scaling of {name} in {scaling.unit.name} over cores, {traffic_text(plan.role, plan.traffic_label)}"
              f"{each}{suffix}")
     caption = ("Thin, dotted: ideal, every core as fast as with the fewest measured; share of ideal: rate ÷ that. "
-               "Rates and cores are on logarithmic axes. Vertical lines: lowest to highest repeat.")
+               "Rates and cores are on logarithmic axes.")
+    if spans := span_words((summary for line in lines for _, _, summary in line.at), "Vertical lines"):
+        caption += f" {spans}"
     if any(limited(summary.verdicts) for line in lines for _, _, summary in line.at):
         caption += " Ringed: a verdict limits the figure."
     if scaling.published:
@@ -145,9 +148,7 @@ def _data(scaling: _Scaling) -> Iterator[dict[str, object]]:
         for cores, point, summary in line.at:
             spread = summary.rate
             yield identified(scaling.material, point) | {
-                "rate": scaling.rate, "median_pps": spread.median if spread else None,
-                "lowest_pps": spread.low if spread else None, "highest_pps": spread.high if spread else None,
-                "ideal_pps": line.ideal * cores,
+                "rate": scaling.rate, **span_data(summary), "ideal_pps": line.ideal * cores,
                 "efficiency": line.efficiency(cores, spread.median) if spread else None,
                 "at_least": summary.at_least if spread else None, "verdicts": " ".join(summary.verdicts),
                 "reason": "" if spread else one_line(summary.reason, 200)}
@@ -230,9 +231,9 @@ def _rates(scaling: _Scaling, axes: Axes, canvas: Canvas, line: _Line) -> Any:
     cores = [count for count, _ in line.medians]
     axes.plot(cores, [line.ideal * count for count in cores], color=colour, linewidth=0.9 * scale, linestyle=":",
               alpha=0.75)
-    for count, spread in line.medians:
-        if spread.count > 1:
-            axes.plot([count, count], [max(spread.low, 1), spread.high], color=colour, linewidth=1.1 * scale)
+    for count, _, summary in line.at:
+        if ends := span(summary):
+            axes.plot([count, count], [max(ends[0], 1), ends[1]], color=colour, linewidth=1.1 * scale)
     drawn, = axes.plot(cores, [spread.median for _, spread in line.medians], color=colour, linestyle=look.line,
                        marker=look.marker)
     ringed = [(count, summary.rate.median) for count, _, summary in line.at

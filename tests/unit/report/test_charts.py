@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from harness.analysis.statistics import interval
 from harness.commands.charts import charts as charts_command
 from harness.plan import Role
 from harness.records import Verdict
@@ -23,6 +24,7 @@ from harness.report.charts.catalogue import KINDS, draw_all
 from harness.report.charts.files import SIZES, provenance, table
 from harness.report.charts.latency import curve
 from harness.report.charts.material import LETTERS, Material
+from harness.report.charts.spans import span
 from harness.report.identity import looks
 from harness.report.summarise import PointSummary
 from harness.rundata import RunData
@@ -80,6 +82,26 @@ def test_the_data_is_what_the_run_found() -> None:
     losses = [row for picture in KINDS["loss"][0](made) for row in picture.data]
     lost = {row["trial"]: row["lost"] for row in losses}
     assert {trial: sum(row["frames"] for row in losses if row["trial"] == trial) for trial in lost} == lost
+
+
+@pytest.mark.parametrize(("repeats", "says"), [
+    (1, None), (2, "lowest and highest repeat, too few for an interval (below 3)."),
+    (3, "95 % intervals of the mean (Student’s t on logarithms).")])
+def test_thin_lines_are_95_percent_intervals_and_are_called_what_they_are(repeats: int, says: str | None) -> None:
+    made = Material.of(many(2, (1, 2), repeat=repeats))
+    for kind, lines in (("throughput", "Thin lines"), ("scaling", "Vertical lines")):
+        (picture,) = KINDS[kind][0](made)
+        assert (lines in picture.caption) is (says is not None)
+        assert says is None or f"{lines}: {says}" in picture.caption
+        with drawing(WIDE):
+            drawn(picture, WIDE)
+    row = next(row for row in picture.data if row["repeats"])
+    summary = next(p for p in made.points if (p.plan.label, len(p.plan.cores)) == (row["label"], row["cores"])).ndr
+    found = interval(list(summary.by_repeat.values()))
+    assert (found is None) is (repeats < 3)
+    assert span(summary) == (None if repeats == 1 else (found.low, found.high) if found else
+                             (row["lowest_pps"], row["highest_pps"]))
+    assert row["interval95_low_pps"] == (found.low if found else None)
 
 
 def test_published_points_stay_apart() -> None:
