@@ -250,8 +250,13 @@ def _name(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, middle: 
         axes.text(0, middle + 11 * canvas.scale, text, va="center", fontsize=canvas.font(12), fontweight="bold")
         return
     second = "  ".join(filter(None, [cores, marks]))
-    most = 2 if block > 3 * 13 * canvas.scale or not second else 1
-    lines = wrapped(look.name, 200 * canvas.scale, canvas.font(12.5), most, bold=True)
+    plain, room = canvas.font(12.5), 200 * canvas.scale
+    most = min(2, int(block / (1.25 * plain)) - bool(second))
+    if most < 1 and second:  # no room for a line of its own
+        lines, second = [fitted(look.name, room - text_width(f"  {second}", plain, True), plain, True)
+                         + f"  {second}"], ""
+    else:
+        lines = wrapped(look.name, room, plain, max(1, most), bold=True)
     size = canvas.font(12.5, block / (len(lines) + bool(second)))
     pitch = size * 1.25
     first = middle - pitch * (len(lines) + bool(second) - 1) / 2

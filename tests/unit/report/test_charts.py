@@ -137,7 +137,9 @@ def test_a_panel_without_a_stack_says_why(run: RunData, points: tuple[PointSumma
     shown = (replace(points[0], latency=(few, *points[0].latency[1:])), *points[1:])
     (picture,) = KINDS["latency"][0](Material(run, shown, looks(p.plan for p in points)))
     assert ("No latency at 10 % of PDR: linux-udp reuseport=false, 1 core (the load leaves no room for a latency "
-            "stream); dpdk, 2 cores (testpmd did not start") in picture.caption
+            "stream).") in picture.caption
+    assert picture.caption.count("dpdk, 2 cores") == 1  # in no panel: said once
+    assert "No latency: dpdk, 2 cores (testpmd did not start" in picture.caption
 
 
 def test_a_legend_reads_row_after_row() -> None:
