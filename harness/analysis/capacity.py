@@ -103,19 +103,24 @@ def plan_capacity(run: RunData, ask: Ask) -> CapacityPlan:
     found = samples(run)
     stacks = tuple(_stack(run, points, found, ask) for points in _groups(run.plan.points))
     if not any(stack.scaling.counts or stack.refuted for stack in stacks):
-        raise UsageError(f"{run.info.run_id}: no point has a {ask.rate.upper()}: {_why_none(run)}")
+        raise UsageError(f"{run.info.run_id}: no point has a {ask.rate.upper()}: {_why_none(run, found)}")
     lines = [point.line_rate_pps for point in run.plan.points if point.line_rate_pps > 0]
     return CapacityPlan(run.info.run_id, run.plan.role, run.plan.lab, ask, max(lines, default=0.0), stacks,
                         crossings(stacks, ask.target), tuple(_notes(run, stacks, ask, max(lines, default=0.0))))
 
 
-def _why_none(run: RunData) -> str:
+def _why_none(run: RunData, found: Mapping[str, Mapping[Metric, list[Sample]]]) -> str:
+    known = {metric.kind for metrics in found.values() for metric, values in metrics.items()
+             if any(math.isfinite(sample.value) for sample in values)}
+    for kind in (Kind.PDR, Kind.NDR, Kind.MRR):
+        if kind in known:
+            return f"it has {kind.upper()}; plan by that with `--rate {kind}`"
     bad = next((f"{o.point} {o.status}: {o.reason}" for o in run.outcomes if o.status != "ok"), "")
     if bad:
         return f"{bad[:200]}; see `harness results show`"
     if run.info.state != "complete":
         return f"the run is {run.info.state}; go on with it: `harness run --resume`"
-    return "its scenario asks for other goals; add it to measure.throughput.goals, or name another with --rate"
+    return "its scenario asks for other goals; add it to measure.throughput.goals"
 
 
 def plural(number: int, one: str) -> str:

@@ -225,8 +225,11 @@ def test_a_run_without_load_curve_or_without_latency_says_so(run: RunData) -> No
 
 
 def test_a_run_without_rates_or_that_was_interrupted_is_refused_with_the_remedy(run: RunData) -> None:
-    with pytest.raises(UsageError, match=r"measure\.throughput\.goals"):
+    with pytest.raises(UsageError, match="no point has a PDR: it has NDR; plan by that with `--rate ndr`"):
         plan_capacity(_changed(run, lambda outcome: setattr(outcome, "pdr", None)), Ask(1e5, rate=Kind.PDR))
+    bare = _changed(run, lambda outcome: [setattr(outcome, rate, None) for rate in ("ndr", "pdr", "mrr")])
+    with pytest.raises(UsageError, match=r"measure\.throughput\.goals"):
+        plan_capacity(bare, Ask(1e5))
     ended = dataclasses.replace(run, outcomes=(), info=run.info.model_copy(update={"state": "interrupted"}))
     with pytest.raises(UsageError, match="--resume"):
         plan_capacity(ended, Ask(1e5))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness.analysis.changepoints import change_points
 from harness.analysis.trend import Step
@@ -95,11 +97,19 @@ def test_a_regression_is_named_with_its_runs_and_a_failed_point_is_a_gap(
     assert change["differences"] == []
     assert series["values"][10] is None
     assert series["values"][25] is None
-    page = tmp_path / "page.html"
-    assert invoke(["trend", "--results", str(tmp_path), "--html", str(page)]) == 0
+    page, charts = tmp_path / "new/page.html", tmp_path / "charts"
+    assert invoke(["trend", "--results", str(tmp_path), "--html", str(page), "--charts", str(charts), "--size", "slide",
+                   "--theme", "dark", "--format", "png"]) == 0
+    assert f"written: {page}" in capsys.readouterr().err
+    assert sorted(file.name for file in charts.iterdir()) == ["trend-ndr.csv", "trend-ndr.slide.dark.png"]
+    with Image.open(charts / "trend-ndr.slide.dark.png") as image:
+        assert image.size == (2560, 1440)
+    rows = list(csv.DictReader((charts / "trend-ndr.csv").read_text().splitlines()))
+    assert [row["value"] == "" for row in rows] == [level is None for level in levels]
     text = page.read_text()
     assert "<th scope=\"row\">regression</th>" in text
     assert text.count("<figure>") == 1  # only NDR was measured
+    assert "NDR by run in kpps, 64 B frames, udp-echo-64b" in text
     assert "r024" in text
 
 
@@ -166,7 +176,7 @@ def test_a_lower_bound_is_marked_everywhere_and_a_rise_from_it_is_none(
     text = page.read_text()
     assert "≥ below a mark: a lower bound" in text
     assert "&gt;= 99.8 kpps → 129 kpps" in text
-    assert "NDR by run" in text
+    assert "NDR by run in kpps" in text
 
 
 def test_what_differs_between_two_runs_is_listed_once() -> None:

@@ -12,10 +12,12 @@ from matplotlib.lines import Line2D
 from harness.analysis.changepoints import MAX_P
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.trend import RunRow, Series, Trend
+from harness.plan import Role
 from harness.report.charts.canvas import Canvas, Grid, Picture, grid_lines, label_axes, legend, legend_height
-from harness.report.identity import Look, one_line
+from harness.report.identity import Look, one_line, slug
 from harness.report.numbers import Unit, rate_unit, time_unit
 from harness.report.trendtext import coverage, kind_of, step_text
+from harness.report.words import traffic_text
 
 MAX_SERIES = 16
 
@@ -24,13 +26,13 @@ def history_picture(metric: Metric, rows: Sequence[Series], trend: Trend, looks:
     """The chart of all points that have this metric (the first MAX_SERIES of them)."""
     shown = rows[:MAX_SERIES]
     unit = _unit(metric, shown)
-    title = f"{_title(metric)} by run, {one_line(trend.scenario)}"
+    title = f"{_title(metric)} by run in {unit.name}{_traffic(shown)}, {one_line(trend.scenario)}"
     caption = ("Each mark is the median of a run's repeats, oldest run first; a gap is a run without a value. "
                "▲ progression, ▼ regression, found by statistics between comparable runs."
                + (" ≥ below a mark: a lower bound, the generator was the limit." if _limited(shown) else "")
                + (" Dotted lines: the circumstances changed." if _borders(trend) else "")
                + (f" The first {MAX_SERIES} of {len(rows)} points." if len(rows) > MAX_SERIES else ""))
-    return Picture("trend", "", title, caption, _describe(title, shown), tuple(_data(shown, trend)),
+    return Picture("trend", slug(metric.name), title, caption, _describe(title, shown), tuple(_data(shown, trend)),
                    lambda canvas: _grid(canvas, shown).height(canvas),
                    lambda figure, canvas, height: _draw(shown, trend, unit, looks, (figure, canvas, height)))
 
@@ -39,6 +41,15 @@ def _title(metric: Metric) -> str:
     """"NDR", "Latency.p99@50%": as a heading begins."""
     return metric.name.upper() if metric.kind in (Kind.MRR, Kind.NDR, Kind.PDR) else (
         metric.name[:1].upper() + metric.name[1:])
+
+
+def _traffic(rows: Sequence[Series]) -> str:
+    """", 64 B frames" where all points have the same."""
+    found = {(row.point[3], row.point[4]) for row in rows}
+    if len(found) != 1:
+        return ""
+    role, frames = found.pop()
+    return f", {traffic_text(Role(role), one_line(frames, 40))}"
 
 
 def _data(rows: Sequence[Series], trend: Trend) -> Iterator[dict[str, object]]:

@@ -341,7 +341,7 @@ def test_what_cannot_be_done_is_said(small: Path, tmp_path: Path) -> None:
     assert "light, dark" in wrong.output
     (tmp_path / "file").write_text("")
     failed = runner.invoke(charts_command, [str(small), "--out", str(tmp_path / "file"), "--format", "svg"])
-    assert "name another directory with --out" in str(failed.exception)
+    assert "name another directory" in str(failed.exception)
 
 
 def test_several_runs_get_a_directory_each(small: Path, tmp_path: Path, few_charts: None) -> None:
