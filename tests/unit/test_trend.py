@@ -174,7 +174,7 @@ def test_a_lower_bound_is_marked_everywhere_and_a_rise_from_it_is_none(
     assert "cannot tell, generator-limited: ndr" in said
     assert ": >= 99.8 kpps → 129 kpps" in said
     text = page.read_text()
-    assert "≥ below a mark: a lower bound" in text
+    assert "Hollow marks: lower bounds (≥)" in text
     assert "&gt;= 99.8 kpps → 129 kpps" in text
     assert "NDR by run in kpps" in text
 

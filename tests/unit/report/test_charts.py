@@ -39,8 +39,8 @@ def test_no_words_overlap(stacks: int, counts: tuple[int, ...], kind: str) -> No
     """The fullest of a few; tests/browser has them all."""
     run = many(stacks, counts)
     (picture,) = KINDS[kind][0](Material.of(run, PUBLISHED))
-    assert composed(picture, SIZES["slide"], run) == []
-    assert composed(picture, PHONE, run) == []
+    assert composed(picture, SIZES["slide"], provenance(run)) == []
+    assert composed(picture, PHONE, provenance(run)) == []
 
 
 def test_the_check_sees_an_overlap() -> None:
