@@ -109,6 +109,8 @@ def test_published_points_stay_apart() -> None:
     wrong = (replace(PUBLISHED[0], role="drop", row={"id": "role"}),
              replace(PUBLISHED[0], frame_bytes=128, row={"id": "frame"}),
              replace(PUBLISHED[0], cores=7, row={"id": "cores"}))
+    assert "published figures: none has this role, frame size and number of cores" in draw_all(
+        Material.of(many(1), wrong)).notes
     (picture,) = KINDS["throughput"][0](Material.of(many(2), (*wrong, *PUBLISHED)))
     assert [row["id"] for row in picture.references] == ["p6", "p4", "p2", "p0"]  # on one core, the highest first
     assert not any("id" in row for row in picture.data)
