@@ -140,7 +140,7 @@ def test_what_is_no_part_of_the_history_is_left_out_and_named(
     found, said = trend(tmp_path, capsys)
     assert [run["run"] for run in found["runs"]] == ["r000", "r003"]
     assert found["series"][0]["values"] == [100000.0, None]
-    assert "r001 is left out" in said
+    assert "r001 is left out: it is interrupted, not complete" in said
     assert "r002 is left out" in said
     assert "newer harness" in said
 
