@@ -23,6 +23,7 @@ from harness.figures import PDR_LOSS
 from harness.plan import PointPlan, Role
 from harness.records import Phase, PointOutcome, Trial, Verdict, in_order
 from harness.rundata import RunData
+from harness.units import format_rate
 
 #: From this share of line rate on the wire is the limit.
 _WIRE = 0.99
@@ -291,14 +292,20 @@ def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
 def _unprovable(run: RunData, stacks: Sequence[StackPlan]) -> Iterable[str]:
     """What is foretold beyond the generator's ceiling. Its cores carry that or do not: the ceiling is no bound of
     theirs, but no run on this testbed shows it."""
-    ceiling = max((found.kept_pps or found.sent_pps or 0.0 for found in run.info.ceilings), default=0.0)
-    beyond = [stack.label for stack in stacks if stack.need.carries is not None and stack.need.cores is not None
-              and stack.need.carries.source in ("fitted", "extrapolated") and stack.need.carries.rate > ceiling > 0]
-    if beyond:
-        from harness.units import format_rate
-
-        yield (f"{', '.join(beyond)}: foretold beyond the generator's ceiling ({format_rate(ceiling)}), so that no run "
+    beyond: dict[float, list[str]] = {}
+    for stack in stacks:
+        carries, ceiling = stack.need.carries, _ceiling(run, stack)
+        if stack.need.cores is not None and carries is not None and ceiling and carries.rate > ceiling \
+                and carries.source in ("fitted", "extrapolated"):
+            beyond.setdefault(ceiling, []).append(stack.label)
+    for ceiling, labels in beyond.items():
+        yield (f"{', '.join(labels)}: foretold beyond the generator's ceiling ({format_rate(ceiling)}), so that no run "
                "on this testbed could confirm it.")
+
+
+def _ceiling(run: RunData, stack: StackPlan) -> float | None:
+    return max((found.kept_pps or found.sent_pps or 0.0 for found in run.info.ceilings
+                if found.host == stack.key.host and found.frames.label == stack.key.frames), default=None)
 
 
 def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float) -> Iterable[str]:

@@ -257,7 +257,8 @@ def _row_labels(axes: Axes, canvas: Canvas, panel: _Panel, edges: Sequence[float
     lowest = math.inf
     # From below: the rows that are not the stack's come last and matter most.
     for (name, given), middle in sorted(zip(names, middles, strict=True), key=lambda entry: -entry[1]):
-        if (lowest - middle) * pixels < 1.3 * size:
+        # Neither over the name below nor, at the top, over the panel's.
+        if (lowest - middle) * pixels < 1.3 * size or middle * pixels < 0.6 * size - 2 * canvas.scale:
             continue
         lowest = middle
         axes.annotate(fitted(name, (_GAP - 8) * canvas.scale, size, given), (0, middle),
