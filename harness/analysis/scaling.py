@@ -213,20 +213,22 @@ def _solve(name: str, cores: Array, rates: Array) -> tuple[Array, float] | None:
     from scipy.optimize import nnls
 
     columns, wanted = _columns(name, cores), rates if name == "line" else cores / rates
+    best: tuple[Array, float] | None = None
     coefficients, _ = nnls(columns / wanted[:, None], np.ones_like(cores))
     for _ in range(_ROUNDS):
         if (not coefficients[0] and name != "line") or not coefficients.any():
-            return None
-        fitted = columns @ coefficients
-        # Gauss and Newton's step: log(x) is log(f) + x / f - 1 near the fit f. The error of a step is about the square
-        # of the step.
-        better, _ = nnls(columns / fitted[:, None], 1 + np.log(wanted / fitted))
-        done = np.allclose(better, coefficients, rtol=1e-3, atol=0)
-        coefficients = better
-        if done:
             break
-    errors = np.log(_rates(name, coefficients, cores) / rates)
-    return coefficients, float(errors @ errors)
+        fitted = columns @ coefficients
+        errors = np.log(fitted / wanted)
+        error = float(errors @ errors)
+        before = math.inf if best is None else best[1]
+        if error < before:
+            best = coefficients, error
+        if before - error <= max(1e-4 * error, 1e-12):
+            break
+        # Gauss and Newton's step: log(x) is log(f) + x / f - 1 near the fit f.
+        coefficients, _ = nnls(columns / fitted[:, None], 1 - errors)
+    return best
 
 
 def _candidates(cores: Array, rates: Array) -> list[Model]:
@@ -237,7 +239,8 @@ def _candidates(cores: Array, rates: Array) -> list[Model]:
     for name, least in NEEDS.items():
         solved = _solve(name, cores, rates) if distinct >= least else None
         if solved is not None:
-            error = max(solved[1], len(rates) * _FINEST ** 2)
+            # Six digits: fits that come to the same, as two proportional ones do, tie.
+            error = float(f"{max(solved[1], len(rates) * _FINEST ** 2):.6g}")
             found.append((Model(name, tuple(map(float, solved[0])), _aicc(error, len(rates), len(solved[0]))), error))
     if _alike([model for model, _ in found]):
         return [model for model, _ in sorted(reversed(found), key=lambda pair: pair[1])]
