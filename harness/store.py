@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ ANOMALIES, EVIDENCE = f"{LOGS}/anomalies", "README.txt"
 _MAX_RUN_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 1_000_000
+#: Remedy where a file of a run holds what no harness writes.
+_DAMAGED = "the file is damaged: fetch the run again, or move its directory away"
 #: Disk space kept back while a run is made, so that on a full disk it can still be marked as failed.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1024 * 1024
 
@@ -62,6 +64,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def write_named(path: Path, write: Callable[[], None]) -> None:
+    """Let ``write`` write a file that a user named, in folders that need not be there yet. Raises UsageError where that
+    cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}; name another file") from None
 
 
 class RunWriter:
@@ -261,13 +273,13 @@ def _parse(model: type[_Line], text: bytes, where: str) -> _Line:
     try:
         raw: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not JSON: {error}") from error
+        raise UsageError(f"{where}: not JSON ({error}); {_DAMAGED}") from error
     try:
         return model.model_validate(migrated(raw, where))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {place}: {first['msg']}") from error
+        raise UsageError(f"{where}: {place}: {first['msg']}; {_DAMAGED}") from error
 
 
 class Store:
@@ -304,11 +316,18 @@ class Store:
             return []
         return sorted(p for p in self.root.iterdir() if (p / RUN).is_file())
 
+    @property
+    def nothing(self) -> str:
+        """What is said where no run is."""
+        return f"there are no runs in {self.root}; `harness run SCENARIO` makes one, --results names another directory"
+
     def open(self, name: str) -> RunReader:
         """A run by id, unique beginning of an id, path, or ``latest``."""
         if Path(name).is_dir():
             return RunReader(Path(name))
         runs = self.runs()
+        if not runs:
+            raise UsageError(f"{name}: {self.nothing}")
         matches = runs[-1:] if name == "latest" else [p for p in runs if p.name.startswith(name)]
         exact = [p for p in matches if p.name == name]
         if not matches:

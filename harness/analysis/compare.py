@@ -112,7 +112,8 @@ def _against(base: RunView, other: RunView, apart: tuple[environment.Difference,
 
 def _nothing_common(base: RunView, other: RunView) -> str:
     lists = [f"{view.run.info.run_id} has {'; '.join(_described(view.points))}" for view in (base, other)]
-    return ("no point in common (same stack, parameters, tuning, role, frame, cores and traffic): " + ". ".join(lists))
+    return ("no point in common (same stack, parameters, tuning, role, frame, cores and traffic): " + ". ".join(lists)
+            + "; name runs of one scenario")
 
 
 def _described(places: Mapping[Place, object]) -> list[str]:

@@ -173,7 +173,8 @@ def _left_out(index: duckdb.DuckDBPyConnection, scenario: str) -> tuple[tuple[st
     """Runs of the scenario that did not end well, and those that cannot be read, whose scenario is not known."""
     rows = index.execute("SELECT run, state, problem FROM runs WHERE (scenario = ? AND state <> 'complete') OR "
                          "scenario IS NULL ORDER BY run", [scenario]).fetchall()
-    return tuple((str(run), str(problem or state)) for run, state, problem in rows)
+    return tuple((str(run), str(problem) if state == "unreadable" else f"it is {state}, not complete")
+                 for run, state, problem in rows)
 
 
 def _steps(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metric, across: bool,

@@ -65,11 +65,7 @@ def write_file(path: Path, text: str) -> None:
 
 def write_with(path: Path, write: Callable[[], None]) -> None:
     """The same for a file that ``write`` writes, which may raise OSError."""
-    from harness.errors import UsageError
+    from harness.store import write_named
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}; name another file") from None
+    write_named(path, write)
     click.echo(f"written: {path}", err=True)

@@ -41,8 +41,7 @@ def opened(store: Store, say: Say) -> Iterator[Path]:
 
     Raises UsageError when there is no run."""
     if not store.runs():
-        raise UsageError(f"{store.root}: there are no runs; `harness run SCENARIO` makes one, --results names another "
-                         "directory")
+        raise UsageError(store.nothing)
     folder = store.root / FOLDER
     try:
         folder.mkdir(exist_ok=True)

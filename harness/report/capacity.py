@@ -173,6 +173,11 @@ def remarks(plan: CapacityPlan) -> Iterator[str]:
         if stack.verdicts:
             yield f"{stack.label} is marked {', '.join(stack.verdicts)}."
     yield "Core time a packet: busy cores at the load divided by the load; <= where the load is below the load curve."
+    straight = [stack.label for stack in plan.stacks if stack.scaling.model is not None
+                and len([count for count in stack.scaling.counts if count.rates and not count.capped]) == 2]
+    if straight:
+        yield (f"{', '.join(straight)}: two core counts allow only a straight line. Beyond them most stacks stay below "
+               "it, and the interval tells of noise alone; a third count, as in `cores: [1, 2, 4]`, shows the bend.")
     if any(stack.need.carries is not None and stack.need.carries.low is None for stack in plan.stacks):
         yield "Where no interval is given there are fewer than 3 repeats, or as many coefficients as rates."
     if not scaling_rows(plan):

@@ -79,6 +79,25 @@ def test_extrapolation_is_marked_bounded_and_refused_beyond_twice(run: RunData) 
     assert any("No stack" in note for note in beyond.notes)
 
 
+def test_line_rate_bounds_what_is_foretold_and_what_no_run_here_could_confirm_is_said(run: RunData) -> None:
+    narrow = tuple(dataclasses.replace(point, line_rate_pps=500e3) for point in run.plan.points)
+    wire = dataclasses.replace(run, plan=dataclasses.replace(run.plan, points=narrow))
+    kernel = _by_label(plan := plan_capacity(wire, Ask(490e3, headroom=0.1)))["linux-udp"]
+    assert kernel.need.cores is None
+    assert kernel.need.carries is not None
+    assert kernel.need.carries.rate == 500e3
+    assert "line rate is the limit from" in capacity.text(plan)
+    assert "ceiling" not in capacity.text(plan)
+    low = dataclasses.replace(run, info=run.info.model_copy(deep=True))
+    low.info.ceilings[0].sent_pps = low.info.ceilings[0].kept_pps = 460e3
+    said = capacity.text(plan_capacity(low, Ask(520e3, headroom=0)))
+    assert "beyond the generator's ceiling (460 kpps)" in said
+    two = tuple(point for point in run.plan.points if "4c" not in point.id)
+    said = capacity.text(plan_capacity(dataclasses.replace(run, plan=dataclasses.replace(run.plan, points=two)),
+                                       Ask(400e3, headroom=0)))
+    assert "linux-udp: two core counts allow only a straight line" in said
+
+
 def test_more_cores_are_found_where_latency_asks_for_them(run: RunData) -> None:
     def slow(share: float) -> int:
         return 50_000 if share < 0.6 else 900_000
@@ -206,8 +225,11 @@ def test_a_run_without_load_curve_or_without_latency_says_so(run: RunData) -> No
 
 
 def test_a_run_without_rates_or_that_was_interrupted_is_refused_with_the_remedy(run: RunData) -> None:
-    with pytest.raises(UsageError, match=r"measure\.throughput\.goals"):
+    with pytest.raises(UsageError, match="no point has a PDR: it has NDR; plan by that with `--rate ndr`"):
         plan_capacity(_changed(run, lambda outcome: setattr(outcome, "pdr", None)), Ask(1e5, rate=Kind.PDR))
+    bare = _changed(run, lambda outcome: [setattr(outcome, rate, None) for rate in ("ndr", "pdr", "mrr")])
+    with pytest.raises(UsageError, match=r"measure\.throughput\.goals"):
+        plan_capacity(bare, Ask(1e5))
     ended = dataclasses.replace(run, outcomes=(), info=run.info.model_copy(update={"state": "interrupted"}))
     with pytest.raises(UsageError, match="--resume"):
         plan_capacity(ended, Ask(1e5))

@@ -179,5 +179,7 @@ def test_the_beginning_of_several_names_says_how_many(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2026: there are 3 runs whose names begin with that"):
         Store(tmp_path).open("2026")
     assert Store(tmp_path).open("2026-a").info.run_id == "2026-a"
+    with pytest.raises(UsageError, match=r"latest: there are no runs in .*--results names another directory"):
+        Store(tmp_path / "nowhere").open("latest")
     with pytest.raises(UsageError, match="1999: no run of that name"):
         Store(tmp_path).open("1999")

@@ -109,4 +109,6 @@ def draw_all(material: Material) -> Drawn:
             pictures[kind] = tuple(found[:MOST])
         if len(found) > MOST:
             notes.append(f"{kind}: the first {MOST} of {len(found)} charts")
+    if material.published and not any(picture.references for found in pictures.values() for picture in found):
+        notes.append("published figures: none has this role, frame size and number of cores")
     return Drawn(pictures, missing, tuple(notes))
