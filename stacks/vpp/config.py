@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.plan import PointPlan
@@ -14,13 +13,13 @@ PLUGINS = {"dpdk": "dpdk_plugin.so", "af_packet": "af_packet_plugin.so", "af_xdp
 @dataclass(frozen=True)
 class Layout:
     """Where VPP runs. ``folder``: its own, for sockets and configuration; ``main``: the core of the thread that serves
-    the command line; ``workers``: cores that handle frames."""
+    the command line; ``workers``: cores that handle frames; ``queues``: receive queues of each port."""
 
     driver: str
     folder: str
     main: int
     workers: tuple[int, ...]
-    queues: int
+    queues: tuple[int, ...]
     buffers: int
     rx_mode: str
     #: Over DPDK: the PCI addresses of the ports in the order of the wires, and the driver they are bound to ("" where
@@ -48,8 +47,8 @@ def startup(layout: Layout, point: PointPlan) -> str:
         ("plugins", ["  plugin default { disable }", f"  plugin {PLUGINS[layout.driver]} {{ enable }}"]),
     ]
     if layout.driver == "dpdk":
-        devices = [f"  dev {device} {{ name {name} num-rx-queues {layout.queues} }}"
-                   for device, name in zip(layout.devices, names(layout, point), strict=True)]
+        devices = [f"  dev {device} {{ name {name} num-rx-queues {queues} }}"
+                   for device, name, queues in zip(layout.devices, names(layout, point), layout.queues, strict=True)]
         driver = [f"  uio-driver {layout.bound}"] if layout.bound else []
         sections.append(("dpdk", [*devices, *driver, "  no-tx-checksum-offload"]))
     return "".join(f"{title} {{\n" + "\n".join(lines) + "\n}\n" for title, lines in sections)
@@ -66,13 +65,15 @@ def create(layout: Layout, point: PointPlan) -> list[tuple[list[str], str]]:
     """Commands that make the ports, and what each prints: an af_packet port its name, an AF_XDP one nothing. None where
     the devices are DPDK's."""
     made: list[tuple[list[str], str]] = []
-    for wire, name in zip(point.wires, names(layout, point), strict=True):
-        if layout.driver == "af_packet":
-            made.append((["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(layout.queues),
-                          "hw-addr", wire.dut.mac], name))
+    for wire, name, queues in zip(point.wires, names(layout, point), layout.queues, strict=True):
+        if layout.driver == "af_packet":  # by default one transmit queue, behind a lock that all workers share
+            made.append((["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(queues),
+                          "num-tx-queues", str(len(layout.workers)), "hw-addr", wire.dut.mac], name))
         elif layout.driver == "af_xdp":
+            # The lock is for kernels before 5.6, and VPP refuses to wait for interrupts with it.
+            lock = [] if layout.rx_mode == "polling" else ["no-syscall-lock"]
             made.append((["create", "interface", "af_xdp", "host-if", wire.dut.ifname, "name", name, "num-rx-queues",
-                          str(layout.queues)], ""))
+                          str(queues), *lock], ""))
     return made
 
 
@@ -100,11 +101,9 @@ def forward_l2(layout: Layout, point: PointPlan) -> list[list[str]]:
 
 def serve(layout: Layout, point: PointPlan) -> list[list[str]]:
     """The last commands: queues on workers in turn, how they are read, ports up."""
-    made: list[list[str]] = []
-    queues: Sequence[tuple[str, int]] = [(name, queue) for name in names(layout, point)
-                                         for queue in range(layout.queues)]
-    for number, (name, queue) in enumerate(queues):
-        made.append(["set", "interface", "rx-placement", name, "queue", str(queue), "worker",
-                     str(number % len(layout.workers))])
+    queues = [(name, queue) for name, count in zip(names(layout, point), layout.queues, strict=True)
+              for queue in range(count)]
+    made = [["set", "interface", "rx-placement", name, "queue", str(queue), "worker",
+             str(number % len(layout.workers))] for number, (name, queue) in enumerate(queues)]
     made += [["set", "interface", "rx-mode", name, layout.rx_mode] for name in names(layout, point)]
     return made + [["set", "interface", "state", name, "up"] for name in names(layout, point)]

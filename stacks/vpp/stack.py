@@ -22,6 +22,7 @@ from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
 from harness.stacks.binding import USER_SPACE, given_to_dpdk, missing_for_binding
+from harness.stacks.devices import receive_queues
 from harness.stacks.placement import await_released, main_core, reserve, used_hugepages
 from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports
 
@@ -30,6 +31,8 @@ from .config import Layout
 from .session import RunningVpp, Vppctl
 
 PROGRAMS = ("vpp", "vppctl")
+REMEDY = ("install FD.io's packages vpp, vpp-plugin-core and vpp-plugin-dpdk (fd.io, \"Installing VPP\"; Debian has "
+          "none), or name the folder of a build in the parameter dir")
 #: Bytes of one buffer with its headers; VPP keeps them in hugepages where there are any.
 BUFFER_BYTES = 2496
 #: What DPDK inside VPP takes besides the buffers: rings, ports.
@@ -47,9 +50,12 @@ class VppParams(StackParams):
         "auto", description="dpdk: the PCI device itself; af_xdp, af_packet: through the kernel's driver; auto: dpdk "
                             "on hosts, af_packet on a virtual wire")
     queues: int = Field(0, ge=0, le=64, description="receive queues of a port, given to the workers in turn; 0: one a "
-                                                    "core")
+                                                    "core, or (af_xdp, which has to serve them all) as many as it has")
     rx_mode: Literal["polling", "interrupt", "adaptive"] = Field("polling", description="how workers wait for frames")
     buffers: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers a NUMA node")
+    dir: str = Field("", max_length=200, pattern=r"^(/[A-Za-z0-9_.+-]+)*$",
+                     description="folder on the DUT that has vpp and vppctl, such as one of several builds; empty: the "
+                                 "search path")
 
 
 class Vpp(Stack):
@@ -79,9 +85,8 @@ class Vpp(Stack):
         return "af_packet" if dut.virtual else "dpdk"
 
     def requirements(self, dut: Dut, point: PointPlan) -> list[Missing]:
-        missing = [Missing(f"the program {program}", "install FD.io's packages vpp, vpp-plugin-core and vpp-plugin-"
-                                                     "dpdk (fd.io, \"Installing VPP\"; Debian has none)")
-                   for program in PROGRAMS if dut.which(program) is None]
+        missing = [Missing(f"the program {program}", REMEDY)
+                   for program in self._programs() if dut.which(program) is None]
         if len(point.wires) != 2:
             missing.append(Missing(f"two wires to forward between (the point has {len(point.wires)})",
                                    "give the testbed two wires to this host"))
@@ -89,19 +94,44 @@ class Vpp(Stack):
             return missing + missing_for_binding(dut, point, "auto")
         if self.driver(dut) == "af_packet" and dut.which("nft") is None:
             missing.append(Missing("the program nft", "apt-get install nftables"))
-        return missing + missing_for_ports(dut, point)
+        missing += missing_for_ports(dut, point)
+        return missing or self._missing_queues(dut, point)
+
+    def _programs(self) -> list[str]:
+        """Of vpp and vppctl, as they are called."""
+        return [f"{self.settings.dir}/{name}" if self.settings.dir else name for name in PROGRAMS]
+
+    def _queues(self, dut: Dut, point: PointPlan) -> tuple[int, ...]:
+        """Receive queues of each port."""
+        if self.driver(dut) == "af_xdp" and not self.settings.queues:
+            return tuple(receive_queues(dut, wire.dut.ifname) for wire in point.wires)
+        return tuple(self.settings.queues or len(point.cores) for _ in point.wires)
+
+    def _missing_queues(self, dut: Dut, point: PointPlan) -> list[Missing]:
+        """A queue without a worker would be the kernel's, and a worker without a queue idle."""
+        queues, workers = self._queues(dut, point), len(point.cores)
+        if sum(queues) < workers:
+            return [Missing(f"a receive queue for each of {workers} workers (VPP is given {sum(queues)})",
+                            "more queues (ethtool -L), or fewer cores")]
+        if self.driver(dut) != "af_xdp":
+            return []
+        there = [(wire.dut.ifname, receive_queues(dut, wire.dut.ifname)) for wire in point.wires]
+        return [Missing(f"{ifname} with {count} receive queues (it has {has})",
+                        f"ethtool -L {ifname} combined {count} (or rx {count} tx {count}), or leave queues out")
+                for (ifname, has), count in zip(there, queues, strict=True) if has != count]
 
     @contextmanager
     def deploy(self, context: StackContext) -> Iterator[RunningStack]:
         dut, point = context.dut, context.point
-        program, vppctl = (dut.which(name) for name in PROGRAMS)
+        program, vppctl = (dut.which(name) for name in self._programs())
         if program is None or vppctl is None:
             raise StackError(f"vpp: {dut.name} has no vpp or no vppctl.")
         with undone(dut), self._layout(dut, point) as layout:
             _prepare_ports(dut, point, layout.driver)
             _write_config(dut, layout, point)
             used = used_hugepages(dut)
-            process = dut.spawn([program, "-c", f"{layout.folder}/startup.conf"], name="vpp")
+            process = dut.spawn([program, "-c", f"{layout.folder}/startup.conf"], name="vpp",
+                                env={"LIBXDP_SKIP_DISPATCHER": "1"})
             try:
                 control = Vppctl(dut, process, vppctl, layout.socket)
                 control.await_ready()
@@ -118,8 +148,8 @@ class Vpp(Stack):
         """Where VPP runs; over DPDK with the ports taken from the kernel, and memory for them, for the block."""
         main = main_core(dut, point.cores)
         layout = Layout(driver=self.driver(dut), folder=f"/run/netstack-harness-vpp-{secrets.token_hex(4)}", main=main,
-                        workers=point.cores, queues=self.settings.queues or len(point.cores),
-                        buffers=self.settings.buffers, rx_mode=self.settings.rx_mode)
+                        workers=point.cores, queues=self._queues(dut, point), buffers=self.settings.buffers,
+                        rx_mode=self.settings.rx_mode)
         if layout.driver != "dpdk":
             yield layout
             return

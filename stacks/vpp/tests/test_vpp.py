@@ -37,7 +37,7 @@ def point(cores: tuple[int, ...]) -> PointPlan:
 
 
 def layout(driver: str, cores: tuple[int, ...], queues: int) -> Layout:
-    return Layout(driver, "/run/netstack-harness-vpp-x", 0, cores, queues, 16384, "polling")
+    return Layout(driver, "/run/netstack-harness-vpp-x", 0, cores, (queues, queues), 16384, "polling")
 
 
 def test_runtime_under_load() -> None:
