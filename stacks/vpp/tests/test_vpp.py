@@ -45,16 +45,16 @@ def test_runtime_under_load() -> None:
     assert (main.name, main.core, worker.name, worker.core) == ("vpp_main", 1, "vpp_wk_0", 2)
     assert [node.name for node in worker.inputs] == ["dpdk-input"]
     counts = worker.counts()
-    assert (counts["polls"], counts["vectors"], counts["busy_calls"]) == (47106, 23442944, 47106)
+    assert (counts["polls"], counts["received"], counts["calls"]) == (47106, 23442944, 47106)
     # By hand: (9.47 + 42.2 + 10.2 + 41.8) x 11721472 + (175 + 15.5 + 32.3 + 29.1 + 24.8) x 23442944
     assert counts["clocks"] == pytest.approx(103.67 * 11721472 + 276.7 * 23442944, rel=1e-9)
-    assert counts["vectors"] / counts["polls"] == pytest.approx(497.66, abs=0.01), "as VPP says: two ports a call"
+    assert counts["received"] / counts["polls"] == pytest.approx(497.66, abs=0.01), "as VPP says: two ports a call"
 
 
 def test_runtime_with_one_frame_a_vector_is_nearly_all_empty_polls() -> None:
     worker = parse.runtime(TRICKLE)[1]
     counts = worker.counts()
-    assert (counts["polls"], counts["busy_calls"], counts["core"]) == (24239296364, 804395, 9)
+    assert (counts["polls"], counts["calls"], worker.core) == (24239296364, 804395, 9)
 
 
 def test_a_name_that_runs_into_its_state_is_read() -> None:
@@ -80,7 +80,8 @@ def test_counters_name_losses_by_place() -> None:
     errors = parse.errors((DATA / "show-errors.txt").read_text())
     assert errors == {"nsim: Packets buffered": 9991, "nsim: Network loss simulation drop packets": 9,
                       "ethernet-input: l3 mac mismatch": 9991}
-    counters = counters_of(ports, errors, parse.runtime(LOAD))
+    worker = parse.runtime(LOAD)[1]
+    counters = counters_of(ports, errors, {worker.name: {"core": worker.core, **worker.counts()}})
     assert counters.totals["received"] == 2321062 + 1818160552
     assert counters.totals["vectors"] == 23442944
     assert counters.totals["error ethernet-input: l3 mac mismatch"] == 9991
@@ -88,9 +89,10 @@ def test_counters_name_losses_by_place() -> None:
     assert [worker["core"] for worker in counters.per_worker] == [2]
 
 
-def test_errors_with_the_severity_of_newer_versions() -> None:
+def test_errors_of_newer_versions_have_a_severity_and_a_line_for_each_thread() -> None:
     line = "        12          ip4-input                   ip4 ttl <= 1               error   "
-    assert parse.errors(f"   Count    Node   Reason   Severity\n{line}\n") == {"ip4-input: ip4 ttl <= 1": 12}
+    text = f"   Count    Node   Reason   Severity\n{line}\n{line}\n"
+    assert parse.errors(text) == {"ip4-input: ip4 ttl <= 1": 24}
     assert parse.errors("   Count    Node   Reason   Severity\n") == {}
 
 
@@ -174,12 +176,16 @@ def test_the_management_interface_is_refused_though_dpdk_would_share_it() -> Non
 def test_ports_are_made_and_each_command_known_by_what_it_prints() -> None:
     """As src/plugins/af_packet/cli.c and src/plugins/af_xdp/cli.c of VPP have it."""
     first = point((1,)).wires[0].dut
-    (words, printed), _ = config.create(layout("af_packet", (1,), 1), point((1,)))
-    assert " ".join(words) == f"create host-interface name {first.ifname} num-rx-queues 1 hw-addr {first.mac}"
+    (words, printed), _ = config.create(layout("af_packet", (1, 2, 3), 1), point((1, 2, 3)))
+    assert " ".join(words) == (f"create host-interface name {first.ifname} num-rx-queues 1 num-tx-queues 3 hw-addr "
+                               f"{first.mac}")
     assert printed == f"host-{first.ifname}"
     (words, printed), _ = config.create(layout("af_xdp", (1,), 2), point((1,)))
-    assert " ".join(words) == f"create interface af_xdp host-if {first.ifname} name port0 num-rx-queues 2"
+    made = f"create interface af_xdp host-if {first.ifname} name port0 num-rx-queues 2"
+    assert " ".join(words) == made
     assert printed == ""
+    waiting = dataclasses.replace(layout("af_xdp", (1,), 2), rx_mode="adaptive")
+    assert " ".join(config.create(waiting, point((1,)))[0][0]) == f"{made} no-syscall-lock"
 
 
 def test_routing_has_static_neighbours_and_every_flows_route() -> None:
