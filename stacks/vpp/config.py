@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.plan import PointPlan
 
 PLUGINS = {"dpdk": "dpdk_plugin.so", "af_packet": "af_packet_plugin.so", "af_xdp": "af_xdp_plugin.so"}
+#: Where an interface checks no checksums VPP leaves the header out that it has the kernel expect before each frame, and
+#: the frame's first bytes are taken for it.
+_AF_PACKET = ("cksum-gso-disable",)
+_TPACKET: Mapping[str, tuple[str, ...]] = {"v2": ("v2",), "v3": ()}
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class Layout:
     queues: tuple[int, ...]
     buffers: int
     rx_mode: str
+    #: Whether buffers are in hugepages. VPP reserves by itself what is missing, and leaves it reserved.
+    huge: bool
+    #: af_packet: version of the kernel's ring.
+    tpacket: str = "v2"
     #: Over DPDK: the PCI addresses of the ports in the order of the wires, and the driver they are bound to ("" where
     #: the kernel keeps them). VPP would choose one by itself and bind them anew.
     devices: tuple[str, ...] = ()
@@ -43,7 +52,7 @@ def startup(layout: Layout, point: PointPlan) -> str:
         ("socksvr", [f"  socket-name {layout.folder}/api.sock"]),
         ("statseg", [f"  socket-name {layout.folder}/stats.sock"]),
         ("cpu", [f"  main-core {layout.main}", f"  corelist-workers {workers}"]),
-        ("buffers", [f"  buffers-per-numa {layout.buffers}"]),
+        ("buffers", [f"  buffers-per-numa {layout.buffers}", *([] if layout.huge else ["  page-size default"])]),
         ("plugins", ["  plugin default { disable }", f"  plugin {PLUGINS[layout.driver]} {{ enable }}"]),
     ]
     if layout.driver == "dpdk":
@@ -63,12 +72,13 @@ def names(layout: Layout, point: PointPlan) -> list[str]:
 
 def create(layout: Layout, point: PointPlan) -> list[tuple[list[str], str]]:
     """Commands that make the ports, and what each prints: an af_packet port its name, an AF_XDP one nothing. None where
-    the devices are DPDK's."""
+    the devices are DPDK's. A transmit queue for each worker: the default is one, behind a lock that all share."""
     made: list[tuple[list[str], str]] = []
     for wire, name, queues in zip(point.wires, names(layout, point), layout.queues, strict=True):
-        if layout.driver == "af_packet":  # by default one transmit queue, behind a lock that all workers share
+        if layout.driver == "af_packet":
             made.append((["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(queues),
-                          "num-tx-queues", str(len(layout.workers)), "hw-addr", wire.dut.mac], name))
+                          "num-tx-queues", str(len(layout.workers)), *_AF_PACKET, *_TPACKET[layout.tpacket],
+                          "hw-addr", wire.dut.mac], name))
         elif layout.driver == "af_xdp":
             # The lock is for kernels before 5.6, and VPP refuses to wait for interrupts with it.
             lock = [] if layout.rx_mode == "polling" else ["no-syscall-lock"]

@@ -2,7 +2,8 @@
 """What ``vppctl`` prints, as numbers: ``show runtime``, ``show interface``, ``show errors``. VPP 20 to 26.
 
 VPP pads every column to its width and cuts what is longer, so that a name may run into the state after it
-("acl-plugin-fa-worker-cleaner-pinterrupt wa"): the names and states of ``show runtime`` are read by column.
+("acl-plugin-fa-worker-cleaner-pinterrupt wa"): the names and states of ``show runtime`` are read by column. Newer
+versions have the state of a process in quotes.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def runtime(text: str) -> tuple[Thread, ...]:
         if row:
             if not threads:
                 threads.append(("vpp_main", -1, []))
-            threads[-1][2].append(Node(row[1].strip(), row[2].strip(), int(row[3]), int(row[4]), float(row[6])))
+            threads[-1][2].append(Node(row[1].strip(), row[2].strip(' "'), int(row[3]), int(row[4]), float(row[6])))
     if not threads or not titles:
         raise StackError("vpp: 'show runtime' could not be read.", text[-2000:])
     return tuple(Thread(name, core, tuple(nodes)) for name, core, nodes in threads)

@@ -23,7 +23,7 @@ from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
 from harness.stacks.binding import USER_SPACE, given_to_dpdk, missing_for_binding
 from harness.stacks.devices import receive_queues
-from harness.stacks.placement import await_released, main_core, reserve, used_hugepages
+from harness.stacks.placement import await_released, keep_hugepages, main_core, reserve, used_hugepages
 from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports
 
 from . import config
@@ -52,6 +52,9 @@ class VppParams(StackParams):
     queues: int = Field(0, ge=0, le=64, description="receive queues of a port, given to the workers in turn; 0: one a "
                                                     "core, or (af_xdp, which has to serve them all) as many as it has")
     rx_mode: Literal["polling", "interrupt", "adaptive"] = Field("polling", description="how workers wait for frames")
+    tpacket: Literal["v2", "v3"] = Field(
+        "v2", description="af_packet: version of the kernel's ring; v3, VPP's own choice, hands frames over in blocks, "
+                          "when one is full or after 1 ms")
     buffers: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers a NUMA node")
     dir: str = Field("", max_length=200, pattern=r"^(/[A-Za-z0-9_.+-]+)*$",
                      description="folder on the DUT that has vpp and vppctl, such as one of several builds; empty: the "
@@ -149,13 +152,19 @@ class Vpp(Stack):
         main = main_core(dut, point.cores)
         layout = Layout(driver=self.driver(dut), folder=f"/run/netstack-harness-vpp-{secrets.token_hex(4)}", main=main,
                         workers=point.cores, queues=self._queues(dut, point), buffers=self.settings.buffers,
-                        rx_mode=self.settings.rx_mode)
+                        rx_mode=self.settings.rx_mode, tpacket=self.settings.tpacket,
+                        huge=self.driver(dut) == "dpdk" or not dut.virtual)
+        buffers = -(-self.settings.buffers * BUFFER_BYTES // 2**20)
         if layout.driver != "dpdk":
+            if layout.huge:
+                keep_hugepages(dut)
+                reserve(dut, buffers, (main, *point.cores))
             yield layout
             return
         taken = tuple(pci_address(dut, wire.dut) for wire in point.wires)
         with given_to_dpdk(dut, taken, "auto", point.management):
-            reserve(dut, BASE_MIB + -(-self.settings.buffers * BUFFER_BYTES // 2**20), (main, *point.cores), taken)
+            keep_hugepages(dut)
+            reserve(dut, BASE_MIB + buffers, (main, *point.cores), taken)
             bound = {bound_to(dut, pci) for pci in taken} & set(USER_SPACE)
             yield replace(layout, devices=taken, bound=bound.pop() if len(bound) == 1 else "")
 

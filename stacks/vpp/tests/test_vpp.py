@@ -37,7 +37,8 @@ def point(cores: tuple[int, ...]) -> PointPlan:
 
 
 def layout(driver: str, cores: tuple[int, ...], queues: int) -> Layout:
-    return Layout(driver, "/run/netstack-harness-vpp-x", 0, cores, (queues, queues), 16384, "polling")
+    return Layout(driver, "/run/netstack-harness-vpp-x", 0, cores, (queues, queues), 16384, "polling",
+                  huge=driver == "dpdk")
 
 
 def test_runtime_under_load() -> None:
@@ -177,8 +178,8 @@ def test_ports_are_made_and_each_command_known_by_what_it_prints() -> None:
     """As src/plugins/af_packet/cli.c and src/plugins/af_xdp/cli.c of VPP have it."""
     first = point((1,)).wires[0].dut
     (words, printed), _ = config.create(layout("af_packet", (1, 2, 3), 1), point((1, 2, 3)))
-    assert " ".join(words) == (f"create host-interface name {first.ifname} num-rx-queues 1 num-tx-queues 3 hw-addr "
-                               f"{first.mac}")
+    assert " ".join(words) == (f"create host-interface name {first.ifname} num-rx-queues 1 num-tx-queues 3 "
+                               f"cksum-gso-disable v2 hw-addr {first.mac}")
     assert printed == f"host-{first.ifname}"
     (words, printed), _ = config.create(layout("af_xdp", (1,), 2), point((1,)))
     made = f"create interface af_xdp host-if {first.ifname} name port0 num-rx-queues 2"

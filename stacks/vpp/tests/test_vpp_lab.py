@@ -182,7 +182,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(lab: Lab, dut: Dut, as_b
     """The port is there and VPP cannot have it: another AF_XDP socket has its queue."""
     point = forwarding({"driver": "af_xdp"})
     with deployed(dut, point):
-        with pytest.raises(StackError, match="'create interface af_xdp .*' was answered with .*xsk_socket__create"):
+        with pytest.raises(StackError, match=r"'create interface af_xdp .*' was answered with .*xsk_socket__create"):
             with stacks.create("vpp", point.params).deploy(StackContext(dut, point, stacks.source("vpp"))):
                 pytest.fail("two on one queue")
 
