@@ -9,12 +9,10 @@ from harness.host.contract import Dut
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
 from harness.stacks.devices import receive_queues, used_ports
-from harness.stacks.ports import interrupts_on_cores, keep_neighbours, keep_tags, set_up_ports
+from harness.stacks.ports import interrupts_on_cores, keep_neighbours, keep_tags, pace_napi, set_up_ports
 
 from .command import af_packet_devices, af_xdp_devices
 
-#: Empty polls after which a device goes back to interrupts, while ``coalesce_us`` paces it.
-DEFER_HARD_IRQS = "2"
 IFF_PROMISC = 0x100
 
 
@@ -47,9 +45,7 @@ def prepare_kernel_ports(dut: Dut, point: PointPlan, coalesce_us: int) -> None:
 
 def _prepare_port(dut: Dut, ifname: str, coalesce_us: int) -> None:
     """testpmd leaves promiscuous mode on always, its XDP program when it is killed."""
-    if coalesce_us:
-        dut.set_file(f"/sys/class/net/{ifname}/napi_defer_hard_irqs", DEFER_HARD_IRQS)
-        dut.set_file(f"/sys/class/net/{ifname}/gro_flush_timeout", str(coalesce_us * 1000))
+    pace_napi(dut, ifname, coalesce_us)
     undo = ["ip", "link", "set", "dev", ifname]
     if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & IFF_PROMISC:
         undo += ["promisc", "off"]

@@ -24,7 +24,7 @@ from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, 
 from harness.stacks.binding import USER_SPACE, given_to_dpdk, missing_for_binding
 from harness.stacks.devices import receive_queues
 from harness.stacks.placement import await_released, keep_hugepages, main_core, reserve, used_hugepages
-from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, set_up_ports
+from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, pace_napi, set_up_ports
 
 from . import config
 from .config import Layout
@@ -52,9 +52,10 @@ class VppParams(StackParams):
     queues: int = Field(0, ge=0, le=64, description="receive queues of a port, given to the workers in turn; 0: one a "
                                                     "core, or (af_xdp, which has to serve them all) as many as it has")
     rx_mode: Literal["polling", "interrupt", "adaptive"] = Field("polling", description="how workers wait for frames")
-    tpacket: Literal["v2", "v3"] = Field(
-        "v2", description="af_packet: version of the kernel's ring; v3, VPP's own choice, hands frames over in blocks, "
-                          "when one is full or after 1 ms")
+    tpacket: Literal["v2", "v3"] = Field("v2", description="af_packet: version of the kernel's ring; v3, VPP's own "
+                                                           "choice, gives frames in blocks, when full or after 1 ms")
+    coalesce_us: int = Field(50, ge=0, le=10_000, description="af_packet, af_xdp: microseconds between two looks of the "
+                                                              "kernel at the device; 0: the host's setting")
     buffers: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers a NUMA node")
     dir: str = Field("", max_length=200, pattern=r"^(/[A-Za-z0-9_.+-]+)*$",
                      description="folder on the DUT that has vpp and vppctl, such as one of several builds; empty: the "
@@ -130,7 +131,7 @@ class Vpp(Stack):
         if program is None or vppctl is None:
             raise StackError(f"vpp: {dut.name} has no vpp or no vppctl.")
         with undone(dut), self._layout(dut, point) as layout:
-            _prepare_ports(dut, point, layout.driver)
+            _prepare_ports(dut, point, layout.driver, self.settings.coalesce_us)
             _write_config(dut, layout, point)
             used = used_hugepages(dut)
             process = dut.spawn([program, "-c", f"{layout.folder}/startup.conf"], name="vpp",
@@ -176,7 +177,7 @@ class Vpp(Stack):
             control.tell(words)
 
 
-def _prepare_ports(dut: Dut, point: PointPlan, driver: str) -> None:
+def _prepare_ports(dut: Dut, point: PointPlan, driver: str, coalesce_us: int) -> None:
     """Ports of the kernel's drivers: up, promiscuous (frames for the far end arrive too). With af_packet the kernel
     gets every frame as well and would answer or forward it: it is made to drop them on ingress."""
     if driver == "dpdk":
@@ -185,6 +186,7 @@ def _prepare_ports(dut: Dut, point: PointPlan, driver: str) -> None:
     interrupts_on_cores(dut, point)
     for port in (wire.dut for wire in point.wires):
         keep_neighbours(dut, port.ifname)
+        pace_napi(dut, port.ifname, coalesce_us)
         if not int(dut.read(f"/sys/class/net/{port.ifname}/flags"), 16) & IFF_PROMISC:
             dut.apply(["ip", "link", "set", "dev", port.ifname, "promisc", "on"],
                       ["ip", "link", "set", "dev", port.ifname, "promisc", "off"])
