@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut, RemoteProcess
@@ -16,7 +17,7 @@ READY_S, ANSWER_S, LOOK_S = 30.0, 10.0, 0.05
 LOG_BYTES = 8192
 POLL_SOURCE = "show runtime: calls of the input nodes; with frames at most as many as calls of the busiest graph node"
 WORKER = "vpp_wk_"
-TX_RING = "tx ring"
+TX_RING, SOCKET = "tx ring", "packet socket"
 #: Counters of an interface that are frames lost there -> the place. "drops" holds what the graph threw away.
 LOSSES = {"rx-miss": "driver ring", "rx-no-buf": "buffers", "tx-error": TX_RING, "drops": "vpp drops"}
 #: Reasons of a port's transmit node that are frames and in none of its counters: of af_packet two, of af_xdp one.
@@ -63,9 +64,13 @@ class RunningVpp(RunningStack):
 
     thread_names = ("vpp_main", "vpp_wk_")
 
-    def __init__(self, process: RemoteProcess, vppctl: Vppctl, ports: Sequence[str], degraded: str) -> None:
+    def __init__(self, process: RemoteProcess, vppctl: Vppctl, ports: Sequence[str], degraded: str,
+                 given: Callable[[], int] | None = None) -> None:
+        """``given``: frames that the kernel gave to VPP's packet sockets, or found no room for in their rings, which
+        VPP does not learn; None where it has no such sockets."""
         self.process, self._vppctl, self._ports = process, vppctl, tuple(ports)
-        self.degraded = degraded
+        self.degraded, self._given = degraded, given
+        self._before: int | None = None
         self._work: dict[str, dict[str, int]] = {}
         self.remark = f"{vppctl.version()}; clocks and vectors are those of show runtime"
 
@@ -75,12 +80,21 @@ class RunningVpp(RunningStack):
 
     def counters(self) -> StackCounters:
         self.check_alive()
+        given = self._given() if self._given else None
         shown = parse.interfaces(self._vppctl.ask("show", "interface"))
         absent = [port for port in self._ports if port not in shown]
         if absent:
             raise StackError(f"vpp: its port {absent[0]} is gone.", self.log_tail())
         errors = parse.errors(self._vppctl.ask("show", "errors"))
-        return counters_of({port: shown[port] for port in self._ports}, errors, self._worked())
+        counters = counters_of({port: shown[port] for port in self._ports}, errors, self._worked())
+        return counters if given is None else self._with_socket(counters, given)
+
+    def _with_socket(self, counters: StackCounters, given: int) -> StackCounters:
+        """The difference when it was first read is of frames from before the sockets were there."""
+        missed = given - counters.totals["received"]
+        if self._before is None:
+            self._before = missed
+        return replace(counters, losses={**counters.losses, SOCKET: max(0, missed - self._before)})
 
     def poll_usage(self) -> PollUsage | None:
         work = self._worked().values()

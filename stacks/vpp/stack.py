@@ -8,7 +8,7 @@ checked, since a startup script that fails does so silently.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -54,8 +54,8 @@ class VppParams(StackParams):
     rx_mode: Literal["polling", "interrupt", "adaptive"] = Field("polling", description="how workers wait for frames")
     tpacket: Literal["v2", "v3"] = Field("v2", description="af_packet: version of the kernel's ring; v3, VPP's own "
                                                            "choice, gives frames in blocks, when full or after 1 ms")
-    coalesce_us: int = Field(50, ge=0, le=10_000, description="af_packet, af_xdp: microseconds between two looks of the "
-                                                              "kernel at the device; 0: the host's setting")
+    coalesce_us: int = Field(50, ge=0, le=10_000, description="af_packet, af_xdp: microseconds between two looks of "
+                                                              "the kernel at the device; 0: the host's setting")
     buffers: int = Field(16384, ge=2048, le=1 << 20, description="packet buffers a NUMA node")
     dir: str = Field("", max_length=200, pattern=r"^(/[A-Za-z0-9_.+-]+)*$",
                      description="folder on the DUT that has vpp and vppctl, such as one of several builds; empty: the "
@@ -140,7 +140,8 @@ class Vpp(Stack):
                 control = Vppctl(dut, process, vppctl, layout.socket)
                 control.await_ready()
                 self._configure(control, layout, point)
-                running = RunningVpp(process, control, config.names(layout, point), _degraded(layout.driver))
+                running = RunningVpp(process, control, config.names(layout, point), _degraded(layout.driver),
+                                     _given(dut, point) if layout.driver == "af_packet" else None)
                 running.counters()
                 yield running
             finally:
@@ -197,6 +198,12 @@ def _prepare_ports(dut: Dut, point: PointPlan, driver: str, coalesce_us: int) ->
                       ["nft", f"add table {table}; delete table {table}"])
         else:  # a killed VPP leaves its XDP program on the interface
             dut.apply(["true"], ["ip", "link", "set", "dev", port.ifname, "xdp", "off"])
+
+
+def _given(dut: Dut, point: PointPlan) -> Callable[[], int]:
+    """Reads what the kernel received at the ports: all of it is for VPP's packet sockets, too."""
+    ifnames = [wire.dut.ifname for wire in point.wires]
+    return lambda: sum(counters["rx_packets"] for counters in dut.interface_counters(ifnames).values())
 
 
 def _write_config(dut: Dut, layout: Layout, point: PointPlan) -> None:

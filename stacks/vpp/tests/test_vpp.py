@@ -15,7 +15,7 @@ import pytest
 from harness.stacks.dpdk.tests.simulated_host import DEVICES, SimulatedHost
 from harness.stacks.vpp import config, parse
 from harness.stacks.vpp.config import Layout
-from harness.stacks.vpp.session import Vppctl, counters_of
+from harness.stacks.vpp.session import RunningVpp, Vppctl, counters_of
 from harness.stacks.vpp.stack import Vpp, VppParams
 
 from harness import stacks
@@ -235,6 +235,36 @@ def test_a_command_that_vpp_refuses_is_noticed_although_its_status_is_0() -> Non
         Vppctl(refused, refused, "vppctl", "s").tell(["set", "interface", "state", "x", "up"])  # type: ignore[arg-type]
     made = Silent("host-d0\n")
     Vppctl(made, made, "vppctl", "s").tell(["create"], expected="host-d0")  # type: ignore[arg-type]
+
+
+class Answering:
+    """A VPP that says what the samples say, each time anew, and its process."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def run(self, argv: list[str], **options: object) -> Completed:
+        what = " ".join(argv[3:])
+        self.asked.append(what)
+        text = {"show interface": (DATA / "show-interface-mtu.txt").read_text(), "show runtime": LOAD,
+                "show errors": (DATA / "show-errors.txt").read_text(), "show version": "vpp v25.10-release built by x"}
+        return Completed(tuple(argv), 0, text.get(what, ""), "")
+
+    def alive(self) -> bool:
+        return True
+
+
+def test_workers_count_on_over_readings_and_the_kernels_ring_is_a_place_of_loss() -> None:
+    vpp, given = Answering(), iter([1818160552 + 7, 1818160552 + 7, 1818160552 + 57])
+    running = RunningVpp(vpp, Vppctl(vpp, vpp, "vppctl", "s"), ["TenGigabitEthernet8/0/0"], "",  # type: ignore[arg-type]
+                         lambda: next(given))
+    assert running.remark.startswith("vpp v25.10-release;")
+    first, second, third = (running.counters() for _ in range(3))
+    assert vpp.asked.count("clear runtime") == 3, "clocks a packet are means since then"
+    assert [c.totals["vectors"] for c in (first, second, third)] == [n * 23442944 for n in (1, 2, 3)]
+    assert [c.per_worker[0]["received"] for c in (first, third)] == [23442944, 3 * 23442944]
+    assert {c.per_worker[0]["core"] for c in (first, third)} == {2}
+    assert [c.losses["packet socket"] for c in (first, second, third)] == [0, 0, 50]
 
 
 @pytest.mark.lab
