@@ -169,6 +169,7 @@ def test_the_journal_puts_everything_back_when_the_agent_was_killed(lab: Lab, as
     pid = running.process.pid
     os.kill(int(dut.agent["pid"]), signal.SIGKILL)
     dut.abandon()
+    dut.connection.close()
     with connect() as again:
         assert again.left_over[0] > 3
         assert again.left_over[1] == []
