@@ -24,7 +24,14 @@ from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, 
 from harness.stacks.binding import USER_SPACE, given_to_dpdk, missing_for_binding
 from harness.stacks.devices import receive_queues
 from harness.stacks.placement import await_released, keep_hugepages, main_core, reserve, used_hugepages
-from harness.stacks.ports import interrupts_on_cores, keep_neighbours, missing_for_ports, pace_napi, set_up_ports
+from harness.stacks.ports import (
+    interrupts_on_cores,
+    keep_neighbours,
+    keep_tags,
+    missing_for_ports,
+    pace_napi,
+    set_up_ports,
+)
 
 from . import config
 from .config import Layout
@@ -69,6 +76,7 @@ class Vpp(Stack):
     summary = "FD.io VPP: L2 cross-connect or IPv4 forwarding in vectors, in user space"
     roles: ClassVar[Mapping[Role, RoleInfo]] = {Role.FORWARD: L3}
     Params = VppParams
+    features: ClassVar[frozenset[str]] = frozenset({"ipv6", "vlan"})
 
     def __init__(self, params: StackParams) -> None:
         if not isinstance(params, VppParams):
@@ -78,6 +86,10 @@ class Vpp(Stack):
 
     def polls(self) -> bool:
         return self.settings.rx_mode == "polling"
+
+    def takes(self) -> frozenset[str]:
+        """The cross-connect takes frames as they come; what is routed is IPv4."""
+        return self.features if self.settings.forward == "l2" else frozenset()
 
     def role_info(self, role: Role) -> RoleInfo:
         return L2 if self.settings.forward == "l2" else self.roles[role]
@@ -98,6 +110,8 @@ class Vpp(Stack):
             return missing + missing_for_binding(dut, point, "auto")
         if self.driver(dut) == "af_packet" and dut.which("nft") is None:
             missing.append(Missing("the program nft", "apt-get install nftables"))
+        if point.vlan is not None and dut.which("ethtool") is None:
+            missing.append(Missing("the program ethtool", "apt-get install ethtool"))
         missing += missing_for_ports(dut, point)
         return missing or self._missing_queues(dut, point)
 
@@ -185,6 +199,8 @@ def _prepare_ports(dut: Dut, point: PointPlan, driver: str, coalesce_us: int) ->
         return
     set_up_ports(dut, point)
     interrupts_on_cores(dut, point)
+    if point.vlan is not None:
+        keep_tags(dut, [wire.dut.ifname for wire in point.wires])
     for port in (wire.dut for wire in point.wires):
         keep_neighbours(dut, port.ifname)
         pace_napi(dut, port.ifname, coalesce_us)

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from harness.options import RunOptions
-from harness.progress import Reporter
 from harness.records import Phase, PointOutcome, Trial
 from harness.report import write_report
 from harness.runner import run
 from harness.store import RunReader
+from tests.watching import Watching
 
 pytestmark = [pytest.mark.lab, pytest.mark.vpp, pytest.mark.timeout(600)]
 SCENARIO = """
@@ -39,30 +39,6 @@ measure:
 """
 #: Counters of the stack that are kept, of what rose in a trial.
 COUNTED = ("received", "sent", "vectors", "calls", "polls", "clocks")
-
-
-class Watching(Reporter):
-    """Where the run is kept, and how its points ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outcomes, self.path = list[PointOutcome](), Path()
-
-    def run_started(self, plan: object, run_dir: Path | None = None) -> None:
-        assert run_dir is not None
-        self.path = run_dir
-
-    def point_started(self, *_: object) -> None:
-        pass
-
-    def trial_started(self, *_: object) -> None:
-        pass
-
-    def trial_done(self, trial: Trial) -> None:
-        pass
-
-    def point_done(self, outcome: PointOutcome) -> None:
-        self.outcomes.append(outcome)
 
 
 def kept(trial: Trial, params: dict[str, Any]) -> dict[str, Any]:
@@ -94,9 +70,9 @@ def record(path: Path, outcomes: list[PointOutcome], file: str) -> None:
 def test_a_run_of_every_way_with_vectors_and_clocks_in_its_report(tmp_path: Path) -> None:
     scenario, watching = tmp_path / "vpp.yaml", Watching()
     scenario.write_text(SCENARIO.format(folder=os.environ["HARNESS_VPP_DIR"]))
-    run(RunOptions(scenario=scenario, results=tmp_path / "results"), watching)
+    run(RunOptions(scenario=scenario, testbed="lab", results=tmp_path / "results"), watching)
     assert [(o.status, o.reason) for o in watching.outcomes] == [("ok", "")] * 5
-    trials = [trial for trial in RunReader(watching.path).trials() if trial.phase is Phase.LOAD]
+    trials = watching.load_trials()
     assert len(trials) == 15
     for trial in trials:
         own = trial.counters["stack"]
