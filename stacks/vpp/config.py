@@ -12,6 +12,10 @@ PLUGINS = {"dpdk": "dpdk_plugin.so", "af_packet": "af_packet_plugin.so", "af_xdp
 #: Where an interface checks no checksums VPP leaves the header out that it has the kernel expect before each frame, and
 #: the frame's first bytes are taken for it.
 _AF_PACKET = ("cksum-gso-disable",)
+#: In copy mode VPP tries again for ever what the kernel puts off because the completion ring is full, and does not
+#: empty that meanwhile: it has room for all that a socket's buffer lets be on the way, and some vectors. The lock is
+#: for kernels before 5.6, and VPP refuses to wait for interrupts with it.
+_AF_XDP = ("tx-queue-size", "4096", "no-syscall-lock")
 _TPACKET: Mapping[str, tuple[str, ...]] = {"v2": ("v2",), "v3": ()}
 
 
@@ -80,10 +84,8 @@ def create(layout: Layout, point: PointPlan) -> list[tuple[list[str], str]]:
                           "num-tx-queues", str(len(layout.workers)), *_AF_PACKET, *_TPACKET[layout.tpacket],
                           "hw-addr", wire.dut.mac], name))
         elif layout.driver == "af_xdp":
-            # The lock is for kernels before 5.6, and VPP refuses to wait for interrupts with it.
-            lock = [] if layout.rx_mode == "polling" else ["no-syscall-lock"]
             made.append((["create", "interface", "af_xdp", "host-if", wire.dut.ifname, "name", name, "num-rx-queues",
-                          str(queues), *lock], ""))
+                          str(queues), *_AF_XDP], ""))
     return made
 
 

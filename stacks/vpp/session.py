@@ -35,7 +35,8 @@ class Vppctl:
         try:
             return self._dut.run([*self._argv, *words], timeout_s=ANSWER_S).stdout
         except HostError as error:
-            raise StackError(f"vpp: no answer to '{' '.join(words)}': {error}",
+            why = str(error) if self._process.alive() else f"it ended with status {self._process.returncode()}"
+            raise StackError(f"vpp: no answer to '{' '.join(words)}': {why}",
                              self._process.output(LOG_BYTES)) from error
 
     def tell(self, words: Sequence[str], expected: str = "") -> None:
