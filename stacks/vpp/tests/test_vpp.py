@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """VPP's configuration from a plan, what vppctl prints as numbers, and what is said where VPP is missing.
 
-Nothing here runs VPP: Debian has no package of it. data/README.md says where the samples come from.
+Nothing here runs VPP, of which Debian has no package: test_vpp_lab.py does. data/README.md says where the samples come
+from.
 """
 
 from __future__ import annotations
