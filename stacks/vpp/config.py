@@ -45,6 +45,11 @@ class Layout:
         """Of the command line (vppctl -s)."""
         return f"{self.folder}/cli.sock"
 
+    @property
+    def prefix(self) -> str:
+        """Of the names of its shared memory."""
+        return self.folder.rpartition("/")[2]
+
 
 def startup(layout: Layout, point: PointPlan) -> str:
     """The text of startup.conf."""
@@ -52,7 +57,7 @@ def startup(layout: Layout, point: PointPlan) -> str:
     sections = [
         ("unix", ["  nodaemon", "  nocolor", "  nobanner", f"  runtime-dir {layout.folder}",
                   f"  cli-listen {layout.socket}", f"  log {layout.folder}/vpp.log"]),
-        ("api-segment", [f"  prefix {layout.folder.rpartition('/')[2]}"]),
+        ("api-segment", [f"  prefix {layout.prefix}"]),
         ("socksvr", [f"  socket-name {layout.folder}/api.sock"]),
         ("statseg", [f"  socket-name {layout.folder}/stats.sock"]),
         ("cpu", [f"  main-core {layout.main}", f"  corelist-workers {workers}"]),

@@ -110,6 +110,9 @@ class Vpp(Stack):
             return missing + missing_for_binding(dut, point, "auto")
         if self.driver(dut) == "af_packet" and dut.which("nft") is None:
             missing.append(Missing("the program nft", "apt-get install nftables"))
+        if self.driver(dut) == "af_packet" and self.settings.rx_mode == "adaptive":
+            missing.append(Missing("a driver that VPP can switch between polling and interrupts (af_packet it cannot)",
+                                   "rx_mode: polling or interrupt, or driver: af_xdp"))
         if point.vlan is not None and dut.which("ethtool") is None:
             missing.append(Missing("the program ethtool", "apt-get install ethtool"))
         missing += missing_for_ports(dut, point)
@@ -223,8 +226,9 @@ def _given(dut: Dut, point: PointPlan) -> Callable[[], int]:
 
 
 def _write_config(dut: Dut, layout: Layout, point: PointPlan) -> None:
-    """VPP's folder with startup.conf; it goes with everything VPP puts there."""
-    dut.apply(["mkdir", "-m", "700", layout.folder], ["rm", "-rf", layout.folder])
+    """VPP's folder with startup.conf; it goes with everything VPP puts there, and the segments a killed VPP leaves."""
+    segments = [f"/dev/shm/{layout.prefix}-{name}" for name in ("global_vm", "vpe-api")]
+    dut.apply(["mkdir", "-m", "700", layout.folder], ["rm", "-rf", layout.folder, *segments])
     dut.run(["tee", f"{layout.folder}/startup.conf"], stdin=config.startup(layout, point))
 
 

@@ -266,6 +266,13 @@ def test_workers_count_on_over_readings_and_the_kernels_ring_is_a_place_of_loss(
     assert [c.losses["packet socket"] for c in (first, second, third)] == [0, 0, 50]
 
 
+def test_af_packet_is_not_asked_for_what_vpp_cannot_do_with_it() -> None:
+    host, plan = over_pci()
+    said = [{m.what for m in stacks.create("vpp", {"driver": driver, "rx_mode": "adaptive"}).requirements(
+        host, plan)} for driver in ("af_packet", "af_xdp")]  # type: ignore[arg-type]
+    assert said[0] - said[1] >= {"a driver that VPP can switch between polling and interrupts (af_packet it cannot)"}
+
+
 @pytest.mark.lab
 def test_where_vpp_is_missing_the_point_says_how_to_get_it(dut: Dut, make_point: Callable[..., PointPlan]) -> None:
     made = make_point("vpp", Role.FORWARD)
