@@ -45,6 +45,7 @@ from harness.report.tables import (
 )
 from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
+from harness.report.vectors import vector_table
 from harness.report.work import work_table
 from harness.rundata import RunData
 
@@ -76,6 +77,7 @@ class RunView:
     cpu_numbers: PlainTable | None
     bystander: BystanderSection | None
     work: PlainTable | None
+    vectors: PlainTable | None
     balance: PlainTable | None
     losses: LossTable | None
     drop_reasons: PlainTable | None
@@ -140,7 +142,8 @@ def _view(material: Material, names: dict[str, PointName], prefix: str, folder: 
         latency_floor=floor_table(points, names, run.info.ceilings),
         latency_missing=_latency_missing(run, points),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
-        work=work_table(points, names), losses=loss_table(points, names), tuning=tuning_table(points, names),
+        work=work_table(points, names), vectors=vector_table(points, names), losses=loss_table(points, names),
+        tuning=tuning_table(points, names),
         drop_reasons=drop_reason_table(points, names), anomalies=anomaly_rows(run.path, points, names, folder),
         checks=checks_section(run),
         troubles=troubles(points, names), trials=trials,

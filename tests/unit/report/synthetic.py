@@ -147,11 +147,14 @@ class Simulator:
         return trial
 
     def _counters(self, model: Model, received: int) -> dict[str, Any]:
-        """A queue and a worker for each core; the first gets two thirds where there are several."""
+        """A queue and a worker for each core; the first gets two thirds where there are several. A stack that tells its
+        polls apart took eight frames a call, at 250 clocks each."""
         others = len(model.cores) - 1
         first = received * 2 // 3 if others else received
         shares = [first, *((received - first) // others + (n < (received - first) % others) for n in range(others))]
+        stack = {"vectors": received, "calls": received // 8, "clocks": received * 250} if model.split else {}
         return {"interfaces": {"d0": {f"rx_queue_{n}_xdp_packets": frames for n, frames in enumerate(shares)}},
+                "stack": stack,
                 "workers": [{"core": core, "received": frames}
                             for core, frames in zip(model.cores, shares, strict=True)]}
 
