@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.plan import FrameMix
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Of a bystander, kept with one trial.
 MOST_GREETINGS = 10_000
 #: What the ceiling's trials are recorded under instead of a point of the plan.
