@@ -140,19 +140,23 @@ def look(params: Json) -> Json:
     try:
         version = rpc.call("get_version")
         mode = str(version["mode"])
-        return {"serving": True, "version": str(version["version"]), "mode": mode,
-                "ports": port_owners(rpc, mode) if mode in API_VERSIONS else []}
+        told = {"serving": True, "version": str(version["version"]), "mode": mode, "ports": [], "software": None}
+        if mode in API_VERSIONS:
+            rpc.introduce(mode)
+            system = rpc.call("get_system_info")
+            told["ports"] = port_owners(rpc, mode, system)
+            told["software"] = in_software(system, str(version["version"])) if mode == "STL" else None
+        return told
     except (rpc.zmq.ZMQError, Refused, ValueError, KeyError, TypeError) as error:
         return {"serving": False, "stranger": "it does not answer as one: %s: %s" % (type(error).__name__, error)}
     finally:
         rpc.close()
 
 
-def port_owners(rpc: RawRpc, mode: str) -> List[Json]:
+def port_owners(rpc: RawRpc, mode: str, system: Json) -> List[Json]:
     """Every port of a server: index, MACs, device, owner ("" where it is free), state."""
-    rpc.introduce(mode)
     ports = []
-    for told in rpc.call("get_system_info")["ports"]:
+    for told in system["ports"]:
         index = int(told["index"])
         owner = rpc.call("get_owner", port_id=index)["owner"]
         profile = {"profile_id": "*"} if mode == "STL" else {}  # an unknown profile would crash the server
@@ -163,6 +167,21 @@ def port_owners(rpc: RawRpc, mode: str) -> List[Json]:
                       "pci": str(told.get("pci_addr", "")), "owner": "" if owner == "<FREE>" else str(owner),
                       "state": str(status.get("state", ""))})
     return ports
+
+
+def in_software(system: Json, version: str) -> Optional[bool]:
+    """Whether a stateless server receives every frame in software, by what it can do then: count tagged groups. None
+    where nobody can tell: releases before v2.94 have no such groups."""
+    abilities = [set(port.get("rx", {}).get("caps", [])) for port in system.get("ports", [])]
+    if any("tpg" in able for able in abilities):
+        return True
+    return False if release_of(version) >= (2, 94) else None
+
+
+def release_of(version: str) -> Tuple[int, int]:
+    """v3.08 -> (3, 8); (0, 0) for what is no version."""
+    numbers = version.lstrip("v").split(".")
+    return (int(numbers[0]), int(numbers[1])) if len(numbers) > 1 and "".join(numbers[:2]).isdigit() else (0, 0)
 
 
 def take_ports(client: Any, ports: List[int], user: str) -> None:
@@ -213,8 +232,12 @@ class Session:
             ports.append({"index": index, "mac": info.get("hw_mac") or info.get("src_mac") or "",
                           "speed_gbps": float(info.get("speed", 0)), "driver": str(info.get("driver", "")),
                           "link_up": str(info.get("link", "UP")).upper() != "DOWN"})
-        return {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
-                "python": sys.version.split()[0]}
+        about = {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
+                 "python": sys.version.split()[0]}
+        if self.kind == "trex":
+            about["receives_in_software"] = in_software(self.client.get_server_system_info(),
+                                                        str(version.get("version", "")))
+        return about
 
     def ping(self) -> Json:
         """Ask the server something; raises when it is gone."""

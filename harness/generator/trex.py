@@ -136,8 +136,8 @@ def _latency_missing(directions: Sequence[DirectionResult], latency: Sequence[La
         return ""
     return (
         f"TRex received {back} frames and recognised none of the {sent} latency frames it sent: its receiving core "
-        "does not see them with this driver and these port settings; try TRex's --software mode, or measure latency "
-        "with another generator"
+        "does not see them with this driver and these port settings; write software: true under generator.trex (a "
+        "server that runs: start it with --software), or measure latency with another generator"
     )
 
 

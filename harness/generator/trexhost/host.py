@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.generator.channel import AgentClient
 from harness.generator.trexhost.cores import TrexPort
 from harness.generator.trexhost.release import Release, find_release
-from harness.generator.trexhost.server import Mode, Wanted, serving
+from harness.generator.trexhost.server import Mode, Wanted, look, serving
+from harness.generator.trexhost.software import remark
 from harness.host.channel import ByteChannel, PipeChannel
 from harness.host.dut import STATE_DIR, AgentDut, SshDut
 from harness.host.local import local_dut
@@ -30,6 +31,7 @@ class TrexHost:
         self._generator = testbed.generator
         self._mode: Mode = "astf" if plan.generator.kind == TREX_ASTF else "stl"
         self._testbed = testbed
+        self._plan = plan.generator
         self._release: Release | None = None
 
     @property
@@ -57,7 +59,11 @@ class TrexHost:
         """A TRex that serves as the plan needs it, for the block. ``agent``: started, not yet connected; ``keep`` takes
         the log of a server that was started for it, ``note`` what is questionable about its cores, a sentence each.
         Raises TestbedError."""
-        with serving(self.host, agent, self.release(), self._wanted(), keep, note):
+        wanted, release = self._wanted(), self.release()
+        with serving(self.host, agent, release, wanted, keep, note) as started:
+            said = remark(self._plan, look(agent, release, wanted) or {}, started=started)
+            if said:
+                note(said)
             yield
 
     def _wanted(self) -> Wanted:
@@ -65,7 +71,7 @@ class TrexHost:
         return Wanted(
             mode=self._mode, ports=tuple(self._port(index, port) for index, port in enumerate(generator.ports)),
             cores=generator.cores, sync_port=trex.sync_port, async_port=trex.async_port, start=trex.start == "auto",
-            software=trex.software, speed_gbps=max(wire.speed for wire in self._testbed.wires),
+            software=self._plan.software, speed_gbps=max(wire.speed for wire in self._testbed.wires),
             hugepages=trex.hugepages, memory_mb=trex.memory_mb, master=trex.master_core, latency=trex.latency_core,
         )
 
