@@ -26,7 +26,9 @@ from harness.lab.process import stop_all
 #: What a test machine of two cores and no NICs cannot be.
 CHECKS = {name: "ignore" for name in ("isolated-cores", "load", "irqbalance", "idle-states", "governor", "turbo", "smt",
                                       "packet-sockets", "hugepages", "firewall")}
+#: Of every host, seen from inside its namespace: a host may be known under more than one.
 _LOOPBACK = "127.0.0.1"
+ADDRESSES = (_LOOPBACK, "127.0.0.2", "127.0.0.3")
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ def _serve(host: RackHost) -> None:
     if not host.folder.exists():
         host.folder.mkdir()
         sshd.PRIVSEP_DIR.mkdir(mode=0o755, exist_ok=True)
-        sshd.prepare(host.folder, _LOOPBACK)
+        sshd.prepare(host.folder, ",".join(ADDRESSES))
+        (host.folder / "sshd_config").write_text(sshd.config_text(host.folder, "0.0.0.0"), encoding="ascii")
     start = ""
     for path in (RUN_DIR, STATE_DIR):
         own = host.folder / Path(path).parts[1]

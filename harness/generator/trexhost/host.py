@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from harness.generator.trexhost.release import Release, find_release
 from harness.generator.trexhost.server import Mode, Wanted, look, serving
 from harness.generator.trexhost.software import remark
 from harness.host.channel import ByteChannel, PipeChannel
-from harness.host.dut import STATE_DIR, AgentDut, SshDut
+from harness.host.dut import RUN_DIR, STATE_DIR, AgentDut, SshDut
+from harness.host.link import GENERATOR_PART, Member
 from harness.host.local import local_dut
 from harness.host.pci import numa_node
 from harness.host.ssh import Target
@@ -83,22 +85,19 @@ class TrexHost:
 
 
 @contextmanager
-def open_trex_host(testbed: Testbed, plan: Plan, target: Target | None) -> Iterator[TrexHost]:
-    """Connect to the generator's host; ``target`` None: this machine. A DUT on the same machine has a lock and journal
-    of its own. Raises TestbedError."""
+def open_trex_host(testbed: Testbed, plan: Plan, target: Target | None, run: str) -> Iterator[TrexHost]:
+    """Connect to the generator's host; ``target`` None: this machine. ``run``: the secret with which a DUT on the same
+    machine shares its lock; it has a journal of its own. Raises TestbedError."""
     # Off the cores that send; of those listed the agent takes what the host has.
     home = [core for core in range(MOST_CPUS) if core not in testbed.generator.cores]
+    member = Member(run, GENERATOR_PART)
     if target is None:
-        # Without root nothing can be started; a server that runs can be used all the same.
-        state = f"{STATE_DIR}-generator" if os.geteuid() == 0 else ""
-        with local_dut(name=GENERATOR_HOST, home_cores=home, state_dir=state) as local:
+        # Without root nothing can be started; a server that runs can be used all the same, by one of our runs a user.
+        root = os.geteuid() == 0
+        own = str(Path(tempfile.gettempdir(), f"netstack-harness-agent-{os.geteuid()}"))
+        with local_dut(name=GENERATOR_HOST, home_cores=home, state_dir=STATE_DIR if root else own,
+                       run_dir=RUN_DIR if root else own, member=member) as local:
             yield TrexHost(local, testbed, plan)
         return
-    ssh = testbed.generator.ssh
-    assert ssh is not None
-    here = (ssh.address, ssh.port, ssh.netns)
-    shared = any(dut.ssh is not None and (dut.ssh.address, dut.ssh.port, dut.ssh.netns) == here for dut in testbed.duts)
-    state = f"{STATE_DIR}-generator" if shared else ""
-    with SshDut.connect(GENERATOR_HOST, target, home_cores=home, state_dir=state) as host:
+    with SshDut.connect(GENERATOR_HOST, target, home_cores=home, member=member) as host:
         yield TrexHost(host, testbed, plan)
-
