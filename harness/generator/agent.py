@@ -33,6 +33,15 @@ MAX_LINE = 64 * 1024 * 1024
 LATENCY_PG = 1000
 #: Counters are read once what was received has stood still this long; frames may wait in a queue of the DUT (seconds).
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
+#: What has to stand still on every port.
+SETTLING = ("opackets", "ipackets", "oerrors", "ierrors")
+#: As long as it is not known how often a NIC brings its counters up to date (TRex asks the driver every time): longer
+#: than the second that some take. Known after so many changes were seen.
+UNKNOWN_STILL_S, KNOWN_AFTER = 1.5, 5
+#: Ports whose counters are the driver's own, right at every moment: xdpgen's, and DPDK's for interfaces of the kernel.
+IMMEDIATE = ("net_af_packet",)
+#: In the names of a driver's counters (DPDK's xstats) that say what was lost.
+NIC_SIGNS = ("drop", "err", "miss", "discard", "out_of_buffer", "no_mbuf", "nombuf")
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
 #: TRex prepares frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: its
@@ -198,6 +207,25 @@ def take_ports(client: Any, ports: List[int], user: str) -> None:
     client.acquire(ports=ports, force=user in owners.values())
 
 
+class Cadence:
+    """How often the counters of a server's ports move while frames are sent, learnt from looks at a sending port during
+    the first trials: where a NIC or its driver brings them up to date now and then, they stand still in between, and
+    what was read then would be too little."""
+
+    def __init__(self, immediate: bool) -> None:
+        self.period_s = 0.0 if immediate else None  # type: Optional[float]
+
+    def still_s(self) -> float:
+        """How long counters have to stand still to be final: twice the longest time that they did while they rose."""
+        return UNKNOWN_STILL_S if self.period_s is None else max(STILL_S, 2.0 * self.period_s)
+
+    def learn(self, looks: List[Tuple[float, int]]) -> None:
+        """From (time, counter) of a port that sends, in order."""
+        moved = [looks[i][0] for i in range(1, len(looks)) if looks[i][1] != looks[i - 1][1]]
+        if len(moved) > KNOWN_AFTER:
+            self.period_s = max(moved[i] - moved[i - 1] for i in range(1, len(moved)))
+
+
 class Session:
     """One connected client, its ports and the streams configured on them."""
 
@@ -222,6 +250,8 @@ class Session:
         if self.kind == "trex":
             take_ports(self.client, self.ports, user)
         self.client.reset(ports=self.ports)
+        self.cadence = Cadence(self.kind == "stl" or all(
+            str(self.client.get_port_info(ports=[port])[0].get("driver")) in IMMEDIATE for port in self.ports))
 
     def describe(self) -> Json:
         """Server and client versions, and the ports."""
@@ -368,13 +398,13 @@ class Session:
             if self.client.is_connected():
                 self.client.stop(ports=self.tx_ports)  # a trial that failed sends nothing more
             raise
-        after = self.settled()
+        after, unsettled = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
         result = {"asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
                   "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
                   "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
-                  "reports": reports, "utilisation": None}
+                  "reports": reports, "utilisation": None, "unsettled": unsettled}
         if self.kind == "trex":
             told = self.own_state(duration)
             told["trex"]["prepared"] = self.prepared
@@ -386,6 +416,8 @@ class Session:
     def await_end(self, started: float, duration: float) -> float:
         """Wait until all is sent and what comes back has arrived; when sending ended (of TRex to some ms: its ports are
         looked at, for its client counts the time for stragglers from that end, which nobody else sees)."""
+        if self.cadence.period_s is None:
+            self.watch(started + duration)
         time.sleep(max(0.0, duration - (time.monotonic() - started)))
         if self.kind == "trex":
             self.cut_short(started + STRETCHED * duration + 1.0)
@@ -393,6 +425,14 @@ class Session:
         self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
                                     rx_delay_ms=RX_DELAY_MS[self.kind])
         return ended if self.kind == "trex" else time.monotonic()
+
+    def watch(self, until: float) -> None:
+        """Learn how often counters move, while frames are sent. What is read here counts for nothing else."""
+        port, looks = self.tx_ports[0], []  # type: int, List[Tuple[float, int]]
+        while time.monotonic() < until:
+            looks.append((time.monotonic(), int(self.client.get_stats(ports=[port])[port]["opackets"])))
+            time.sleep(STILL_S)
+        self.cadence.learn(looks)
 
     def cut_short(self, latest: float) -> None:
         """Stop traffic that is still sent at this time: TRex sends every frame of a load, however long that takes, and
@@ -403,16 +443,22 @@ class Session:
                 return
             time.sleep(LOOK_AGAIN_S)
 
-    def settled(self) -> Dict[int, Json]:
-        """The counters, once nothing more arrives; read at most until the deadline."""
-        deadline = time.monotonic() + STILL_DEADLINE_S
-        counters = self.port_counters()
-        while time.monotonic() < deadline:
+    def settled(self) -> Tuple[Dict[int, Json], Json]:
+        """The counters, once all have stood still for longer than they do between two updates; read at most until a
+        deadline. Second: which then still moved, and for how long they had been watched; empty when they did not."""
+        still_s = self.cadence.still_s()
+        began = since = time.monotonic()
+        moving, counters = [], self.port_counters()  # type: List[str], Dict[int, Json]
+        while time.monotonic() - since < still_s:
+            if time.monotonic() - began > max(STILL_DEADLINE_S, 3.0 * still_s):
+                return counters, {"counters": moving, "watched_s": round(time.monotonic() - began, 3)}
             time.sleep(STILL_S)
             last, counters = counters, self.port_counters()
-            if all(counters[port]["ipackets"] == last[port]["ipackets"] for port in self.ports):
-                break
-        return counters
+            moved = ["%s of port %d" % (name, port) for port in self.ports for name in SETTLING
+                     if counters[port].get(name) != last[port].get(name)]
+            if moved:
+                moving, since = moved, time.monotonic()
+        return counters, {}
 
     def queue_full(self) -> int:
         """TRex's count of transmit attempts on a full queue."""
@@ -434,7 +480,18 @@ class Session:
         busiest = [core["utilisation"] for core in cores if core["utilisation"] is not None]
         return {"utilisation": max(busiest) if busiest else None,
                 "links_down": [port for port in self.ports if self.link_down(port)],
-                "trex": {"cores": cores, "receiving_utilisation": float(overall.get("rx_cpu_util", 0.0)) / 100.0}}
+                "trex": {"cores": cores, "receiving_utilisation": float(overall.get("rx_cpu_util", 0.0)) / 100.0,
+                         "rx_drop_bps": float(overall.get("rx_drop_bps", 0.0)), "nic": self.nic_errors(),
+                         "still_s": self.cadence.still_s()}}
+
+    def nic_errors(self) -> Json:
+        """By port, what its driver counts of errors and drops, under the driver's names; those that are not zero."""
+        told = {}  # type: Json
+        for port in self.ports:
+            counted = self.client.get_xstats(port)
+            told[str(port)] = {str(name)[:64]: int(value) for name, value in sorted(counted.items())
+                               if isinstance(value, int) and value and any(sign in name for sign in NIC_SIGNS)}
+        return told
 
     def link_down(self, port: int) -> bool:
         """Whether a port has no link now, as the server says when asked."""
