@@ -87,8 +87,6 @@ def load_trex(trex_dir: str, mode: str = "stl") -> Any:
     raise UsageError("no TRex client below %s: trex_dir must be the directory that holds t-rex-64" % trex_dir)
 
 
-#: API versions that servers speak, by mode, newest first: v2.8x to v3.x.
-API_VERSIONS = {"STL": ((5, 1), (5, 0)), "ASTF": ((2, 3), (2, 2), (2, 1), (2, 0), (1, 9))}
 LISTENS_S, ANSWERS_S = 2.0, 3.0
 
 
@@ -122,14 +120,14 @@ class RawRpc:
             raise Refused(str(error.get("specific_err") or error.get("message") or reply)[:300])
         return reply["result"]
 
-    def introduce(self, mode: str) -> None:
-        """Agree on the API's version, which every other RPC needs."""
-        for number, (major, minor) in enumerate(API_VERSIONS[mode]):
+    def introduce(self, mode: str, apis: List[List[int]]) -> None:
+        """Agree on the API's version, which every other RPC needs. ``apis``: those to try, (major, minor)."""
+        for number, (major, minor) in enumerate(apis):
             try:
                 self.handle = {"api_h": self.call("api_sync_v2", name=mode, major=major, minor=minor)["api_h"]}
                 return
             except Refused:
-                if number + 1 == len(API_VERSIONS[mode]):
+                if number + 1 == len(apis):
                     raise
 
     def close(self) -> None:
@@ -150,11 +148,11 @@ def look(params: Json) -> Json:
         version = rpc.call("get_version")
         mode = str(version["mode"])
         told = {"serving": True, "version": str(version["version"]), "mode": mode, "ports": [], "software": None}
-        if mode in API_VERSIONS:
-            rpc.introduce(mode)
+        if mode in params["apis"]:
+            rpc.introduce(mode, params["apis"][mode])
             system = rpc.call("get_system_info")
             told["ports"] = port_owners(rpc, mode, system)
-            told["software"] = in_software(system, str(version["version"])) if mode == "STL" else None
+            told["software"] = in_software(system) if mode == "STL" else None
         return told
     except (rpc.zmq.ZMQError, Refused, ValueError, KeyError, TypeError) as error:
         return {"serving": False, "stranger": "it does not answer as one: %s: %s" % (type(error).__name__, error)}
@@ -178,19 +176,10 @@ def port_owners(rpc: RawRpc, mode: str, system: Json) -> List[Json]:
     return ports
 
 
-def in_software(system: Json, version: str) -> Optional[bool]:
-    """Whether a stateless server receives every frame in software, by what it can do then: count tagged groups. None
-    where nobody can tell: releases before v2.94 have no such groups."""
-    abilities = [set(port.get("rx", {}).get("caps", [])) for port in system.get("ports", [])]
-    if any("tpg" in able for able in abilities):
-        return True
-    return False if release_of(version) >= (2, 94) else None
-
-
-def release_of(version: str) -> Tuple[int, int]:
-    """v3.08 -> (3, 8); (0, 0) for what is no version."""
-    numbers = version.lstrip("v").split(".")
-    return (int(numbers[0]), int(numbers[1])) if len(numbers) > 1 and "".join(numbers[:2]).isdigit() else (0, 0)
+def in_software(system: Json) -> bool:
+    """Whether a stateless server receives every frame in software, by what it can do then: count tagged groups. (Of
+    releases before these came, False says nothing.)"""
+    return any("tpg" in port.get("rx", {}).get("caps", []) for port in system.get("ports", []))
 
 
 def take_ports(client: Any, ports: List[int], user: str) -> None:
@@ -265,8 +254,7 @@ class Session:
         about = {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
                  "python": sys.version.split()[0]}
         if self.kind == "trex":
-            about["receives_in_software"] = in_software(self.client.get_server_system_info(),
-                                                        str(version.get("version", "")))
+            about["receives_in_software"] = in_software(self.client.get_server_system_info())
         return about
 
     def ping(self) -> Json:
@@ -616,7 +604,7 @@ class AstfSession:
     def __init__(self, params: Json) -> None:
         self.api = load_trex(params["trex_dir"], "astf")
         if not hasattr(self.api.ASTFProgram, "add_stats"):
-            raise UsageError("this TRex's programs cannot count (ASTFProgram.add_stats); v3.08 can")
+            raise UsageError("this TRex's programs cannot count (ASTFProgram.add_stats); those from v3.00 on can")
         self.port = int(params["ports"][0])
         self.configured: Json = {}
         self.first_ip = self.blocks = self.used = self.reply = 0

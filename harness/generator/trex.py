@@ -23,6 +23,7 @@ from harness.generator.contract import (
 from harness.generator.driven import Driven
 from harness.generator.frames import flow_frame
 from harness.generator.histogram import decode_hdr
+from harness.generator.trexhost.release import receives_in_software
 from harness.plan import WIRE_OVERHEAD, DirectionPlan
 
 _CALL_S = 30.0
@@ -55,7 +56,11 @@ class TrexGenerator(Driven):
         self._traffic: TrafficSpec | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        return {k: v for k, v in self._about.items() if k != "ports"}
+        told = {k: v for k, v in self._about.items() if k != "ports"}
+        if "receives_in_software" in told:
+            version = str(told["server"].get("version", ""))
+            told["receives_in_software"] = receives_in_software(version, told["receives_in_software"])
+        return told
 
     def configure(self, traffic: TrafficSpec) -> None:
         streams = [

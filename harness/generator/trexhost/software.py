@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import stacks
+from harness.generator.trexhost.release import receives_in_software
 from harness.plan import GeneratorPlan, PointPlan, Role
 from harness.testbed import Testbed
 
@@ -43,7 +44,7 @@ def remark(plan: GeneratorPlan, found: Mapping[str, Any], *, started: bool) -> s
         return ""
     of = f"latency of {', '.join(plan.software_for)} in role echo"
     why = "a socket's reply has a new IP header, by which no filter of a NIC knows TRex's latency frames"
-    here = found.get("software")
+    here = receives_in_software(str(found.get("version", "")), found.get("software"))
     if started and plan.software:
         return (f"TRex runs with --software, which {of} needs: {why}. It receives fewer frames a second, and what it "
                 "does not take is lost at `generator receive`; `software: false` under generator.trex is without that, "

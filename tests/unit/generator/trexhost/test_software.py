@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.generator.agent import in_software
+from harness.generator.trexhost.release import receives_in_software
 from harness.generator.trexhost.software import remark
 from harness.plan import Plan
 from harness.planning import build_plan
@@ -62,7 +63,7 @@ def test_the_testbed_file_has_the_last_word() -> None:
     (None, {"software": None}, False, "does not tell whether it receives in software"),
     (None, {"software": True}, False, "")])
 def test_a_run_says_it(software: bool | None, found: dict[str, bool | None], started: bool, said: str) -> None:
-    text = remark(planned(rack(software)).generator, found, started=started)
+    text = remark(planned(rack(software)).generator, {"version": "v3.08", **found}, started=started)
     assert said in text
     assert bool(said) == bool(text)
 
@@ -70,7 +71,8 @@ def test_a_run_says_it(software: bool | None, found: dict[str, bool | None], sta
 def test_a_server_tells_how_it_receives() -> None:
     """By the reply of a real v3.08 in software mode; without the ability that only that mode has; older ones."""
     recorded = next(e.reply["result"] for e in exchanges() if e.method == "get_system_info" and "result" in e.reply)
-    by_filters = {"ports": [{"rx": {"caps": ["flow_stats", "latency"]}}]}
-    assert in_software(recorded, "v3.08") is True
-    assert in_software(by_filters, "v3.08") is False
-    assert in_software(by_filters, "v2.93") is None
+    assert in_software(recorded)
+    assert not in_software({"ports": [{"rx": {"caps": ["flow_stats", "latency"]}}]})
+    assert [receives_in_software(version, seen) for version, seen in (
+        ("v3.08", True), ("v3.08", False), ("v2.94", False), ("v2.93", False), ("v2.93", None), ("own", False))] == [
+            True, False, False, None, None, False]

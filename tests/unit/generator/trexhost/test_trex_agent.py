@@ -21,6 +21,7 @@ from harness.generator.agent import UNKNOWN_STILL_S, Cadence, Session
 from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficSpec
 from harness.generator.trex import Server, TrexGenerator
+from harness.generator.trexhost.release import api_versions
 from harness.host.channel import PipeChannel
 from harness.plan import DirectionPlan, FlowPlan, FrameMix
 from tests.unit.generator.recorded import exchanges
@@ -109,11 +110,12 @@ def put(tree: Path, name: str) -> Path:
 
 
 class Recorded(threading.Thread):
-    """A REP socket that answers as the recorded server did; ``owner``: of every port."""
+    """A REP socket that answers as the recorded server did; ``owner``: of every port, ``api``: the one it speaks."""
 
-    def __init__(self, owner: str, *, mute: bool = False) -> None:
+    def __init__(self, owner: str, api: tuple[int, int] = (5, 0)) -> None:
         super().__init__(daemon=True)
         self.replies: dict[str, Any] = {}
+        self.api = api
         for exchange in exchanges():
             if "result" in exchange.reply:
                 self.replies.setdefault(exchange.method, exchange.reply["result"])
@@ -132,7 +134,8 @@ class Recorded(threading.Thread):
                 return
             self.asked.append(request)
             reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
-            if request["method"] == "api_sync_v2" and request["params"]["minor"] == 1:
+            offered = (request["params"].get("major"), request["params"].get("minor"))
+            if request["method"] == "api_sync_v2" and offered != self.api:
                 reply["error"] = {"code": -32000, "message": "no", "specific_err": "Version mismatch"}
             else:
                 reply["result"] = self.replies[request["method"]]
@@ -148,13 +151,16 @@ class Recorded(threading.Thread):
         self.context.term()
 
 
-@pytest.mark.parametrize(("told", "owner"), [("<FREE>", ""), ("alice", "alice")])
-def test_who_serves_is_seen_without_touching_a_port(agent: AgentClient, tree: Path, told: str, owner: str) -> None:
-    recorded = Recorded(told)
+@pytest.mark.parametrize(("told", "owner", "api"), [
+    ("<FREE>", "", (5, 1)), ("alice", "alice", (5, 0)), ("<FREE>", "", (4, 8)), ("<FREE>", "", (4, 7))])
+def test_who_serves_is_seen_without_touching_a_port(agent: AgentClient, tree: Path, told: str, owner: str,
+                                                    api: tuple[int, int]) -> None:
+    recorded = Recorded(told, api)
     with closing(recorded):
         recorded.start()
-        found = agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": recorded.port}, 20.0)
-    assert (found["serving"], found["version"], found["mode"]) == (True, "v3.08", "STL")
+        found = agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": recorded.port,
+                                    "apis": api_versions()}, 20.0)
+    assert (found["serving"], found["version"], found["mode"], found["software"]) == (True, "v3.08", "STL", True)
     assert sorted(port["index"] for port in found["ports"]) == [0, 1]
     assert {port["owner"] for port in found["ports"]} == {owner}
     assert all(port["driver"] == "net_af_packet" and len(port["mac"]) == 17 for port in found["ports"])
@@ -168,7 +174,8 @@ def test_who_serves_is_seen_without_touching_a_port(agent: AgentClient, tree: Pa
 def test_nobody_serves(agent: AgentClient, tree: Path) -> None:
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         port = socket.bind_to_random_port("tcp://127.0.0.1")
-    assert agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": port}, 20.0) == {
+    assert agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": port,
+                               "apis": api_versions()}, 20.0) == {
         "serving": False}
 
 
