@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The known case of TRex in software mode on veth: asked for 1 Mpps it sends every frame, but in several times the time;
+"""The known case of TRex in software mode on veth: asked for 1 Mpps it sends every frame, in several times the time;
 asked for 300 kpps it does not. What is beyond it is generator-limited and never a rate of the stack."""
 
 from __future__ import annotations
