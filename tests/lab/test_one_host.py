@@ -22,11 +22,18 @@ from tests.rackhosts import rack
 from tests.trex.testbeds import TrexRack
 
 pytestmark = pytest.mark.lab
+#: More addresses of the generator's host.
+SECOND, THIRD = "192.0.2.102", "192.0.2.103"
 
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[TrexRack]:
     with rack(["sut"]) as made:
+        key = (made.folder / "host_key.pub").read_text()
+        for address in (SECOND, THIRD):
+            made.generator.run("ip", "address", "add", f"{address}/24", "dev", "eno1")
+            with (made.folder / "known_hosts").open("a") as known:
+                known.write(f"{address} {key}")
         yield TrexRack.of(made)
 
 
@@ -35,7 +42,7 @@ def document(hosts: TrexRack) -> dict[str, Any]:
     """The DUT is the generator's host, by another address of it."""
     made = hosts.document()
     dut, = made["duts"]
-    dut["ssh"] = {**made["generator"]["ssh"], "address": "127.0.0.2"}
+    dut["ssh"] = {**made["generator"]["ssh"], "address": SECOND}
     return made
 
 
@@ -66,7 +73,7 @@ def test_one_run_has_the_host_as_both_and_another_as_neither(document: dict[str,
 
 def test_two_duts_are_two_machines(document: dict[str, Any], tmp_path: Path) -> None:
     again = copy.deepcopy(document["duts"][0])
-    again["name"], again["ssh"]["address"] = "sut2", "127.0.0.3"
+    again["name"], again["ssh"]["address"] = "sut2", THIRD
     for number, port in enumerate(again["ports"]):
         port["mac"] = f"02:00:00:00:0a:{number:02x}"
     document["duts"].append(again)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rack whose generator has an SSH server too, as a testbed file describes it, and what TRex tests look at there."""
+"""A rack as a testbed file with TRex describes it, and what TRex tests look at there."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ char _license[] __attribute__((section("license"), used)) = "GPL";
 
 @dataclass
 class TrexRack:
-    """``generator``: the generator's side as a host that is reached over SSH."""
+    """A generator's host and one DUT."""
 
     made: Rack
-    generator: RackHost
 
     @classmethod
     def of(cls, made: Rack) -> Self:
-        """The rack, with an SSH server at the generator's side."""
-        generator = RackHost("generator", made.tg_netns, made.folder / "generator", made.generator)
-        generator.start()
-        made.hosts["generator"] = generator  # ended with the rack
+        """The rack, made fit for stacks of XDP."""
         _pass_everything(made)
-        return cls(made, generator)
+        return cls(made)
+
+    @property
+    def generator(self) -> RackHost:
+        """The generator's host."""
+        return self.made.generator
 
     @property
     def sut(self) -> RackHost:
@@ -83,7 +84,7 @@ class TrexRack:
 
 def programs_off(made: Rack) -> None:
     """No XDP program on the generator's ports: xdpgen brings its own, and replaces nobody's."""
-    for port in made.generator:
+    for port in made.generator.ports:
         subprocess.run(enter_argv(made.tg_netns, ["ip", "link", "set", port.ifname, "xdpdrv", "off"]), check=True,
                        capture_output=True, timeout=30)
 
@@ -93,6 +94,6 @@ def _pass_everything(made: Rack) -> None:
     (made.folder / "pass.c").write_text(_PASS, encoding="ascii")
     argv = ["clang", "-O2", "-g", "-target", "bpf", "-c", "pass.c", "-o", "pass.o"]
     subprocess.run(argv, cwd=made.folder, check=True, capture_output=True, timeout=30)
-    for port in made.generator:
+    for port in made.generator.ports:
         argv = ["ip", "link", "set", port.ifname, "xdpdrv", "obj", str(made.folder / "pass.o"), "sec", "xdp"]
         subprocess.run(enter_argv(made.tg_netns, argv), check=True, capture_output=True, timeout=30)
