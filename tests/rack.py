@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -174,14 +174,17 @@ class Rack:
 
 
 @contextmanager
-def rack(hosts: Sequence[str], *, behind: str = "") -> Iterator[Rack]:
+def rack(hosts: Sequence[str], *, behind: str = "", mounts: Mapping[str, tuple[Path, Path]] | None = None
+         ) -> Iterator[Rack]:
     """Hosts that the controller reaches by NAME.example.net. ``behind``: of these hosts one through which alone the
-    others are reached."""
+    others are reached; ``mounts``: folders that a host's sessions see elsewhere, (source, target) by host."""
     with ExitStack() as undo:
-        made = Rack(Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="rack-"))), secrets.token_hex(2))
+        made = Rack(Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="rack-"))), secrets.token_hex(2),
+                    mounts=dict(mounts or {}))
         names = [CONTROLLER, "sw", *hosts]
         # Another rack's hosts have mounts on those that are there: with the folder such a mount goes as well.
-        undo.callback(_remove, made, names, [path for path in _OWN if not os.path.isdir(path)])
+        folders = [*_OWN, *(str(folder) for _, target in made.mounts.values() for folder in (target, *target.parents))]
+        undo.callback(_remove, made, names, [path for path in folders if not os.path.isdir(path)])
         netns.prepare_directory()
         for name in names:
             netns.create(made.netns_of(name))
@@ -254,7 +257,7 @@ def _serve(made: Rack, name: str) -> None:
 
 
 def _remove(made: Rack, names: Sequence[str], folders: Sequence[str]) -> None:
-    """``folders``: of the agent, which were not there before."""
+    """``folders``: which were not there before, the inner ones first."""
     keys = {key for name in names if (key := netns.key_of(made.netns_of(name))) is not None}
     stop_all(partial(netns.processes_in, keys))
     for server in made.servers.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -33,7 +34,7 @@ class TrexRack:
     @classmethod
     def of(cls, made: Rack) -> Self:
         """The rack, made fit for stacks of XDP."""
-        _pass_everything(made)
+        pass_on(made.folder, made.tg_netns, [port.ifname for port in made.generator.ports])
         return cls(made)
 
     @property
@@ -70,16 +71,21 @@ class TrexRack:
 
     def servers(self) -> list[str]:
         """Command lines of TRex servers in the generator's namespace."""
-        pids = subprocess.run(["ip", "netns", "pids", self.made.tg_netns], capture_output=True, text=True, check=True)
-        lines = []
-        for pid in pids.stdout.split():
-            try:
-                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue  # it has ended
-            if "t-rex-64" in line:
-                lines.append(line)
-        return lines
+        return servers(self.made.tg_netns)
+
+
+def servers(namespace: str) -> list[str]:
+    """Command lines of TRex servers in a namespace."""
+    pids = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True)
+    lines = []
+    for pid in pids.stdout.split():
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has ended
+        if "t-rex-64" in line:
+            lines.append(line)
+    return lines
 
 
 def programs_off(made: Rack) -> None:
@@ -89,11 +95,11 @@ def programs_off(made: Rack) -> None:
                        capture_output=True, timeout=30)
 
 
-def _pass_everything(made: Rack) -> None:
-    """An XDP program on each of the generator's ports."""
-    (made.folder / "pass.c").write_text(_PASS, encoding="ascii")
+def pass_on(folder: Path, namespace: str, ifnames: Sequence[str]) -> None:
+    """An XDP program that lets everything pass on each of these ports; it is built in ``folder``."""
+    (folder / "pass.c").write_text(_PASS, encoding="ascii")
     argv = ["clang", "-O2", "-g", "-target", "bpf", "-c", "pass.c", "-o", "pass.o"]
-    subprocess.run(argv, cwd=made.folder, check=True, capture_output=True, timeout=30)
-    for port in made.generator.ports:
-        argv = ["ip", "link", "set", port.ifname, "xdpdrv", "obj", str(made.folder / "pass.o"), "sec", "xdp"]
-        subprocess.run(enter_argv(made.tg_netns, argv), check=True, capture_output=True, timeout=30)
+    subprocess.run(argv, cwd=folder, check=True, capture_output=True, timeout=30)
+    for ifname in ifnames:
+        argv = ["ip", "link", "set", ifname, "xdpdrv", "obj", str(folder / "pass.o"), "sec", "xdp"]
+        subprocess.run(enter_argv(namespace, argv), check=True, capture_output=True, timeout=30)
