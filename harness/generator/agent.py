@@ -154,7 +154,7 @@ def look(params: Json) -> Json:
             told["ports"] = port_owners(rpc, mode, system)
             told["software"] = in_software(system) if mode == "STL" else None
         return told
-    except (rpc.zmq.ZMQError, Refused, ValueError, KeyError, TypeError) as error:
+    except (rpc.zmq.ZMQError, Refused, ValueError, KeyError, TypeError, AttributeError) as error:
         return {"serving": False, "stranger": "it does not answer as one: %s: %s" % (type(error).__name__, error)}
     finally:
         rpc.close()
