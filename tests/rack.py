@@ -177,14 +177,14 @@ class Rack:
 def rack(hosts: Sequence[str], *, behind: str = "", mounts: Mapping[str, tuple[Path, Path]] | None = None
          ) -> Iterator[Rack]:
     """Hosts that the controller reaches by NAME.example.net. ``behind``: of these hosts one through which alone the
-    others are reached; ``mounts``: folders that a host's sessions see elsewhere, (source, target) by host."""
+    others are reached; ``mounts``: a folder that a host's sessions see elsewhere, alone in its topmost folder (source,
+    target, by host)."""
     with ExitStack() as undo:
         made = Rack(Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="rack-"))), secrets.token_hex(2),
                     mounts=dict(mounts or {}))
         names = [CONTROLLER, "sw", *hosts]
         # Another rack's hosts have mounts on those that are there: with the folder such a mount goes as well.
-        folders = [*_OWN, *(str(folder) for _, target in made.mounts.values() for folder in (target, *target.parents))]
-        undo.callback(_remove, made, names, [path for path in folders if not os.path.isdir(path)])
+        undo.callback(_remove, made, names, [path for path in _OWN if not os.path.isdir(path)])
         netns.prepare_directory()
         for name in names:
             netns.create(made.netns_of(name))
@@ -241,7 +241,8 @@ def _serve(made: Rack, name: str) -> None:
         start += f"mkdir -p {path}; mount --bind {shlex.quote(str(own))} {path}; "
     if name in made.mounts:
         source, target = (shlex.quote(str(path)) for path in made.mounts[name])
-        start += f"mkdir -p {target}; mount --bind {source} {target}; "
+        top = f"/{made.mounts[name][1].parts[1]}"
+        start += f"mount -t tmpfs none {top}; mkdir -p {target}; mount --bind {source} {target}; "
     argv = [tool("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
     options = []
     if (shadow := sshd.unlocked_shadow()) is not None:
@@ -257,7 +258,7 @@ def _serve(made: Rack, name: str) -> None:
 
 
 def _remove(made: Rack, names: Sequence[str], folders: Sequence[str]) -> None:
-    """``folders``: which were not there before, the inner ones first."""
+    """``folders``: of the agent, which were not there before."""
     keys = {key for name in names if (key := netns.key_of(made.netns_of(name))) is not None}
     stop_all(partial(netns.processes_in, keys))
     for server in made.servers.values():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,13 +23,16 @@ TREX = Path("/opt/trex/v3.08")
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[Rack]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
     """Two hosts and two cables; TRex lies on the generator's where a release is unpacked."""
-    with rack(["tg", "sut1"], mounts={"tg": (Path(os.environ["TREX_DIR"]), TREX)}) as made:
+    unpacked = tmp_path_factory.mktemp("release") / TREX.name
+    subprocess.run(["cp", "-rL", os.environ["TREX_DIR"], unpacked], check=True)
+    with rack(["tg", "sut1"], mounts={"tg": (unpacked, TREX)}) as made:
         for port in (0, 1):
             made.cable(("tg", f"ens1f{port}"), ("sut1", f"ens2f{port}"))
         pass_on(made.folder, made.netns_of("tg"), ["ens1f0", "ens1f1"])
         yield made
+    shutil.rmtree(unpacked)
 
 
 def step(made: Rack, name: str, *words: str) -> subprocess.CompletedProcess[str]:
