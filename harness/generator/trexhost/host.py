@@ -63,9 +63,10 @@ class TrexHost:
         Raises TestbedError."""
         wanted, release = self._wanted(), self.release()
         with serving(self.host, agent, release, wanted, keep, note) as started:
-            said = remark(self._plan, look(agent, release, wanted) or {}, started=started)
-            if said:
-                note(said)
+            if self._plan.software_for:
+                said = remark(self._plan, look(agent, release, wanted) or {}, started=started)
+                if said:
+                    note(said)
             yield
 
     def _wanted(self) -> Wanted:

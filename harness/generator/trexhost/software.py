@@ -38,10 +38,8 @@ def _new_header(point: PointPlan) -> bool:
 
 
 def remark(plan: GeneratorPlan, found: Mapping[str, Any], *, started: bool) -> str:
-    """What a run says of how its TRex receives, a sentence, or nothing. ``found``: what the server says of itself
-    (:func:`harness.generator.trexhost.server.look`); releases before v2.94 do not tell."""
-    if not plan.software_for:
-        return ""
+    """What a run with ``plan.software_for`` says of how its TRex receives, a sentence or nothing. ``found``: what
+    the server says of itself (:func:`harness.generator.trexhost.server.look`); releases before v2.94 do not tell."""
     of = f"latency of {', '.join(plan.software_for)} in role echo"
     why = "a socket's reply has a new IP header, by which no filter of a NIC knows TRex's latency frames"
     here = receives_in_software(str(found.get("version", "")), found.get("software"))
