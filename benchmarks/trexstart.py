@@ -35,7 +35,7 @@ traffic: {frame: 64, flows: 1024}
 cores: [1]
 stacks: [linux-forward]
 measure:
-  load_curve: {rates: [10k], trial: 1s}
+  load_curve: {rates: [10k], trial: 2s}
 """
 #: A second client of TRex's, which owns nothing: the ids of all streams. New ones have new ids.
 _STREAMS = """
