@@ -79,7 +79,7 @@ def refused_key(ssh: dict[str, str], folder: Path) -> None:
 
 def changed_host_key(ssh: dict[str, str], folder: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "another")], check=True)
-    (folder / "known_hosts").write_text("127.0.0.1 " + (folder / "another.pub").read_text())
+    (folder / "known_hosts").write_text(f"{ssh['address']} " + (folder / "another.pub").read_text())
     ssh["known_hosts"] = str(folder / "known_hosts")
 
 
