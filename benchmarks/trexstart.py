@@ -23,7 +23,7 @@ from harness.generator.contract import TrafficSpec
 from harness.generator.trex import TrexGenerator
 from harness.planning import build_plan
 from harness.scenario import load_scenario
-from harness.sites import HostSite
+from harness.sites import Site, site_of
 from harness.testbed import load_testbed
 from tests.rackhosts import rack
 from tests.trex.testbeds import SYNC_PORT, TrexRack
@@ -87,7 +87,7 @@ def loaded_streams(hosts: TrexRack) -> list[str]:
     return found
 
 
-def one_round(hosts: TrexRack, site: HostSite, traffic: TrafficSpec, ports: list[int]) -> dict[str, Any]:
+def one_round(hosts: TrexRack, site: Site, traffic: TrafficSpec, ports: list[int]) -> dict[str, Any]:
     """One agent beside the server that runs: connect, load, first frame; then two more rates."""
     began = time.monotonic()
     agent = AgentClient(site.agent_channel())
@@ -119,7 +119,7 @@ def main() -> None:
         plan = build_plan(load_scenario(path / "start.yaml"), testbed, seed=1)
         point = plan.points[0]
         ports = sorted({wire.tg.index for wire in plan.wires})
-        with HostSite(testbed, plan) as site:
+        with site_of(testbed, plan) as site:
             first = AgentClient(site.agent_channel())
             try:
                 with site.serving(first, lambda text: None, print):
