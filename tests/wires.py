@@ -42,14 +42,18 @@ class PagedSender:
         self._socket.setsockopt(_SOL_PACKET, _PACKET_TX_RING, request)
         self._ring = mmap.mmap(self._socket.fileno(), _SLOTS * _SLOT)
         self._socket.bind((ifname, 0x0800))
+        self._next = 0
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Up to 64 frames; all have left when it returns."""
         assert len(frames) <= _SLOTS
-        for slot, frame in enumerate(frames):
+        for frame in frames:
             data = frame.ljust(60, b"\0")
-            start = slot * _SLOT
-            assert _STATUS.unpack_from(self._ring, start)[0] == _AVAILABLE
+            start = self._next * _SLOT
+            self._next = (self._next + 1) % _SLOTS
+            deadline = time.monotonic() + 5  # a slot is the receiver's until it has let go of the frame
+            while _STATUS.unpack_from(self._ring, start)[0] != _AVAILABLE:
+                assert time.monotonic() < deadline
             self._ring[start + _HEADER:start + _HEADER + len(data)] = data
             _STATUS.pack_into(self._ring, start, _SEND_REQUEST, len(data))
         self._socket.send(b"")
