@@ -121,6 +121,8 @@ def _run_items(info: RunInfo) -> Iterator[tuple[str, str]]:
     yield "generator", _text(_at(plan, "generator", "kind"))
     yield "generator.version", _text(_at(info.generator, "server", "version"))
     yield "generator.client", _text(_at(info.generator, "client"))
+    if _at(plan, "generator", "kind") == "trex":
+        yield "generator.software", _text(_at(info.generator, "receives_in_software"))
     yield "cores.generator", _cores(plan, _at(plan, "generator", "cores"))
     yield "cores.dut", "; ".join(_cores(plan, _at(host, "cores")) for host in _list(_at(plan, "hosts"))[:8]) or UNKNOWN
     yield "tuning", _tuning(plan)

@@ -184,6 +184,10 @@ class Journal:
             self.live[seq] = entry
             self.last = max(self.last, seq)
 
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._fd)
+
     def _append(self, entry: Json, sync: bool) -> None:
         data = (json.dumps(entry) + "\n").encode()
         while data:
@@ -1388,6 +1392,10 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_part(value: Any) -> bool:
+    return value in ("", "generator", "dut")
+
+
 def _is_env(value: Any) -> bool:
     return (isinstance(value, dict) and len(value) <= 256
             and all(_text(65536)(key) and _text(65536)(item) and key and "=" not in key
@@ -1433,7 +1441,8 @@ OPERATIONS = {
 }  # type: Dict[str, Dict[str, Tuple[Check, bool]]]
 
 HELLO = {"protocol": (_whole(0, 1 << 30), True), "owner": (_text(500), True), "lease_s": (_number(0.2, 600), True),
-         "home_cores": (_CORES, True), "wait_s": (_number(0, 120), True)}  # type: Dict[str, Tuple[Check, bool]]
+         "home_cores": (_CORES, True), "wait_s": (_number(0, 120), True), "run": (_text(64), False),
+         "part": (_is_part, False)}  # type: Dict[str, Tuple[Check, bool]]
 
 
 def check_request(spec: Dict[str, Tuple[Check, bool]], op: str, args: Any) -> Json:
@@ -1452,34 +1461,80 @@ def check_request(spec: Dict[str, Tuple[Check, bool]], op: str, args: Any) -> Js
     return args
 
 
+#: Parts of a run that may be on one host.
+GENERATOR, DUT = "generator", "dut"
+
+
 class HostLock:
-    """The host's lock: an flock on a file whose text says who holds it since when."""
+    """The host's lock: an flock on a file whose first line says who holds it since when.
+
+    One run may have two parts on a host, its generator and a DUT: each is an agent of its own, with its own journal.
+    The first takes the lock alone, then holds it shared; the second, which knows the run's secret (the file's second
+    line), shares it. Nobody else gets it before both have given it back, and of each part there is one."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
+        self._part = -1
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def take(self, owner: str, wait_s: float) -> None:
-        """Take it within ``wait_s`` or raise AgentError(busy) naming the holder."""
+    def take(self, owner: str, wait_s: float, run: str = "", part: str = "") -> bool:
+        """Take it within ``wait_s``, or share that of the same ``run``; returns whether it is shared. Raises
+        AgentError(busy) naming the holder."""
         deadline = time.monotonic() + wait_s
         while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
+            if self._flock(self._fd, fcntl.LOCK_EX):
+                self._sign(owner, run)
+                self._take_part(part)
+                return False
+            if run and self._flock(self._fd, fcntl.LOCK_SH):
+                if self._text()[1:] == [run]:
+                    self._take_part(part)
+                    return True
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
             if time.monotonic() > deadline:
-                holder = os.pread(self._fd, 4096, 0).decode("utf-8", "replace").strip()
-                raise AgentError(holder or "an agent that is starting or ending", "busy")
+                holder = self._text()
+                raise AgentError(holder[0] if holder else "an agent that is starting or ending", "busy")
             time.sleep(0.05)
-        os.ftruncate(self._fd, 0)
+
+    def share(self, run: str) -> None:
+        """Let the run's other part in, now that what was left over is undone. Between the two locks another run may
+        have taken it: AgentError(busy)."""
+        if run and not (self._flock(self._fd, fcntl.LOCK_SH) and self._text()[1:] == [run]):
+            raise AgentError(" ".join(self._text()[:1]) or "an agent that is starting", "busy")
+
+    @staticmethod
+    def _flock(fd: int, how: int) -> bool:
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            return False
+
+    def _take_part(self, part: str) -> None:
+        if not part:
+            return
+        self._part = os.open("%s-%s" % (self._path, part), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not self._flock(self._part, fcntl.LOCK_EX):
+            raise AgentError("the run has another %s on this machine" % part, "twin")
+
+    def _sign(self, owner: str, run: str) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        os.pwrite(self._fd, ("%s, since %s, agent pid %d" % (owner, since, os.getpid())).encode(), 0)
+        text = "%s, since %s, agent pid %d" % (owner.replace("\n", " "), since, os.getpid())
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, ("%s\n%s" % (text, run) if run else text).encode(), 0)
+
+    def _text(self) -> List[str]:
+        return os.pread(self._fd, 4096, 0).decode("utf-8", "replace").strip().splitlines()
 
     def release(self) -> None:
-        """Give it back."""
-        os.ftruncate(self._fd, 0)
+        """Give it back; who holds it is wiped out by the last."""
+        if self._flock(self._fd, fcntl.LOCK_EX):
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
+        if self._part >= 0:
+            os.close(self._part)
 
 
 def private_folder(path: str) -> None:
@@ -1503,10 +1558,13 @@ class Places:
         """The lock's file."""
         return os.path.join(self.run, "lock")
 
-    @property
-    def journal(self) -> str:
-        """The journal's file."""
-        return os.path.join(self.state, "journal.jsonl")
+    def journal(self, part: str = "") -> str:
+        """The journal's file; the generator of a run has one of its own, for a DUT may be the same host."""
+        return os.path.join(self.state, "journal-%s.jsonl" % part if part == GENERATOR else "journal.jsonl")
+
+    def journals(self) -> List[str]:
+        """Every journal that may be there."""
+        return [self.journal(), self.journal(GENERATOR)]
 
     def log(self, text: str) -> None:
         """Append to the agent's own log, which is started anew at 1 MiB."""
@@ -1907,11 +1965,13 @@ class Server:
         try:
             if args["protocol"] != PROTOCOL:
                 raise AgentError("protocol %d is not %d" % (args["protocol"], PROTOCOL), "bad-request")
-            lock.take(args["owner"], args["wait_s"])
-            journal = Journal(self.places.journal)
+            run, part = args.get("run", ""), args.get("part", "")
+            shared = lock.take(args["owner"], args["wait_s"], run, part)
+            left, replayed, told = (0, [], "") if shared else undo_left_over(self.places)
+            if not shared:
+                lock.share(run)
+            journal = Journal(self.places.journal(part))
             host = Host(self.places, journal, args["home_cores"])
-            left = len(journal.live)
-            replayed = host.undo_left_over()
         except (AgentError, OSError) as error:
             self._reply({"id": number, "error": {"kind": getattr(error, "kind", "failed"), "message": str(error)}})
             return 1
@@ -1926,7 +1986,7 @@ class Server:
         worker = threading.Thread(target=self._work, args=(host,), daemon=True)
         worker.start()
         self._requests.put((number, "hello", {"left_over": left, "not_undone": replayed,
-                                              "journal": journal.path}, None))
+                                              "journal": told or journal.path}, None))
         reason = self._listen(host, args["lease_s"])
         if reason:
             host.close(reason)
@@ -2016,6 +2076,21 @@ class Server:
         return getattr(host, "op_" + op)(**check_request(OPERATIONS[op], op, args))
 
 
+def undo_left_over(places: Places) -> Tuple[int, List[str], str]:
+    """Undo what dead agents left, of either part of a run: how many changes there were, those that cannot be undone,
+    and the journal that names them. The lock is held alone."""
+    left, failures, where = 0, [], ""  # type: int, List[str], str
+    for path in places.journals():
+        if os.path.exists(path):
+            journal = Journal(path)
+            left += len(journal.live)
+            failed = Host(places, journal, ()).undo_left_over()
+            failures += failed
+            where = where or (path if failed else "")
+            journal.close()
+    return left, failures, where
+
+
 def undo_main(places: Places) -> int:
     """Mode ``undo``: undo what a dead agent left, unless a live one holds the lock."""
     lock = HostLock(places.lock)
@@ -2024,8 +2099,7 @@ def undo_main(places: Places) -> int:
     except AgentError as error:
         sys.stderr.write("the host is in use by %s\n" % error)
         return 1
-    host = Host(places, Journal(places.journal), ())
-    failures = host.undo_left_over()
+    failures = undo_left_over(places)[1]
     lock.release()
     for failure in failures:
         sys.stderr.write(failure + "\n")

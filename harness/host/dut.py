@@ -20,7 +20,7 @@ from harness.host.build import archive, source_files, source_hash
 from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling, Speed
 from harness.host.facts import facts_of
 from harness.host.inventory import SURVEY_S, Request, Survey
-from harness.host.link import LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, quiet
+from harness.host.link import ALONE, LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, Member, quiet
 from harness.host.ssh import SshConnection, Target
 
 PROBE_SOURCE = Path(__file__).with_name("probe")
@@ -81,10 +81,12 @@ class AgentDut:
         self._probe: str | None = None
         self.agent: Mapping[str, Any] = {}
 
-    def greet(self, *, home_cores: Sequence[int], lease_s: float = LEASE_S, lock_wait_s: float = LOCK_WAIT_S) -> None:
+    def greet(self, *, home_cores: Sequence[int], lease_s: float = LEASE_S, lock_wait_s: float = LOCK_WAIT_S,
+              member: Member = ALONE) -> None:
         """Take the host's lock. Raises TestbedError when it is busy or an earlier run's changes cannot be undone."""
         owner = f"{getpass.getuser()}@{socket.gethostname()} (harness pid {os.getpid()})"
-        self.agent = self._link.hello(owner, home_cores=home_cores, lease_s=lease_s, wait_s=lock_wait_s)
+        self.agent = self._link.hello(owner, home_cores=home_cores, lease_s=lease_s, wait_s=lock_wait_s,
+                                      member=member)
         _, not_undone = self.left_over
         if not_undone:
             raise TestbedError(
@@ -292,19 +294,19 @@ class SshDut(AgentDut):
     @classmethod
     def connect(cls, name: str, target: Target, *, home_cores: Sequence[int] = (), virtual: bool = False,
                 state_dir: str = "", cache_dir: str = CACHE_DIR, lease_s: float = LEASE_S,
-                lock_wait_s: float = LOCK_WAIT_S) -> SshDut:
+                lock_wait_s: float = LOCK_WAIT_S, member: Member = ALONE) -> SshDut:
         """Connect, put the agent there, start it, take the host's lock.
 
         ``home_cores``: where the agent itself runs, never cores that stacks are given. ``state_dir``: its journal and
-        lock, where several DUTs share one machine (labs). ``lock_wait_s``: how long an ending run may keep the host.
-        Raises TestbedError with the remedy.
+        lock, where several DUTs share one machine (labs). ``lock_wait_s``: how long an ending run may keep the host;
+        ``member``: who may share the lock. Raises TestbedError with the remedy.
         """
         with ExitStack() as undo:
             connection = undo.enter_context(SshConnection.open(target))
             channel = start_agent(connection, name, state_dir or RUN_DIR, state_dir or STATE_DIR, cache_dir)
             dut = cls(connection, AgentLink(channel, name), name, virtual=virtual)
             undo.callback(dut.abandon)
-            dut.greet(home_cores=home_cores, lease_s=lease_s, lock_wait_s=lock_wait_s)
+            dut.greet(home_cores=home_cores, lease_s=lease_s, lock_wait_s=lock_wait_s, member=member)
             undo.pop_all()
         return dut
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HostError, HostLost, TestbedError
@@ -30,6 +32,26 @@ class AgentRefused(HostError):
         self.kind = kind
 
 
+@dataclass(frozen=True)
+class Member:
+    """What an agent is of which run: ``part`` "generator" or "dut", ``run`` the run's secret. The two parts of one run
+    share a host's lock, so that one machine may be both, under whatever names; of each part a machine is only one."""
+
+    run: str
+    part: str
+
+
+#: The parts, as the agent knows them.
+GENERATOR_PART, DUT_PART = "generator", "dut"
+#: Shares with nobody.
+ALONE = Member("", "")
+
+
+def new_run() -> str:
+    """A secret for the parts of a run."""
+    return secrets.token_hex(16)
+
+
 class AgentLink:
     """One connection to an agent. Calls are made one at a time; a heartbeat goes out in between from a thread."""
 
@@ -45,16 +67,19 @@ class AgentLink:
         self._heart = threading.Thread(target=self._beat_on, name=f"heartbeat {host}", daemon=True)
 
     def hello(self, owner: str, *, home_cores: Sequence[int] = (), lease_s: float = LEASE_S,
-              wait_s: float = LOCK_WAIT_S) -> Mapping[str, Any]:
+              wait_s: float = LOCK_WAIT_S, member: Member = ALONE) -> Mapping[str, Any]:
         """Take the host's lock and begin the lease; returns what the agent says of itself. ``left_over``: changes of
         a dead run that it found and tried to undo, ``not_undone``: those it could not. Raises TestbedError when it is
-        busy."""
+        busy, or is the machine of another DUT of this run under another name."""
         try:
             answer = self.call("hello", within_s=wait_s + 60.0, protocol=PROTOCOL, owner=owner, lease_s=lease_s,
-                               home_cores=list(home_cores), wait_s=wait_s)
+                               home_cores=list(home_cores), wait_s=wait_s, run=member.run, part=member.part)
         except AgentRefused as error:
             if error.kind == "busy":
                 raise TestbedError(f"{self._host} is in use by {error}; wait for that run, or end it") from None
+            if error.kind == "twin":
+                raise TestbedError(f"{self._host} is a machine that the testbed file has under another name already "
+                                   f"({error}); a machine is one DUT, with all its ports: correct the file") from None
             raise TestbedError(f"{self._host}: the agent does not start: {error}") from None
         except HostLost as error:
             raise TestbedError(str(error)) from None

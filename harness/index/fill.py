@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.analysis.environment import comparability
 from harness.analysis.metrics import PointKey, samples
-from harness.analysis.table import trial_row
+from harness.analysis.table import GENERATOR, trial_row
 from harness.errors import UsageError
 from harness.index.schema import TABLES
 from harness.plan import Plan
@@ -33,13 +33,16 @@ if TYPE_CHECKING:
 _PLAN = TypeAdapter(Plan)
 _NESTED = {**{name: f"latency.{name}" for name in ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")},
            **{name: f"cpu.{name}" for name in ("busy_cores", "cycles_per_packet")},
+           **{f"generator_{name}": f"counters.generator.{name}" for name in GENERATOR},
            "losses": "coalesce(CAST(losses AS VARCHAR), '{}')", "verdicts": "array_to_string(verdicts, ' ')"}
 #: How DuckDB reads a line of trials.jsonl.
 _JSON = {"schema_version": "INTEGER",
          **{name: kind for name, kind in TABLES["trials"].items() if name not in _NESTED and name != "run"},
          "latency": "STRUCT(p50_ns BIGINT, p90_ns BIGINT, p99_ns BIGINT, p999_ns BIGINT, max_ns BIGINT)",
          "cpu": "STRUCT(busy_cores DOUBLE, cycles_per_packet DOUBLE)", "verdicts": "VARCHAR[]", "losses": "JSON",
-         "unread": "JSON"}
+         "unread": "JSON",
+         "counters": "STRUCT(generator STRUCT("
+                     + ", ".join(f"{name} {TABLES['trials']['generator_' + name]}" for name in GENERATOR) + "))"}
 _NEEDED = ("number", "point", "repeat", "phase", "status", "sent", "received", "lost")
 
 

@@ -27,7 +27,9 @@ TABLES: dict[str, dict[str, str]] = {
         "unexplained": "BIGINT",
         "other_traffic": "BIGINT",
         "p50_ns": "BIGINT", "p90_ns": "BIGINT", "p99_ns": "BIGINT", "p999_ns": "BIGINT", "max_ns": "BIGINT",
-        "busy_cores": "DOUBLE", "cycles_per_packet": "DOUBLE", "verdicts": "VARCHAR", "status": "VARCHAR",
+        "busy_cores": "DOUBLE", "cycles_per_packet": "DOUBLE", "generator_utilisation": "DOUBLE",
+        "generator_missed": "BIGINT", "generator_link_out_gbps": "DOUBLE", "generator_link_in_gbps": "DOUBLE",
+        "generator_late_latency": "BIGINT", "verdicts": "VARCHAR", "status": "VARCHAR",
         "reason": "VARCHAR"},
     "metrics": {
         "run": "VARCHAR", "point": "VARCHAR", "metric": "VARCHAR", "unit": "VARCHAR", "repeat": "INTEGER",

@@ -241,6 +241,8 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     trial.counters = _changes(before, after)
     if (told := report.extra.get("trex")) is not None:
         trial.counters["generator"] = told
+    if unsettled := report.extra.get("unsettled"):
+        trial.counters["unsettled"] = unsettled
     if (client := report.extra.get("client")) is not None:
         trial.counters["client"] = client
         trial.handshake = Handshake(**client["connect"]) if client["connect"] else None

@@ -23,6 +23,7 @@ from harness.report.cputable import cpu_table
 from harness.report.dropreasons import drop_reason_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
+from harness.report.generatortable import generator_table
 from harness.report.headline import Answer, answer
 from harness.report.identity import looks, one_line
 from harness.report.layout import asset, environment, policy
@@ -81,6 +82,7 @@ class RunView:
     balance: PlainTable | None
     losses: LossTable | None
     drop_reasons: PlainTable | None
+    generator: PlainTable | None
     anomalies: tuple[AnomalyRow, ...]
     tuning: PlainTable | None
     checks: ChecksSection | None
@@ -143,8 +145,8 @@ def _view(material: Material, names: dict[str, PointName], prefix: str, folder: 
         latency_missing=_latency_missing(run, points),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
         work=work_table(points, names), vectors=vector_table(points, names), losses=loss_table(points, names),
-        tuning=tuning_table(points, names),
-        drop_reasons=drop_reason_table(points, names), anomalies=anomaly_rows(run.path, points, names, folder),
+        tuning=tuning_table(points, names), drop_reasons=drop_reason_table(points, names),
+        generator=generator_table(points, names), anomalies=anomaly_rows(run.path, points, names, folder),
         checks=checks_section(run),
         troubles=troubles(points, names), trials=trials,
         trial_data=embedded_json({**trials.data, "anchors": [names[p.plan.id].anchor for p in points]}),

@@ -68,7 +68,7 @@ def test_a_server_that_ends_is_explained_and_its_configuration_gone(hosts: TrexR
     code, said = run(tmp_path, hosts.document(dir=str(fake(tmp_path / "trex", NO_HUGEPAGES))))
     assert (code, "TRex v3.08 ended with status 1" in said, "reserve them at boot" in said) == (3, True, True), said
     assert list(hosts.generator.folder.rglob("trex_cfg*")) == []
-    kept = (hosts.generator.folder / "var" / "journal.jsonl").read_text()
+    kept = "".join(path.read_text() for path in (hosts.generator.folder / "var").glob("journal*.jsonl"))
     assert "trex_cfg" not in kept  # nothing is left to undo
 
 
@@ -79,7 +79,7 @@ def refused_key(ssh: dict[str, str], folder: Path) -> None:
 
 def changed_host_key(ssh: dict[str, str], folder: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "another")], check=True)
-    (folder / "known_hosts").write_text("127.0.0.1 " + (folder / "another.pub").read_text())
+    (folder / "known_hosts").write_text(f"{ssh['address']} " + (folder / "another.pub").read_text())
     ssh["known_hosts"] = str(folder / "known_hosts")
 
 

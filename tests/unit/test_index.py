@@ -104,6 +104,22 @@ def test_older_and_cut_lines_are_read_as_the_reader_does_and_a_broken_run_is_nam
     assert "r4 is left out" in answered.stderr
 
 
+def test_what_the_generator_said_is_read_by_either_reader(results: Path) -> None:
+    """The second run ends in a cut line, for which DuckDB's own reading is not trusted."""
+    told = {"missed": 4, "link_out_gbps": 1.5, "link_in_gbps": None, "late_latency": 2, "nic": {"0": {"x": 4}}}
+    for name, more in (("r1", ""), ("r2", '{"number": 9')):
+        file = results / name / "trials.jsonl"
+        first, *others = file.read_text().splitlines()
+        changed = json.dumps({**json.loads(first), "counters": {"generator": told}, "generator_utilisation": 0.5})
+        file.write_text("\n".join([changed, *others, more]))
+    query = ("SELECT generator_utilisation, generator_missed, generator_link_out_gbps, generator_link_in_gbps, "
+             "generator_late_latency FROM trials WHERE run = '{}' ORDER BY number LIMIT 2")
+    for name in ("r1", "r2"):
+        one, other = sql(results, query.format(name))
+        assert one == (0.5, 4, 1.5, None, 2)
+        assert other[1:] == (None,) * 4
+
+
 def test_follows_the_files_and_reads_only_what_changed(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.index import fill
 

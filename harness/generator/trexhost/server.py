@@ -21,7 +21,7 @@ from harness.generator.channel import AgentClient
 from harness.generator.trexhost.complaints import explain, plain
 from harness.generator.trexhost.config import config_text
 from harness.generator.trexhost.cores import CorePlan, TrexPort, plan_cores
-from harness.generator.trexhost.release import INSIDE, Release
+from harness.generator.trexhost.release import INSIDE, Release, api_versions
 from harness.host.contract import RemoteProcess
 from harness.host.dut import AgentDut
 from harness.host.guard import check_ports
@@ -106,7 +106,8 @@ def look(agent: AgentClient, release: Release, wanted: Wanted, *, starting: bool
     """What the server says of itself and its ports, by RPCs that change nothing; None where nobody listens, or one that
     is ``starting`` does not answer yet. Raises TestbedError when what listens there does not answer as TRex does."""
     found: Mapping[str, Any] = agent.call("look", {
-        "trex_dir": release.directory, "server": "127.0.0.1", "sync_port": wanted.sync_port}, _LOOK_S)
+        "trex_dir": release.directory, "server": "127.0.0.1", "sync_port": wanted.sync_port,
+        "apis": api_versions()}, _LOOK_S)
     if found.get("stranger") and not starting:
         raise TestbedError(f"something listens at {wanted.where} and does not answer as TRex does "
                            f"({found['stranger']}): wait if it is a TRex that is busy, or choose other sync_port and "

@@ -289,6 +289,38 @@ def test_a_waiting_agent_gets_the_lock(start_agent):
     assert "ok" in second.receive()
 
 
+def hello(agent, run="", part="", wait_s=0.1):
+    return agent.ask("hello", protocol=1, owner="me", lease_s=10, home_cores=[], wait_s=wait_s, run=run, part=part)
+
+
+def test_generator_and_dut_of_one_run_share_a_host_and_nobody_else_does(start_agent, any_python, tmp_path):
+    generator, dut, twin = (start_agent(any_python, greet=False) for _ in range(3))
+    assert "ok" in hello(generator, "secret", "generator")
+    assert "ok" in hello(dut, "secret", "dut")
+    assert hello(twin, "secret", "dut")["error"]["kind"] == "twin"
+    others = (("other", "generator"), ("other", "dut"), ("", ""))
+
+    def refused():
+        said = [hello(start_agent(greet=False), *who)["error"] for who in others]
+        assert [error["kind"] for error in said] == ["busy"] * 3
+        assert all("secret" not in error["message"] and "me, since 20" in error["message"] for error in said)
+
+    refused()
+    # The generator's agent dies; its change stays, and the host is the DUT's still.
+    value = tmp_path / "value"
+    value.write_text("old")
+    generator.ok("set_file", path=str(value), value="new", verify=True)
+    generator.process.kill()
+    generator.process.wait()
+    refused()
+    dut.ok("bye")
+    assert dut.process.wait(5) == 0
+    assert value.read_text() == "new"
+    # Whoever is next, as whatever, puts it back before anybody shares the host.
+    following = hello(start_agent(any_python, greet=False), "other", "dut", 5.0)["ok"]
+    assert (following["left_over"], following["not_undone"], value.read_text()) == (1, [], "old")
+
+
 def test_a_killed_agent_is_replayed(start_agent, any_python, tmp_path):
     target = tmp_path / "value"
     target.write_text("old")
