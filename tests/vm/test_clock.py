@@ -61,16 +61,17 @@ def old_python(vm: VmLab) -> Iterator[None]:
     files = subprocess.Popen(vm.exec_argv("dut", ["tar", "xf", "-", "-C", "/"]), stdin=subprocess.PIPE)
     assert files.stdin is not None
     with tarfile.open(fileobj=files.stdin, mode="w|") as archive:
-        archive.add(program)
+        for file in (program, *(home / "lib").glob("libpython*.so*")):
+            archive.add(file)
         archive.add(home / "lib" / name, filter=lambda entry: None if _heavy(entry.name) else entry)
     files.stdin.close()
     assert files.wait(120) == 0
-    guest(vm, f"ln -s {program} /usr/local/bin/python3")
     try:
+        guest(vm, f"ln -s {program} /usr/local/bin/python3")
         assert name.removeprefix("python") in guest(vm, "python3 --version")
         yield
     finally:
-        guest(vm, f"rm /usr/local/bin/python3; rm -r {home}")
+        guest(vm, f"rm -f /usr/local/bin/python3; rm -r {home}")
 
 
 def _heavy(name: str) -> bool:
