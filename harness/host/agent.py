@@ -73,6 +73,13 @@ class AgentError(Exception):
         self.kind = kind
 
 
+def wall_offset_ns() -> int:
+    """The wall clock's time less the time since boot: it jumps when somebody sets the clock, and creeps (by less than a
+    thousandth) where somebody keeps it right."""
+    since_boot = getattr(time, "CLOCK_BOOTTIME", 7)  # it has a name from Python 3.7 on
+    return int((time.clock_gettime(time.CLOCK_REALTIME) - time.clock_gettime(since_boot)) * 1e9)
+
+
 def now_ns() -> int:
     """CLOCK_MONOTONIC in ns (``time.monotonic_ns`` is younger than Python 3.6)."""
     return int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e9)
@@ -551,12 +558,21 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
+def breaths() -> Iterator[float]:
+    """Seconds to sleep between looks: short at first. Up to Python 3.8 a lock's time-out ends by the wall clock, which
+    somebody may set back by an hour; sleep and select know the monotonic clock only."""
+    seconds = 0.0005
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, 0.05)
+
+
 class Process:
     """A long-running program: the end of its output in a ring, its stdin open for control lines."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", name: str, start: int, marker: str) -> None:
         self.child, self.name, self.start, self.marker = child, name, start, marker
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._ring = bytearray()
         self._dropped = 0
         self._fresh = 0  # absolute position from which lines count as new: the last write
@@ -576,7 +592,6 @@ class Process:
                     del self._ring[:len(self._ring) - MAX_OUTPUT]
                 self._changed = time.monotonic()
                 self._eof = not data
-                self._lock.notify_all()
             if not data:
                 self.child.stdout.close()
                 return
@@ -608,33 +623,33 @@ class Process:
             regex = re.compile(pattern)
         except re.error as error:
             raise AgentError("bad pattern %r: %s" % (pattern, error), "bad-request") from None
-        deadline = time.monotonic() + timeout_s
-        with self._lock:
-            position = max(self._fresh, self._dropped)
-            while True:
-                position = max(position, self._dropped)
+        deadline, looks = time.monotonic() + timeout_s, breaths()
+        position = 0
+        while True:
+            with self._lock:
+                position = max(position, self._fresh, self._dropped)
                 text = bytes(self._ring[position - self._dropped:])
                 still = self._eof or time.monotonic() - self._changed > 0.05
-                lines = text.split(b"\n")
-                for line in lines if still else lines[:-1]:
-                    if regex.search(line.decode("utf-8", "replace")):
-                        return line.decode("utf-8", "replace")
-                position += len(text) - len(lines[-1])
-                if self._eof and self.child.poll() is not None:
-                    raise AgentError("%s ended with status %s before %r; its last output:\n%s"
-                                     % (self.name, self.child.returncode, pattern, self.tail(4000)), "gone")
-                if time.monotonic() > deadline or cancelled.is_set():
-                    raise AgentError("%s: no line matched %r in %.1f s; its last output:\n%s"
-                                     % (self.name, pattern, timeout_s, self.tail(4000)), "timeout")
-                self._lock.wait(0.05)
+                ended = self._eof and self.child.poll() is not None
+            lines = text.split(b"\n")
+            for line in lines if still else lines[:-1]:
+                if regex.search(line.decode("utf-8", "replace")):
+                    return line.decode("utf-8", "replace")
+            position += len(text) - len(lines[-1])
+            if ended:
+                raise AgentError("%s ended with status %s before %r; its last output:\n%s"
+                                 % (self.name, self.child.returncode, pattern, self.tail(4000)), "gone")
+            if time.monotonic() > deadline or cancelled.is_set():
+                raise AgentError("%s: no line matched %r in %.1f s; its last output:\n%s"
+                                 % (self.name, pattern, timeout_s, self.tail(4000)), "timeout")
+            time.sleep(next(looks))
 
     def end(self, patience_s: float) -> Optional[int]:
         """End it and all it started; returns its exit status."""
         end_family(self.child.pid, self.start, self.marker, patience_s, self.child.poll)
-        deadline = time.monotonic() + 1.0
-        with self._lock:
-            while not self._eof and time.monotonic() < deadline:
-                self._lock.wait(0.05)
+        deadline, looks = time.monotonic() + 1.0, breaths()
+        while not self._eof and time.monotonic() < deadline:
+            time.sleep(next(looks))
         if self.child.stdin is not None:
             _close_quietly(self.child.stdin)
         return self.child.poll()
@@ -837,7 +852,8 @@ class Sampler:
         self._run_time = RunTime()
         self._speed = Speed(cores)
         self._stat = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
-        self._stop = threading.Event()
+        self._wake, self._stop = os.pipe()  # the loop ends when the second is closed
+        self._wall = wall_offset_ns()
         self._failure = None  # type: Optional[BaseException]
         self._threads = thread_times() if threads else None
         for probe in probes:
@@ -871,7 +887,7 @@ class Sampler:
         try:
             while True:
                 due = max(due + self.period_s, time.monotonic())
-                if self._stop.wait(due - time.monotonic()):
+                if select.select([self._wake], [], [], max(0.0, due - time.monotonic()))[0]:
                     return
                 self._take()
         except OSError as error:
@@ -879,8 +895,8 @@ class Sampler:
 
     def stop(self) -> Json:
         """End and return everything recorded."""
-        self._stop.set()
-        self._thread.join(10.0)
+        self._end_loop()
+        wall = [self._wall, wall_offset_ns()]
         probed = [probe.stop() for probe in self._probes]
         if self._failure is not None:
             raise AgentError("sampling failed: %s" % self._failure)
@@ -893,12 +909,18 @@ class Sampler:
                  "throttled": sorted(self._speed.throttled().items())}
         self.close()
         return {"samples": samples, "speed": speed, "hz": os.sysconf("SC_CLK_TCK"), "run_source": self._run_time.source,
-                "probes": probed, "cost_s": cost, "threads": use, "truncated": self.truncated}
+                "probes": probed, "cost_s": cost, "threads": use, "truncated": self.truncated, "wall_offset_ns": wall}
+
+    def _end_loop(self) -> None:
+        if self._stop >= 0:
+            os.close(self._stop)
+            self._stop = -1
+            self._thread.join(10.0)
+            os.close(self._wake)
 
     def close(self) -> None:
         """Stop the thread and close files, dropping what was recorded."""
-        self._stop.set()
-        self._thread.join(10.0)
+        self._end_loop()
         if self._stat >= 0:
             os.close(self._stat)
             self._stat = -1

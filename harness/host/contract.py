@@ -57,7 +57,8 @@ class Sampling:
     the agent itself and all its probes used, ``probe_costs``: probed core -> those of its probe. ``threads``: (core,
     comm) -> seconds of run time of threads seen on that core, for naming extra work. ``probe_periods``: probed core ->
     seconds between two looks; a pause is surely seen when it is longer than that plus 250 us, shorter ones by chance,
-    and it may have begun up to one period before its start."""
+    and it may have begun up to one period before its start. ``wall_offset_ns``: the wall clock less the time since
+    boot, at the beginning and at the end; they differ by more than a creep when somebody set the clock."""
 
     samples: list[CpuSample]
     pauses: list[tuple[int, int, int]]
@@ -66,6 +67,7 @@ class Sampling:
     probe_periods: dict[int, float] = field(default_factory=dict)
     probe_costs: dict[int, float] = field(default_factory=dict)
     speed: Speed = Speed()
+    wall_offset_ns: tuple[int, int] | None = None
 
 
 class RemoteProcess(Protocol):

@@ -281,7 +281,9 @@ def _sampling(answer: Mapping[str, Any]) -> Sampling:
     costs = {int(probe["core"]): float(probe["cost_s"]) for probe in answer["probes"]}
     told = answer["speed"]
     speed = Speed(str(told["source"]), str(told["reason"]), {int(core): int(n) for core, n in told["throttled"]})
-    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs, speed)
+    first, last = answer["wall_offset_ns"]
+    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs, speed,
+                    (int(first), int(last)))
 
 
 class SshDut(AgentDut):

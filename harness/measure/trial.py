@@ -24,6 +24,7 @@ from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, o
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
 from harness.measure.verdicts import judge, lost_in_pauses, stretched
+from harness.measure.wallclock import WallClock
 from harness.plan import PointPlan, Role
 from harness.records import Cpu, Direction, Handshake, Phase, Trial
 from harness.stack import PollUsage, RunningStack, StackCounters
@@ -59,6 +60,8 @@ class Bench:
     ifnames: Sequence[str] = ()
     #: Connects during trials of the load curve; None: nobody asked.
     bystander: Watch | None = None
+    #: Of the DUT; None: nobody watches it.
+    clock: WallClock | None = None
     #: Counters before and after the last trial; ``after`` None when the stack did not survive it.
     before: Snapshot | None = None
     after: Snapshot | None = None
@@ -127,6 +130,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
         traffic = bench.generator.trial(rate_pps, duration_s)
     finally:
         sampling = bench.probe.stop()
+    moved = bench.clock.look(number, sampling_ns / 1e9, sampling) if bench.clock is not None else None
     bystander = watch.stop(traffic.report.started_ns, traffic.report.ended_ns) if watch is not None else None
     bench.stack.check_alive()
     bench.after = after = snapshot(bench)
@@ -140,6 +144,8 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     if not bench.lab:
         _on_our_clock(sampling, sampling_ns)
     _add_evidence(trial, bench, traffic, sampling, before, after)
+    if moved is not None:
+        trial.counters["wall_clock_set_by_s"] = moved
     return trial
 
 

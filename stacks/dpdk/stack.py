@@ -217,7 +217,7 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
     if driver == "pci":
         taken = [make_vf(dut, port, point.role, point.management) if params.vf else pci_address(dut, port)
                  for port in ports]
-        with given_to_dpdk(dut, taken, params.bind, point.management):
+        with given_to_dpdk(dut, taken, params.bind, point.management, made=params.vf):
             layout = Layout(pci_devices(taken), queues, main, point.cores, prefix, huge, params.rss)
             if huge:
                 reserve(dut, _memory_mib(layout, params), (main, *point.cores), taken)

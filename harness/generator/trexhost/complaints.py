@@ -46,6 +46,9 @@ _KNOWN: tuple[tuple[str, str], ...] = (
      r"Not enough memory available",
      "TRex does not get its hugepages; free memory or reserve them at boot (hugepages=2048 on the kernel's command "
      "line)"),
+    (r"not enough huge-pages memory|could not allocate memory for mbufs|Cannot init (?:\w{1,20} )?mbuf pool",
+     "TRex's memory does not suffice for so many ports and cores; raise generator.trex.hugepages (memory_mb where they "
+     "have no pci)"),
     (r"Cannot create lock on '(\S{1,200}?)'|Is another primary process running",
      "another TRex or DPDK program runs on the generator's host with the same files; end it"),
     (r"Device or resource busy|VFIO group is not viable|Cannot open /dev/vfio",

@@ -18,7 +18,7 @@ from harness.plan import WirePlan
 PROGRAM = "qemu-system-x86_64"
 NIC_MODELS = ("vmxnet3", "e1000", "virtio-net-pci")
 ACCELERATORS = ("auto", "kvm", "tcg")
-_DISK_SLOT, _RANDOM_SLOT = 0x05, 0x06
+_DISK_SLOT, _RANDOM_SLOT, _FIRST_EXTRA_SLOT = 0x05, 0x06, 0x07
 _DEV_KVM = Path("/dev/kvm")
 #: What a CPU's flags say when it can run guests of unmodified kernels. /dev/kvm alone does not tell: some hypervisors
 #: offer it to guests for kernels of their own making only.
@@ -29,12 +29,13 @@ _KERNEL = "root=/dev/vda rw console=ttyS0 quiet systemd.firstboot=off panic=5"
 @dataclass(frozen=True)
 class Machine:
     """What the guest has. ``nic``: model of the data NICs; ``accelerator``: "auto" takes KVM where it works and QEMU's
-    own translation (tcg, slow) elsewhere."""
+    own translation (tcg, slow) elsewhere; ``disks``: images that it may read, as /dev/vdb and on."""
 
     nic: str = "vmxnet3"
     memory_mib: int = 1536
     vcpus: int = 2
     accelerator: str = "auto"
+    disks: tuple[Path, ...] = ()
 
 
 def usable_kvm(device: Path = _DEV_KVM, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -71,6 +72,7 @@ def argv(program: str, machine: Machine, image: Image, wires: Sequence[WirePlan]
         "-serial", f"file:{directory / 'console.log'}",
         "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={_escaped(image.disk)}",
         "-device", f"virtio-blk-pci,drive=disk,addr={_DISK_SLOT:#x}",
+        *_extra_disks(machine.disks),
         "-device", f"virtio-rng-pci,addr={_RANDOM_SLOT:#x}",
         "-fw_cfg", f"name={FW_CFG}/host_key,file={_escaped(directory / 'host_key')}",
         "-fw_cfg", f"name={FW_CFG}/authorized_keys,file={_escaped(directory / 'authorized_keys')}",
@@ -78,6 +80,14 @@ def argv(program: str, machine: Machine, image: Image, wires: Sequence[WirePlan]
     ]  # fmt: skip
     for wire in wires:
         words += _nic(f"data{wire.index}", machine.nic, wire.tg.ifname, wire.dut.mac, FIRST_DATA_SLOT + wire.index)
+    return words
+
+
+def _extra_disks(disks: Sequence[Path]) -> list[str]:
+    words = []
+    for index, disk in enumerate(disks):
+        words += ["-drive", f"if=none,id=extra{index},format=raw,readonly=on,file={_escaped(disk)}",
+                  "-device", f"virtio-blk-pci,drive=extra{index},addr={_FIRST_EXTRA_SLOT + index:#x}"]
     return words
 
 
