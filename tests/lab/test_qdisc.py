@@ -37,26 +37,31 @@ CLASSES = ("handle 1: htb default 1", "class parent 1: classid 1:1 htb rate 5mbi
            "parent 1:1 handle 20: pfifo limit 20")
 
 
-def shape(port: int, what: tuple[str, ...]) -> None:
+def own_labs() -> set[str]:
+    """Labs of this process: other tests' fixtures may hold one."""
+    return {status.name for status in Lab.status() if status.owner == os.getpid()}
+
+
+def shape(name: str, port: int, what: tuple[str, ...]) -> None:
     """A queueing discipline in the place of the one before; none: as the port was made."""
-    (lab,) = [status for status in Lab.status() if status.owner == os.getpid()]
-    ifname = Lab.open(lab.name).ifnames("dut")[port]
-    subprocess.run(["ip", "netns", "exec", f"nsh-{lab.name}-dut", "tc", "qdisc", "del", "dev", ifname, "root"],
+    ifname = Lab.open(name).ifnames("dut")[port]
+    subprocess.run(["ip", "netns", "exec", f"nsh-{name}-dut", "tc", "qdisc", "del", "dev", ifname, "root"],
                    check=False, capture_output=True)
     for text in what:
         kind, words = ("class", text.split()[1:]) if text.startswith("class") else ("qdisc", text.split())
         where = [] if words[0] == "parent" else ["root"]
-        subprocess.run(["ip", "netns", "exec", f"nsh-{lab.name}-dut", "tc", kind, "add", "dev", ifname, *where, *words],
+        subprocess.run(["ip", "netns", "exec", f"nsh-{name}-dut", "tc", kind, "add", "dev", ifname, *where, *words],
                        check=True)
 
 
 def measured(folder: Path, stack: str, role: str, port: int, shapes: list[tuple[str, ...]]) -> list[Trial]:
     """A trial of 30 kpps for each shape."""
-    left = list(shapes)
+    left, others = list(shapes), own_labs()
 
     def before(phase: Phase) -> None:
         if phase is Phase.LOAD:
-            shape(port, left.pop(0))
+            (name,) = own_labs() - others
+            shape(name, port, left.pop(0))
 
     scenario = folder / f"{role}.yaml"
     scenario.write_text(SCENARIO.format(role=role, stack=stack, rates=", ".join(f"{30_000 + n}" for n in range(
