@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness.commands.charts import chart_files
-from harness.commands.common import FILE, json_option, one_line, print_json, results_option, write_file
+from harness.commands.common import FILE, json_option, one_line, print_json, results_option, say, write_file
 from harness.errors import UsageError
 
 
@@ -42,7 +42,7 @@ def trend(scenario: str | None, results: Path, names: tuple[str, ...], across: b
         metrics = [Metric.parse(name) for name in dict.fromkeys(names or ("ndr", "pdr", "mrr"))]
     except ValueError as error:
         raise UsageError(f"--metric: {error}") from None
-    with cache.opened(Store(results), lambda text: click.echo(text, err=True)) as index:
+    with cache.opened(Store(results), say) as index:
         with connected(index) as connection, cache.memo(index) as memo:
             name = _chosen(scenario, scenarios(connection), results)
             found = history(connection, name, metrics, across=across, memo=memo)

@@ -195,7 +195,7 @@ LEGEND = ("A, B: medians of the repeats. Difference and its interval: of geometr
 
 def text(comparisons: Sequence[Comparison]) -> str:
     """For a terminal."""
-    from harness.texttable import columns
+    from harness.texttable import columns, plain
 
     blocks = []
     for found in comparisons:
@@ -218,11 +218,6 @@ def _noted(cells: tuple[str, ...], differs: str, notes: dict[str, str]) -> tuple
     return (*cells[:-1], f"{mark} {differs}".strip())
 
 
-def plain(line: str) -> str:
-    """Foreign text for a terminal: control characters are shown as ?."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", line)
-
-
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """For a pull request or a job summary."""
     said: list[str] = []
@@ -237,6 +232,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
 
 def escaped(line: str) -> str:
     """Foreign text that means nothing to Markdown or HTML, on one line."""
+    from harness.texttable import plain
+
     line = " ".join(plain(line).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~@])", r"\\\1", line)

@@ -18,7 +18,6 @@ from harness.report.comparison import (
     interval_text,
     p_text,
     place_data,
-    plain,
     rate_unit,
     side_data,
     table,
@@ -68,7 +67,7 @@ def against(result: GateResult) -> str:
 
 def text(result: GateResult) -> str:
     """For a terminal; the last line is the answer."""
-    from harness.texttable import columns
+    from harness.texttable import columns, plain
 
     said = [plain(against(result)), *(plain(f"note: {note}") for note in _notes(result)), "",
             columns([HEADINGS, *(cells(check, result) for check in ordered(result))]), "", headline(result)]
