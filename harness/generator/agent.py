@@ -24,7 +24,7 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple
 
 Json = Dict[str, Any]
 
@@ -951,9 +951,14 @@ def answer(agent: "Agent", line: str) -> Json:
     """The reply to one line of input; every failure becomes a reply."""
     request_id = None
     try:
-        request = json.loads(line)
+        try:
+            request = json.loads(line)
+        except RecursionError:
+            raise UsageError("nested too deeply") from None
         if not isinstance(request, dict) or not isinstance(request.get("params", {}), dict):
             raise UsageError("a request is an object with id, op and an object params")
+        if not isinstance(request.get("id"), (int, str, type(None))):
+            raise UsageError("an id is a number or a text")
         request_id = request.get("id")
         return {"id": request_id, "ok": True, "result": agent.handle(request.get("op"), request.get("params", {}))}
     except (UsageError, KeyError, ValueError, TypeError, binascii.Error) as error:
@@ -965,19 +970,37 @@ def answer(agent: "Agent", line: str) -> Json:
         return failure(request_id, "lost" if is_lost(error) else "generator", error)
 
 
+def lines(stream: BinaryIO, limit: int) -> Iterator[Optional[str]]:
+    """Lines of at most ``limit`` bytes; None once for a longer one, of which nothing is taken for a request."""
+    skipping = False
+    for line in iter(lambda: stream.readline(limit), b""):
+        ended = line.endswith(b"\n")
+        if not skipping:
+            skipping = not ended and len(line) >= limit
+            yield None if skipping else line.decode("utf-8", "replace")
+        elif ended:
+            skipping = False
+
+
+def reply_to(agent: "Agent", line: Optional[str]) -> str:
+    """The reply, as JSON, to one of :func:`lines`."""
+    if line is None:
+        return json.dumps(failure(None, "usage", UsageError("a line is at most %d bytes long" % MAX_LINE)))
+    reply = answer(agent, line)
+    try:
+        return json.dumps(reply)
+    except (TypeError, ValueError) as error:
+        return json.dumps(failure(reply["id"], "generator", error))
+
+
 def main() -> None:
     # Clients print; keep the reply channel to ourselves and give them stderr.
     replies = os.fdopen(os.dup(1), "w", 1)
     os.dup2(2, 1)
     agent = Agent()
     try:
-        for line in iter(lambda: sys.stdin.readline(MAX_LINE), ""):
-            reply = answer(agent, line)
-            try:
-                text = json.dumps(reply)
-            except (TypeError, ValueError) as error:
-                text = json.dumps(failure(reply["id"], "generator", error))
-            replies.write(text + "\n")
+        for line in lines(sys.stdin.buffer, MAX_LINE):
+            replies.write(reply_to(agent, line) + "\n")
             replies.flush()
     finally:
         agent.close()

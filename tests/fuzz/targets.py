@@ -7,14 +7,17 @@ turn into words. Anything else would be a traceback in front of a user.
 
 from __future__ import annotations
 
+import io
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from harness.analysis.metrics import Metric
 from harness.errors import GeneratorError, HarnessError, HostError, StackError, UsageError
+from harness.generator import agent as generator_agent
 from harness.generator import h2load
 from harness.generator.trexhost import complaints, release
 from harness.host import interrupts
@@ -131,6 +134,33 @@ def _request(data: bytes) -> None:
         Server._serve_one(cast(Host, _Nobody()), op, args)
 
 
+class _Clientless(generator_agent.Agent):
+    """The generator's agent without a way out."""
+
+    def handle(self, op: Any, params: generator_agent.Json) -> Any:
+        return {} if op in ("look", "connect") else super().handle(op, params)
+
+
+_LONGEST = 400
+
+
+def _generator_lines(data: bytes) -> None:
+    """Lines to the generator's agent, of which it may take some for too long: one reply each, and those are refused.
+
+    Raises ValueError where one was refused."""
+    agent, wrong = _Clientless(), 0
+    given = data.split(b"\n")
+    given = given if given[-1] else given[:-1]
+    replies = [json.loads(generator_agent.reply_to(agent, line))
+               for line in generator_agent.lines(io.BytesIO(data), _LONGEST)]
+    assert len(replies) == len(given), f"{len(replies)} replies to {len(given)} lines"
+    for reply, line in zip(replies, given, strict=True):
+        wrong += not reply["ok"]
+        assert not (reply["ok"] and len(line) >= _LONGEST), "an oversized line was taken for a request"
+    if wrong:
+        raise ValueError(f"{wrong} of {len(given)} refused")
+
+
 def _survey(text: str) -> None:
     facts_of(Survey.parse(text))
 
@@ -157,6 +187,10 @@ def targets(folder: Path) -> list[Target]:
           for name in ("run.json", "trials.jsonl", "points.jsonl")),
         Target("xdpgen's RPC", rpc.Target().read, rpc.good(), (), 8),
         Target("line to the DUT's agent", _request, [*_REQUESTS, b'{"op": "beat"}'], (AgentError,)),
+        Target("lines to the generator's agent", _generator_lines, [
+            b'{"id": 1, "op": "hello"}\n{"id": 2, "op": "look", "params": {"server": "127.0.0.1"}}\n',
+            b'{"id": 3, "op": "connect", "params": {"client": "stl"}}\n{"op": "close"}\n',
+            b'{"id": 5, "op": "hello", "params": {"a": "%s"}}\n' % (b"x" * (_LONGEST - 50)) * 2], (ValueError,)),
         Target("a host's survey", _text(_survey), _files(DATA / "surveys" / "lab-dut.json"), (HostError,), 1),
         Target("a host's interrupts", _text(lambda text: interrupts.queues_among(interrupts.parse(text))), _INTERRUPTS),
         Target("TRex's last words", _text(complaints.explain), _COMPLAINTS),
