@@ -163,7 +163,7 @@ def _of(outcome: PointOutcome, trials: Mapping[int, Trial], pdr_loss: float | No
         if bound is not None and bound.pps is not None:
             yield Metric(kind), Sample(outcome.repeat, bound.pps, _limited(bound, pdr_loss), tuple(bound.verdicts))
     for entry in outcome.latency:
-        yield from _latency(outcome.repeat, entry)
+        yield from _latency(outcome.repeat, entry, trials.get(entry.trial))
     for point in outcome.load_curve:
         if point.trial in trials:
             yield from _load(outcome.repeat, point.load_pps, trials[point.trial])
@@ -173,13 +173,14 @@ def _limited(bound: Bound, pdr_loss: float | None) -> bool:
     return at_least(bound) if pdr_loss is None else at_least(bound, pdr_loss)
 
 
-def _latency(repeat: int, entry: LatencyAt) -> Iterator[tuple[Metric, Sample]]:
+def _latency(repeat: int, entry: LatencyAt, trial: Trial | None) -> Iterator[tuple[Metric, Sample]]:
     if entry.percentiles is None:
         return
+    verdicts = tuple(trial.verdicts) if trial is not None else ()
     for name, attribute in PERCENTILES.items():
         value = getattr(entry.percentiles, attribute)
         if value is not None:
-            yield Metric(Kind.LATENCY, name, entry.fraction), Sample(repeat, float(value))
+            yield Metric(Kind.LATENCY, name, entry.fraction), Sample(repeat, float(value), verdicts=verdicts)
 
 
 def _load(repeat: int, load_pps: float, trial: Trial) -> Iterator[tuple[Metric, Sample]]:

@@ -73,7 +73,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[d
         if len(outcomes) > MAX_OUTCOMES:
             raise UsageError(f"{path / POINTS}: more than {MAX_OUTCOMES:,} lines")
     _stage_trials(connection, reader)
-    data = RunData(path, reader.info, plan, _load_trials(connection, outcomes), tuple(outcomes), ())
+    data = RunData(path, reader.info, plan, _named_trials(connection, outcomes), tuple(outcomes), ())
     return {"runs": [_run(reader, path.name)], "points": list(_points(path.name, plan, outcomes)),
             "metrics": list(_metrics(data))}
 
@@ -152,24 +152,24 @@ def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: P
     return True
 
 
-def _load_trials(connection: duckdb.DuckDBPyConnection, outcomes: Sequence[PointOutcome]) -> tuple[Trial, ...]:
-    """Of the trials that load curves name, what their metrics are taken from."""
-    wanted = [point.trial for outcome in outcomes for point in outcome.load_curve]
+def _named_trials(connection: duckdb.DuckDBPyConnection, outcomes: Sequence[PointOutcome]) -> tuple[Trial, ...]:
+    """Of the trials that load curves and latencies name, what their metrics are taken from."""
+    wanted = [named.trial for outcome in outcomes for named in (*outcome.load_curve, *outcome.latency)]
     if not wanted:
         return ()
     rows = connection.execute(
-        "SELECT number, point, repeat, started_at, asked_pps, duration_s, real_s, loss_ratio, status, verdicts, "
+        "SELECT number, point, repeat, phase, started_at, asked_pps, duration_s, real_s, loss_ratio, status, verdicts, "
         "busy_cores, cycles_per_packet FROM staged WHERE list_contains(?::BIGINT[], number)", [wanted]).fetchall()
-    return tuple(_load_trial(*row) for row in rows)
+    return tuple(_named_trial(*row) for row in rows)
 
 
-def _load_trial(number: int, point: str, repeat: int, started_at: str, asked_pps: float, duration_s: float,
-                real_s: float, loss_ratio: float | None, status: str, verdicts: str, busy_cores: float | None,
-                cycles: float | None) -> Trial:
+def _named_trial(number: int, point: str, repeat: int, phase: str, started_at: str, asked_pps: float,
+                 duration_s: float, real_s: float, loss_ratio: float | None, status: str, verdicts: str,
+                 busy_cores: float | None, cycles: float | None) -> Trial:
     cpu = None if busy_cores is None else Cpu(indicative=False, seconds=real_s, cores=[], busy_cores=busy_cores,
                                               cycles_per_packet=cycles)
     try:
-        return Trial(number=number, point=point, repeat=repeat, phase=Phase.LOAD, started_at=started_at,
+        return Trial(number=number, point=point, repeat=repeat, phase=Phase(phase), started_at=started_at,
                      asked_pps=asked_pps, duration_s=duration_s, real_s=real_s, loss_ratio=loss_ratio, status=status,
                      verdicts=[Verdict(word) for word in verdicts.split()], cpu=cpu)
     except ValueError as error:

@@ -7,7 +7,7 @@ Times are UTC in ISO 8601. Rates are frames (role accept: connections) per secon
 from __future__ import annotations
 
 #: Raised when a table or what fills it changes: an index of another version is made anew.
-VERSION = 3
+VERSION = 4
 
 TABLES: dict[str, dict[str, str]] = {
     "runs": {

@@ -53,10 +53,11 @@ def sql(results: Path, query: str) -> list[tuple[Any, ...]]:
 
 def test_holds_every_metric_and_trial_that_a_run_has(results: Path) -> None:
     run = load_run(results / "r1")
-    expected = {(point, metric.name, sample.repeat, sample.value, sample.at_least)
+    expected = {(point, metric.name, sample.repeat, sample.value, sample.at_least, " ".join(sample.verdicts))
                 for point, metrics in samples(run).items() for metric, found in metrics.items() for sample in found}
     assert len(expected) > 100
-    assert set(sql(results, "SELECT point, metric, repeat, value, at_least FROM metrics WHERE run = 'r1'")) == expected
+    stored = sql(results, "SELECT point, metric, repeat, value, at_least, verdicts FROM metrics WHERE run = 'r1'")
+    assert set(stored) == expected
     rows = sql(results, "SELECT number, sent, loss_ratio, p99_ns, busy_cores, verdicts FROM trials WHERE run = 'r2' "
                         "ORDER BY number")
     assert rows == [(t.number, t.sent, t.loss_ratio, t.latency and t.latency.p99_ns, t.cpu and t.cpu.busy_cores,

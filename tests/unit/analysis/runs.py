@@ -30,9 +30,9 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
          noise: float = 0.01, factor: float = 1.0, failed: Mapping[str, str] | None = None, limited: Sequence[str] = (),
          started: str = "2025-11-22T20:00:00Z", state: str = "complete", gate: Mapping[str, float] | None = None,
          p99_ns: float = 50_000.0, loss: Sequence[float] = (), info: Callable[[RunInfo], object] = lambda _: None,
-         models: Sequence[Any] = POINTS, goal: str = "ndr") -> Path:
+         models: Sequence[Any] = POINTS, goal: str = "ndr", marks: Sequence[Verdict] = ()) -> Path:
     """Write ``results/run_id``: NDR of every point from ``ndr`` by its name, or around NDR x ``factor``. ``goal``:
-    the rate that it is written as."""
+    the rate that it is written as. ``marks``: verdicts of the first repeats' latency trials."""
     plan = make_plan(tuple(models), repeats, 7)
     trials: list[Trial] = []
     outcomes: list[PointOutcome] = []
@@ -47,13 +47,16 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
             verdicts = [Verdict.GENERATOR_LIMITED] if model.label in limited else []
             curve = []
             if loss:
-                trials.append(_load_trial(len(trials) + 1, point.id, repeat, loss[repeat]))
+                trials.append(_trial(len(trials) + 1, point.id, repeat, Phase.LOAD, loss[repeat]))
                 curve = [LoadPoint(load_pps=LOAD, trial=trials[-1].number)]
+            trials.append(_trial(len(trials) + 1, point.id, repeat, Phase.LATENCY, 0.0))
+            trials[-1].verdicts = [] if repeat else list(marks)
             bound = Bound(pps=rate, load_pps=rate, upper_pps=rate * 1.005, loss_ratio=0.0, verdicts=verdicts)
             outcomes.append(PointOutcome(
                 point=point.id, repeat=repeat, load_curve=curve, ndr=bound if goal == "ndr" else None,
                 pdr=bound if goal == "pdr" else None,
-                latency=[LatencyAt(fraction=0.5, of="pdr", load_pps=5e4, trial=0, percentiles=_percentiles(p99))]))
+                latency=[LatencyAt(fraction=0.5, of="pdr", load_pps=5e4, trial=trials[-1].number,
+                                   percentiles=_percentiles(p99))]))
     written = run_info(plan, run_id)
     written.started_at, written.state = started, state
     written.scenario = {"name": plan.scenario, "gate": dict(gate) if gate is not None else {"ndr": -0.03}}
@@ -67,8 +70,8 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
     return folder
 
 
-def _load_trial(number: int, point: str, repeat: int, loss: float) -> Trial:
-    return Trial(number=number, point=point, repeat=repeat, phase=Phase.LOAD, started_at="2025-11-22T20:00:00Z",
+def _trial(number: int, point: str, repeat: int, phase: Phase, loss: float) -> Trial:
+    return Trial(number=number, point=point, repeat=repeat, phase=phase, started_at="2025-11-22T20:00:00Z",
                  asked_pps=LOAD, duration_s=3.0, real_s=3.0, loss_ratio=loss,
                  cpu=Cpu(indicative=False, seconds=3.0, cores=[], busy_cores=0.5 + loss))
 

@@ -258,6 +258,17 @@ def test_noise_names_what_was_recorded(tmp_path: Path) -> None:
     assert suspects(trials, {"cpu": {"governor": "performance", "turbo": False}}) == ()
 
 
+def test_a_latency_carries_its_trials_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = both(tmp_path, marks=[Verdict.LAB, Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS])
+    (row,) = (row for row in result.rows if row.place.key.stack == "dpdk" and row.metric.name == "latency.p99@50%")
+    assert (row.base.verdicts, set(row.other.verdicts)) == ((), {Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS})
+    rate = next(row for row in result.rows if row.place.key.stack == "dpdk" and row.metric == NDR)
+    assert Verdict.PAUSED not in rate.other.verdicts
+    assert invoke(["gate", str(tmp_path / "b"), "--baseline", str(tmp_path / "a"), "--threshold", "latency.p99@50%=+10%"
+                   ]) == 0
+    assert capsys.readouterr().out.count("paused (run)") >= 4
+
+
 def test_many_differing_items_do_not_bury_the_answer(tmp_path: Path) -> None:
     many = tuple(environment.Difference(f"dut.item{number}", "1", "2") for number in range(101))
     result = replace(both(tmp_path), differences=many)
