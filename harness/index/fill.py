@@ -154,7 +154,8 @@ def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: P
 
 def _named_trials(connection: duckdb.DuckDBPyConnection, outcomes: Sequence[PointOutcome]) -> tuple[Trial, ...]:
     """Of the trials that load curves and latencies name, what their metrics are taken from."""
-    wanted = [named.trial for outcome in outcomes for named in (*outcome.load_curve, *outcome.latency)]
+    wanted = [point.trial for outcome in outcomes for point in outcome.load_curve]
+    wanted += [entry.trial for outcome in outcomes for entry in outcome.latency]
     if not wanted:
         return ()
     rows = connection.execute(

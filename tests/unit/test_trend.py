@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.analysis import environment
 from harness.analysis.changepoints import change_points
 from harness.analysis.trend import Step
 from harness.cli import invoke
+from harness.records import RunInfo
 from harness.report.trendtext import told_once
 from tests.unit.report.synthetic import MODELS, make_plan, run_info
 
@@ -129,6 +131,24 @@ def test_runs_of_another_kernel_are_a_series_of_their_own_and_the_kernel_is_name
     across, _ = trend(tmp_path, capsys, "--across")
     change, = across["series"][0]["changes"]
     assert (change["transition"], change["first"]) == (False, "r020")
+
+
+def test_a_host_that_only_one_run_measured_parts_no_runs_as_compare_says(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = run_info(make_plan(MODELS[:1], 1, 1), "r").plan
+    (host,), (point,) = plan["hosts"], plan["points"]
+    first = plan | {"hosts": [host, host | {"name": "second"}]}
+    both = first | {"points": [point, point | {"id": "on-second", "host": "second"}]}
+    facts = {"second": {"cpu": {"model": "another"}}}
+    history(tmp_path, [100, 101], r000={"plan": first, "hosts": facts}, r001={"plan": both, "hosts": facts})
+    items = [environment.comparability(RunInfo.model_validate_json((tmp_path / run / "run.json").read_text()))
+             for run in ("r000", "r001")]
+    assert items[0]["dut2"] == "not measured"
+    assert items[1]["dut2.cpu.model"] == "another"
+    assert environment.apart(*items) == []
+    result, _ = trend(tmp_path, capsys)
+    assert [run["set"] for run in result["runs"]] == [0, 0]
+    assert all(not series["changes"] for series in result["series"])
 
 
 def test_what_is_no_part_of_the_history_is_left_out_and_named(
