@@ -24,8 +24,8 @@ from harness.errors import UsageError
 from harness.index.schema import TABLES
 from harness.plan import Plan
 from harness.records import SCHEMA_VERSION, Cpu, Phase, PointOutcome, Trial, Verdict
-from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData, refuse_special
-from harness.store import MAX_LINE_BYTES, POINTS, RUN, TRIALS, RunReader, cut
+from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData
+from harness.store import MAX_LINE_BYTES, POINTS, RUN, TRIALS, RunReader
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,8 +63,6 @@ def add_run(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[dict[str, Any]]]:
     """Rows of every table but trials, which are in the table ``staged``. Raises UsageError."""
-    for name in (RUN, TRIALS, POINTS):
-        refuse_special(path / name)
     reader = RunReader(path)
     plan = _plan(path, reader)
     outcomes = []
@@ -120,7 +118,9 @@ def _stage_trials(connection: duckdb.DuckDBPyConnection, reader: RunReader) -> N
     columns = ", ".join(f"{name} {kind}" for name, kind in TABLES["trials"].items())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE staged ({columns})")
     file = reader.path / TRIALS
-    if not file.exists() or file.stat().st_size == 0 or (not cut(file) and _read_fast(connection, reader, file)):
+    if not file.exists() or file.stat().st_size == 0:
+        return
+    if not reader.cut(TRIALS) and _read_fast(connection, reader, file):
         return
     trials = reader.trials()
     while batch := [{"run": reader.path.name, **trial_row(trial)} for trial in islice(trials, 5000)]:
