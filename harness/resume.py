@@ -22,7 +22,8 @@ from harness.store import RunReader, Store, now
 
 @dataclass(frozen=True)
 class Kept:
-    """A run to go on with. ``done``: outcomes that stay, by (repeat, point id)."""
+    """A run to go on with. ``done``: outcomes that stay, by (repeat, point id). ``abandoned``: trials that are begun
+    again now, without those that were at an earlier resumption."""
 
     reader: RunReader
     done: dict[tuple[int, str], PointOutcome]
@@ -42,8 +43,9 @@ class Kept:
                              "the scenario again")
         done = {(o.repeat, o.point): o for o in reader.outcomes() if o.status != "interrupted"}
         trials = list(reader.every_trial())
+        fresh = [t for t in trials if t.number not in reader.abandoned]
         return Kept(reader, done, max((t.number for t in trials), default=0) + 1,
-                    tuple(_abandoned(trials, done, ceilings=bool(info.ceilings))), info.model_copy(deep=True))
+                    tuple(_abandoned(fresh, done, ceilings=bool(info.ceilings))), info.model_copy(deep=True))
 
     def options(self, asked: RunOptions) -> RunOptions:
         """What to run: as the run recorded it. ``asked``: results directory and command line of now."""

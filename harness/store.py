@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
@@ -216,8 +217,12 @@ class RunReader:
 
     def trials(self) -> Iterator[Trial]:
         """Every finished trial, in the order made, but for those of repeats that were begun again."""
-        abandoned = {number for resumption in self.info.resumed for number in resumption.abandoned}
-        return (trial for trial in self.every_trial() if trial.number not in abandoned)
+        return (trial for trial in self.every_trial() if trial.number not in self.abandoned)
+
+    @cached_property
+    def abandoned(self) -> frozenset[int]:
+        """Numbers of trials of repeats that were begun again; an older harness named one at every resumption since."""
+        return frozenset(number for resumption in self.info.resumed for number in resumption.abandoned)
 
     def every_trial(self) -> Iterator[Trial]:
         """Every finished trial, in the order made."""
@@ -250,9 +255,8 @@ class RunReader:
                 yield f"There is no {name}: nothing was written to it."
             elif self.cut(name):
                 yield f"The last line of {name} is cut short and was left out."
-        again = sum(len(resumption.abandoned) for resumption in self.info.resumed)
-        if again:
-            yield f"{again} trials of points that had not ended were {LEFT_OUT}"
+        if self.abandoned:
+            yield f"{len(self.abandoned)} trials of points that had not ended were {LEFT_OUT}"
 
     def cut(self, name: str) -> bool:
         """Whether a file ends in the middle of a line."""

@@ -146,9 +146,8 @@ def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: P
         return False
     picked = ", ".join("? AS run" if name == "run" else f"{_NESTED.get(name, name)} AS {name}"
                        for name in TABLES["trials"])
-    abandoned = [number for resumption in reader.info.resumed for number in resumption.abandoned]
     connection.execute(f"INSERT INTO staged SELECT {picked} FROM incoming WHERE NOT list_contains(?::BIGINT[], number)",
-                       [reader.path.name, abandoned])
+                       [reader.path.name, sorted(reader.abandoned)])
     return True
 
 

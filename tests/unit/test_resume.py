@@ -71,6 +71,21 @@ def test_without_a_ceiling_its_trials_are_made_again(tmp_path: Path) -> None:
     assert open_kept(RunOptions(Path(), results=tmp_path), "r1").abandoned == (1, 4)
 
 
+def test_a_trial_is_abandoned_and_counted_once_however_often_the_run_is_resumed(tmp_path: Path) -> None:
+    store = killed(tmp_path)
+    for number in (5, 6):
+        kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
+        assert kept.abandoned == ((1, 4) if number == 5 else (5,))
+        with store.reopen(kept.reader, kept.resumption([])) as writer:
+            writer.add_trial(trial(number, "b"))
+    run = store.open("r1")
+    assert [t.number for t in run.trials()] == [2, 3, 6]
+    assert run.problems()[-1].startswith("3 trials of points that had not ended were made again")
+    run = store.open("r1")
+    run.info.resumed[1].abandoned += [1, 4]  # as an older harness wrote it
+    assert run.problems()[-1].startswith("3 trials")
+
+
 def test_a_run_that_is_being_made_is_not_gone_on_with(tmp_path: Path) -> None:
     code = ("import pathlib, sys; from harness.records import RunInfo; from harness.store import Store; "
             "writer = Store(pathlib.Path(sys.argv[1])).create(RunInfo.model_validate_json(sys.argv[2])); "
