@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.analysis.environment import differences
 from harness.errors import TestbedError, UsageError
+from harness.missing import last_named
 from harness.options import RunOptions
 from harness.plan import Plan
 from harness.records import CEILING, PointOutcome, Resumption, RunInfo, Trial
@@ -44,7 +45,10 @@ class Kept:
         done = {(o.repeat, o.point): o for o in reader.outcomes() if o.status != "interrupted"}
         trials = list(reader.every_trial())
         fresh = [t for t in trials if t.number not in reader.abandoned]
-        return Kept(reader, done, max((t.number for t in trials), default=0) + 1,
+        # Also past what was named and is no more in the file: a new trial must not be taken for it.
+        last = max((t.number for t in trials), default=0)
+        last = max(last, last_named(info, reader.outcomes()), *reader.abandoned, 0)
+        return Kept(reader, done, last + 1,
                     tuple(_abandoned(fresh, done, ceilings=bool(info.ceilings))), info.model_copy(deep=True))
 
     def options(self, asked: RunOptions) -> RunOptions:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UsageError
+from harness.missing import missing_trials
 from harness.plan import Plan
 from harness.records import PointOutcome, RunInfo, Trial
 from harness.store import POINTS, RUN, TRIALS, RunReader
@@ -56,7 +57,9 @@ def load_run(path: Path) -> RunData:
         if trial.latency is not None and trial.number not in wanted:
             trial.latency.histogram = []
         trials.append(trial)
-    return RunData(path, reader.info, plan, tuple(trials), outcomes, reader.problems())
+    lacking = missing_trials(reader.info, outcomes, ((t.number, t.repeat, t.point) for t in trials), reader.abandoned)
+    problems = (*reader.problems(), lacking) if lacking else reader.problems()
+    return RunData(path, reader.info, plan, tuple(trials), outcomes, problems)
 
 
 def _plan(file: Path, info: RunInfo) -> Plan:

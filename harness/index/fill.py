@@ -22,6 +22,7 @@ from harness.analysis.metrics import PointKey, samples
 from harness.analysis.table import GENERATOR, trial_row
 from harness.errors import UsageError
 from harness.index.schema import TABLES
+from harness.missing import missing_trials
 from harness.plan import Plan
 from harness.records import SCHEMA_VERSION, Cpu, Phase, PointOutcome, Trial, Verdict
 from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData
@@ -72,7 +73,8 @@ def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[d
             raise UsageError(f"{path / POINTS}: more than {MAX_OUTCOMES:,} lines")
     _stage_trials(connection, reader)
     data = RunData(path, reader.info, plan, _load_trials(connection, outcomes), tuple(outcomes), ())
-    return {"runs": [_run(reader, path.name)], "points": list(_points(path.name, plan, outcomes)),
+    runs = [_run(reader, path.name, _missing(connection, reader, outcomes))]
+    return {"runs": runs, "points": list(_points(path.name, plan, outcomes)),
             "metrics": list(_metrics(data))}
 
 
@@ -88,14 +90,19 @@ def _plan(path: Path, reader: RunReader) -> Plan:
     return plan
 
 
-def _run(reader: RunReader, name: str) -> dict[str, Any]:
+def _missing(connection: duckdb.DuckDBPyConnection, reader: RunReader, outcomes: Sequence[PointOutcome]) -> str:
+    made = connection.execute("SELECT number, repeat, point FROM staged").fetchall()
+    return missing_trials(reader.info, outcomes, made, reader.abandoned)
+
+
+def _run(reader: RunReader, name: str, missing: str) -> dict[str, Any]:
     info = reader.info
     return {"run": name, "scenario": info.plan.get("scenario"), "testbed": info.plan.get("testbed"),
             "role": info.plan.get("role"), "state": info.state, "started_at": info.started_at,
             "ended_at": info.ended_at, "harness_version": info.harness_version, "seed": info.seed,
             "exit_code": info.exit_code, "wall_s": info.wall_s,
             "environment": json.dumps(comparability(info), sort_keys=True),
-            "problem": " ".join(reader.problems()) or None}
+            "problem": " ".join(filter(None, (*reader.problems(), missing))) or None}
 
 
 def _points(run: str, plan: Plan, outcomes: Sequence[PointOutcome]) -> Iterator[dict[str, Any]]:
