@@ -76,7 +76,7 @@ def _stamp(path: Path) -> str:
     parts = []
     for name in (RUN, TRIALS, POINTS):
         try:
-            stat = (path / name).stat()
+            stat = (path / name).lstat()
         except OSError:
             parts.append(f"{name}:none")
         else:

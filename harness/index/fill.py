@@ -22,10 +22,11 @@ from harness.analysis.metrics import PointKey, samples
 from harness.analysis.table import GENERATOR, trial_row
 from harness.errors import UsageError
 from harness.index.schema import TABLES
+from harness.missing import missing_trials
 from harness.plan import Plan
 from harness.records import SCHEMA_VERSION, Cpu, Phase, PointOutcome, Trial, Verdict
-from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData, refuse_special
-from harness.store import MAX_LINE_BYTES, POINTS, RUN, TRIALS, RunReader, cut
+from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData
+from harness.store import MAX_LINE_BYTES, POINTS, RUN, TRIALS, RunReader
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,8 +64,6 @@ def add_run(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[dict[str, Any]]]:
     """Rows of every table but trials, which are in the table ``staged``. Raises UsageError."""
-    for name in (RUN, TRIALS, POINTS):
-        refuse_special(path / name)
     reader = RunReader(path)
     plan = _plan(path, reader)
     outcomes = []
@@ -74,7 +73,8 @@ def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[d
             raise UsageError(f"{path / POINTS}: more than {MAX_OUTCOMES:,} lines")
     _stage_trials(connection, reader)
     data = RunData(path, reader.info, plan, _named_trials(connection, outcomes), tuple(outcomes), ())
-    return {"runs": [_run(reader, path.name)], "points": list(_points(path.name, plan, outcomes)),
+    runs = [_run(reader, path.name, _missing(connection, reader, outcomes))]
+    return {"runs": runs, "points": list(_points(path.name, plan, outcomes)),
             "metrics": list(_metrics(data))}
 
 
@@ -90,14 +90,19 @@ def _plan(path: Path, reader: RunReader) -> Plan:
     return plan
 
 
-def _run(reader: RunReader, name: str) -> dict[str, Any]:
+def _missing(connection: duckdb.DuckDBPyConnection, reader: RunReader, outcomes: Sequence[PointOutcome]) -> str:
+    made = connection.execute("SELECT number, repeat, point FROM staged").fetchall()
+    return missing_trials(reader.info, outcomes, made, reader.abandoned)
+
+
+def _run(reader: RunReader, name: str, missing: str) -> dict[str, Any]:
     info = reader.info
     return {"run": name, "scenario": info.plan.get("scenario"), "testbed": info.plan.get("testbed"),
             "role": info.plan.get("role"), "state": info.state, "started_at": info.started_at,
             "ended_at": info.ended_at, "harness_version": info.harness_version, "seed": info.seed,
             "exit_code": info.exit_code, "wall_s": info.wall_s,
             "environment": json.dumps(comparability(info), sort_keys=True),
-            "problem": " ".join(reader.problems()) or None}
+            "problem": " ".join(filter(None, (*reader.problems(), missing))) or None}
 
 
 def _points(run: str, plan: Plan, outcomes: Sequence[PointOutcome]) -> Iterator[dict[str, Any]]:
@@ -120,7 +125,9 @@ def _stage_trials(connection: duckdb.DuckDBPyConnection, reader: RunReader) -> N
     columns = ", ".join(f"{name} {kind}" for name, kind in TABLES["trials"].items())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE staged ({columns})")
     file = reader.path / TRIALS
-    if not file.exists() or file.stat().st_size == 0 or (not cut(file) and _read_fast(connection, reader, file)):
+    if not file.exists() or file.stat().st_size == 0:
+        return
+    if not reader.cut(TRIALS) and _read_fast(connection, reader, file):
         return
     trials = reader.trials()
     while batch := [{"run": reader.path.name, **trial_row(trial)} for trial in islice(trials, 5000)]:
@@ -146,9 +153,8 @@ def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: P
         return False
     picked = ", ".join("? AS run" if name == "run" else f"{_NESTED.get(name, name)} AS {name}"
                        for name in TABLES["trials"])
-    abandoned = [number for resumption in reader.info.resumed for number in resumption.abandoned]
     connection.execute(f"INSERT INTO staged SELECT {picked} FROM incoming WHERE NOT list_contains(?::BIGINT[], number)",
-                       [reader.path.name, abandoned])
+                       [reader.path.name, sorted(reader.abandoned)])
     return True
 
 

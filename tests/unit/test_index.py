@@ -93,6 +93,10 @@ def test_older_and_cut_lines_are_read_as_the_reader_does_and_a_broken_run_is_nam
     assert older != lines[0]
     trials.write_text(f"{older}\n{lines[1]}\n{lines[2][:50]}")
     shutil.copytree(results / "r2", results / "r3")
+    assert sql(results, "SELECT problem FROM runs WHERE run = 'r2'") == [(None,)]
+    (results / "r2" / "trials.jsonl").write_text("\n".join(
+        (results / "r2" / "trials.jsonl").read_text().splitlines()[:-1]) + "\n")
+    assert "lacks 1 of the trials" in sql(results, "SELECT problem FROM runs WHERE run = 'r2'")[0][0]
     (results / "r3" / "trials.jsonl").write_text(f"{lines[0]}\nnot JSON\n")
     shutil.copytree(results / "r2", results / "r4")
     change_info(results / "r4", schema_version=99)

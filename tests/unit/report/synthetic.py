@@ -29,6 +29,7 @@ from harness.plan import (
     WirePlan,
     line_rate_pps,
 )
+from harness.records import CEILING as CEILING_POINT
 from harness.records import (
     Bound,
     Ceiling,
@@ -293,6 +294,7 @@ def make_run(results: Path, *, run_id: str = "20251122-200000-simulated", repeat
     by_id = {point.id: (model, point) for model, point in zip(models, plan.points, strict=True)}
     sim = Simulator(seed)
     sim.trial(next(m for m in models if not m.fails), plan.points[0], 0, Phase.CEILING, CEILING, 1.0)
+    sim.trials[0].point = CEILING_POINT
     outcomes = [measure(sim, *by_id[ident], r) for r, ident in plan.sequence]
     source = [trial for trial in sim.trials if trial.phase is Phase.SEARCH]
     for extra in range(pad_trials - len(sim.trials)):
