@@ -23,7 +23,7 @@ from harness.measure.connections import completed, lost_connections
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
-from harness.measure.verdicts import judge, lost_in_pauses, stretched
+from harness.measure.verdicts import judge, lost_in_pauses, stretched, with_unexplained
 from harness.measure.wallclock import WallClock
 from harness.plan import PointPlan, Role
 from harness.records import Cpu, Direction, Handshake, Phase, Trial
@@ -251,6 +251,7 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
         trial.counters["client"] = client
         trial.handshake = Handshake(**client["connect"]) if client["connect"] else None
     trial.spoilt = lost_in_pauses(trial, log)
+    trial.pauses.lost_at_most = log.lost_at_most(with_unexplained(trial), trial.offered_pps)
     virtual = bench.lab or any(wire.virtual for wire in bench.point.wires)
     trial.verdicts = judge(trial, report, lab=virtual,
                            live_queues=live_queues(trial.counters, bench.ifnames, bench.live_queues))
