@@ -178,9 +178,8 @@ class AgentLink:
 
     def hush(self) -> None:
         """Until :meth:`resume` only the heartbeats without which the lease would end, one in 3 s of silence. Used
-        around trials: in the lab the SSH server shares the cores that are measured (a beat takes them half a
-        millisecond), and trials up to 3 s are left alone. The lease stays as it is: silence in a trial is undone as
-        soon as at any other time."""
+        around trials: in the lab the SSH server shares the cores that are measured, and trials up to 3 s are left
+        alone. The lease stays as it is: silence in a trial is undone as soon as at any other time."""
         self._beat = _HUSHED_BEAT
 
     def resume(self) -> None:
