@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.plan import FrameMix
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: Of a bystander, kept with one trial.
 MOST_GREETINGS = 10_000
 #: What the ceiling's trials are recorded under instead of a point of the plan.
@@ -176,13 +176,16 @@ class Cpu(_Record):
 
 
 class Pauses(_Record):
-    """Times in which a core stood still during the trial, by side. ``total_ns``/``longest_ns`` over all."""
+    """Times in which a core stood still during the trial, by side. ``total_ns``/``longest_ns`` over all.
+    ``lost_at_most``: of the trial's lost frames those that recorded pauses of their side can have cost, no more than
+    arrived meanwhile; an upper bound, of frames that have a place of their own. None: not recorded."""
 
     generator: int
     dut: int
     total_ns: int
     longest_ns: int
     probe: str = ""
+    lost_at_most: int | None = None
 
 
 class Times(_Record):

@@ -17,13 +17,13 @@ from harness.generator.embedded import EmbeddedServer, on_cores
 from harness.generator.side import OverSsh, ThisMachine, survey
 from harness.generator.tcpclient import ClientHost
 from harness.generator.trex import Server
-from harness.generator.trexhost.host import TrexHost, open_trex_host
+from harness.generator.trexhost.host import TrexHost, locked_generator, open_trex_host
 from harness.host.channel import ByteChannel
 from harness.host.child import Spawn, spawn_here
 from harness.host.dut import SshDut
 from harness.host.inventory import Request, Survey
 from harness.host.link import DUT_PART, Member, new_run
-from harness.host.ssh import SshConnection, SshTarget
+from harness.host.ssh import SshTarget
 from harness.host.topology import Topology
 from harness.lab.lab import Lab, enter_argv
 from harness.lab.netns import in_netns
@@ -203,7 +203,7 @@ class TrexSite(HostSite):
 
 class XdpgenSite(HostSite):
     """The generator is ``harness xdpgen``, driven by the built-in client beside it: started by hand on a host that is
-    reached over SSH, or started here, for the run."""
+    reached over SSH, whose lock is held for the run, or started here, for the run."""
 
     def __init__(self, testbed: Testbed, side: ThisMachine | OverSsh, run: str) -> None:
         super().__init__(testbed, run)
@@ -273,8 +273,8 @@ def site_of(testbed: Testbed, plan: Plan) -> Iterator[Site]:
         with open_trex_host(testbed, plan, target, run) as trex:
             yield TrexSite(testbed, trex, run)
     elif target is not None:
-        with SshConnection.open(target) as connection:
-            yield XdpgenSite(testbed, OverSsh(connection), run)
+        with locked_generator(testbed, target, run) as host:
+            yield XdpgenSite(testbed, OverSsh(host.connection), run)
     else:
         namespace = generator.netns
         inside = partial(enter_argv, namespace) if namespace else list

@@ -47,7 +47,6 @@ MAX_READ = 1 << 20
 MAX_VALUE = 64 << 10
 MAX_PENDING = 64
 MAX_PROCESSES = 64
-MAX_LEASE_S = 4000.0  # a trial of an hour, with what comes before and after
 MAX_SAMPLE_CELLS = 400000
 MAX_PAUSES = 20000
 UNDO_TIMEOUT_S = 30.0
@@ -1455,7 +1454,6 @@ OPERATIONS = {
                      "probe_period_ns": (_whole(0, 10 ** 9), True), "probe_program": (_text(4096), True),
                      "threads": (_is_bool, True)},
     "sample_stop": {},
-    "extend": {"seconds": (_number(0, MAX_LEASE_S), True)},
     "cached": {"source": (_text(100), True), "target": (_is_target, True)},
     "build": {"source": (_text(100), True), "target": (_is_target, True), "archive": (_text(MAX_LINE), True),
               "timeout_s": (_TIME, True)},
@@ -1499,13 +1497,14 @@ class HostLock:
         self._part = -1
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def take(self, owner: str, wait_s: float, run: str = "", part: str = "") -> bool:
+    def take(self, owner: str, wait_s: float, run: str = "", part: str = "", lease_s: float = 0.0) -> bool:
         """Take it within ``wait_s``, or share that of the same ``run``; returns whether it is shared. Raises
-        AgentError(busy) naming the holder."""
+        AgentError(busy) naming the holder. ``lease_s``: of the controller's silence, after which the lock is given
+        back; said in its text (0: there is no lease)."""
         deadline = time.monotonic() + wait_s
         while True:
             if self._flock(self._fd, fcntl.LOCK_EX):
-                self._sign(owner, run)
+                self._sign(owner, run, lease_s)
                 self._take_part(part)
                 return False
             if run and self._flock(self._fd, fcntl.LOCK_SH):
@@ -1541,9 +1540,10 @@ class HostLock:
         if not self._flock(self._part, fcntl.LOCK_EX):
             raise AgentError("the run has another %s on this machine" % part, "twin")
 
-    def _sign(self, owner: str, run: str) -> None:
+    def _sign(self, owner: str, run: str, lease_s: float) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        text = "%s, since %s, agent pid %d" % (owner.replace("\n", " "), since, os.getpid())
+        lease = ", lease %g s" % lease_s if lease_s else ""
+        text = "%s, since %s, agent pid %d%s" % (owner.replace("\n", " "), since, os.getpid(), lease)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, ("%s\n%s" % (text, run) if run else text).encode(), 0)
 
@@ -1607,7 +1607,6 @@ class Host:
         self.cancelled = threading.Event()
         self.changing = threading.RLock()
         self.closing = False
-        self.extended_until = 0.0
         self._everywhere = os.sched_getaffinity(0)
         self._home = set(home_cores) & self._everywhere or self._everywhere
         os.sched_setaffinity(0, self._home)
@@ -1882,9 +1881,6 @@ class Host:
             probe.close()
         self._probes.clear()
 
-    def op_extend(self, seconds: float) -> None:
-        self.extended_until = time.monotonic() + seconds
-
     # -- programs
 
     def op_cached(self, source: str, target: str) -> Optional[str]:
@@ -1988,7 +1984,7 @@ class Server:
             if args["protocol"] != PROTOCOL:
                 raise AgentError("protocol %d is not %d" % (args["protocol"], PROTOCOL), "bad-request")
             run, part = args.get("run", ""), args.get("part", "")
-            shared = lock.take(args["owner"], args["wait_s"], run, part)
+            shared = lock.take(args["owner"], args["wait_s"], run, part, args["lease_s"])
             left, replayed, told = (0, [], "") if shared else undo_left_over(self.places)
             if not shared:
                 lock.share(run)
@@ -2043,7 +2039,7 @@ class Server:
     def _listen(self, host: Host, lease_s: float) -> str:
         """Until there is a reason to end; "" after a good-bye, when nothing is left to undo."""
         while not self._ending:
-            ends = max(self._heard + lease_s, host.extended_until)
+            ends = self._heard + lease_s
             if time.monotonic() >= ends:
                 return "the controller was silent for %.0f s" % (time.monotonic() - self._heard)
             lines = self._lines(ends - time.monotonic())

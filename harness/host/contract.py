@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-#: How long a host hears nothing in a trial, unless told otherwise.
-TRIAL_QUIET_S = 180.0
-
 
 @dataclass(frozen=True)
 class Completed:
@@ -156,9 +153,9 @@ class Dut(Protocol):
     def system_counters(self) -> Mapping[str, int]:
         """/proc/net/snmp (udp.InDatagrams ...), netstat and softnet_stat (per core, ``softnet.N.dropped``)."""
 
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = TRIAL_QUIET_S) -> None:
-        """Start CPU samples and the pause probe in the agent; returns once the first sample is taken. The host hears
-        nothing more until ``stop_sampling``, for at most ``quiet_s``: longer than the trial."""
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int]) -> None:
+        """Start CPU samples and the pause probe in the agent; returns once the first sample is taken. Until
+        ``stop_sampling`` the host hears no more than the lease needs: nothing for 3 s, then a heartbeat each 3 s."""
 
     def stop_sampling(self) -> Sampling:
         """Stop and return what was recorded."""

@@ -9,7 +9,7 @@ import os
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 from harness.errors import HostError, HostNotRestored, TestbedError
 from harness.host.bootstrap import PYTHONS, start_agent
 from harness.host.build import archive, source_files, source_hash
-from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling, Speed
+from harness.host.contract import Completed, CpuSample, Sampling, Speed
 from harness.host.facts import facts_of
 from harness.host.inventory import SURVEY_S, Request, Survey
-from harness.host.link import ALONE, LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, Member, quiet
+from harness.host.link import ALONE, LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, Member
 from harness.host.ssh import SshConnection, Target
 
 PROBE_SOURCE = Path(__file__).with_name("probe")
@@ -196,17 +196,13 @@ class AgentDut:
         counters: Mapping[str, int] = self._link.call("system_counters")
         return counters
 
-    def quiet(self, seconds: float) -> AbstractContextManager[None]:
-        """No traffic to the host inside the block, of at most ``seconds``; the lease is extended over it."""
-        return quiet(self._link, seconds)
-
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = TRIAL_QUIET_S,
-                       probe_period_s: float = 0.0, threads: bool = True) -> None:
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, probe_period_s: float = 0.0,
+                       threads: bool = True) -> None:
         """As the contract says. ``probe_period_s`` 0: the shortest of 1, 2 and 4 ms that costs at most 0.4 % of a busy
         core of this host. ``threads``: note what ran."""
         self._link.call("sample_start", period_s=period_s, cores=list(probe_cores), threads=threads,
                         probe_period_ns=round(probe_period_s * 1e9), probe_program=self._probe_program())
-        self._link.hush(quiet_s)
+        self._link.hush()
 
     def _probe_program(self) -> str:
         """The native pause probe, built on the host; "" (the agent's own, three times as dear) without a compiler."""

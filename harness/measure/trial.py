@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One trial, from the counters before it to the record after it.
 
-Order: read counters, start sampling, send, stop sampling, read counters. Nothing else touches the hosts in between:
-in the lab the SSH server would run on the cores that are being measured.
+Order: read counters, start sampling, send, stop sampling, read counters. Nothing else touches the hosts in between
+but a heartbeat each 3 s of a longer trial: in the lab the SSH server runs on the cores that are being measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.measure.connections import completed, lost_connections
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
-from harness.measure.verdicts import judge, lost_in_pauses, stretched
+from harness.measure.verdicts import judge, lost_in_pauses, stretched, with_unexplained
 from harness.measure.wallclock import WallClock
 from harness.plan import PointPlan, Role
 from harness.records import Cpu, Direction, Handshake, Phase, Trial
@@ -33,8 +33,6 @@ from harness.store import now
 #: Samples cost 0.3 ms each on a core that may be the generator's: few in a long trial, three intervals in a short one.
 SAMPLE_PERIOD_S, _SAMPLES = 0.5, 4
 _LEAST_PERIOD_S = 0.01
-#: How much longer than a trial the DUT may hear nothing: start, settling and reading of the generator's counters.
-_QUIET_MARGIN_S = 60.0
 #: Roles drop and accept: the exact counter is read until it has stood still this long (design.md, "Roles").
 _STILL_S = 0.05
 _STILL_DEADLINE_S = 5.0
@@ -121,7 +119,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     bench.before = before = snapshot(bench)
     bench.after = None
     period_s = max(_LEAST_PERIOD_S, min(SAMPLE_PERIOD_S, duration_s / _SAMPLES))
-    bench.probe.start(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
+    bench.probe.start(period_s, bench.point.cores)
     sampling_ns = time.monotonic_ns()
     watch = bench.bystander if phase is Phase.LOAD else None
     try:
@@ -253,6 +251,7 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
         trial.counters["client"] = client
         trial.handshake = Handshake(**client["connect"]) if client["connect"] else None
     trial.spoilt = lost_in_pauses(trial, log)
+    trial.pauses.lost_at_most = log.lost_at_most(with_unexplained(trial), trial.offered_pps)
     virtual = bench.lab or any(wire.virtual for wire in bench.point.wires)
     trial.verdicts = judge(trial, report, lab=virtual,
                            live_queues=live_queues(trial.counters, bench.ifnames, bench.live_queues))

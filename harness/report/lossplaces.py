@@ -14,6 +14,8 @@ from harness.report.summarise import PointSummary
 from harness.report.tables import PointName
 
 _MOST_PLACES = 10
+#: A pause is why a ring overflowed, not where: its frames have a place. Hence a part of the sum, and an upper bound.
+HOST_PAUSE = "of which host pause, at most"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class LossRow:
 @dataclass(frozen=True)
 class LossTable:
     """Loss by place at the highest load offered to each point; shares of frames sent, %. ``notes``: places of which no
-    counter told, and why; they have a column of "n/a"."""
+    counter told, and why; they have a column of "n/a". The last column is of losses that stand in the others already.
+    """
 
     unit: str
     places: tuple[str, ...]
@@ -50,10 +53,12 @@ def loss_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> L
     for point, trial in chosen:
         shares = [_share(trial.lost_at(place), trial.sent) for place in columns]
         shares.append(_share(trial.unexplained, trial.sent))
+        shares.append(_share(trial.pauses.lost_at_most if trial.pauses else None, trial.sent))
         rows.append(LossRow(names[point.plan.id], rates.text(trial.offered_pps), percent(trial.loss_ratio, 2),
                             tuple(("0" if s == 0 else percent(s, 2), min(1.0, max(0.0, s or 0.0))) for s in shares)))
     notes = tuple(f"{one_line(place, 40)}: {one_line(reason, 200)}" for place, reason in unread.items())
-    return LossTable(rates.name, (*(one_line(place, 40) for place in columns), "unexplained"), tuple(rows), notes)
+    heads = (*(one_line(place, 40) for place in columns), "unexplained", HOST_PAUSE)
+    return LossTable(rates.name, heads, tuple(rows), notes)
 
 
 def _share(frames: int | None, sent: int) -> float | None:

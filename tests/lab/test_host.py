@@ -110,6 +110,26 @@ def test_a_silent_controller_loses_its_lease(lab: Lab, controller: tuple[subproc
     assert_undone(lab, victim)
 
 
+def test_silence_inside_a_trial_is_undone_within_the_lease(lab: Lab) -> None:
+    """The management wire drops everything without a word while samples are taken; the trial has long to go."""
+    with connect(lab, lease_s=4) as dut:
+        agent = int(dut.agent["pid"])
+        dut.set_file(TTL, "41")
+        dut.start_sampling(0.5, [])
+        time.sleep(6)
+        assert inside(lab, "cat", TTL) == "41"  # heartbeats reach it during the trial
+        chain = f"chain in {{ type filter hook input priority 0; tcp dport {sshd.PORT} drop; }}"
+        subprocess.run(lab.exec_argv("dut", ["nft", "-f", "-"]), input=f"table inet nsh_cut {{ {chain} ; }}", text=True,
+                       check=True, timeout=30)
+        try:
+            wait_until(lambda: start_time(agent) is None, 10)
+            assert inside(lab, "cat", TTL) == "64"
+        finally:
+            inside(lab, "nft", "delete", "table", "inet", "nsh_cut")
+        with pytest.raises(HostLost):
+            dut.stop_sampling()
+
+
 def test_a_killed_agent_is_undone_by_the_next_contact(
     lab: Lab, controller: tuple[subprocess.Popen[str], int, int],
 ) -> None:

@@ -89,7 +89,7 @@ def test_losses_by_place_can_be_asked_for(results: Path) -> None:
 def test_older_and_cut_lines_are_read_as_the_reader_does_and_a_broken_run_is_named(results: Path) -> None:
     trials = results / "r1" / "trials.jsonl"
     lines = trials.read_text().splitlines()
-    older = lines[0].replace('"schema_version":3', '"schema_version":1')
+    older = lines[0].replace('"schema_version":4', '"schema_version":1')
     assert older != lines[0]
     trials.write_text(f"{older}\n{lines[1]}\n{lines[2][:50]}")
     shutil.copytree(results / "r2", results / "r3")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,19 +86,31 @@ class TrexHost:
 
 
 @contextmanager
+def locked_generator(testbed: Testbed, target: Target, run: str) -> Iterator[SshDut]:
+    """The generator's host over SSH, under an agent that holds its lock for the block: two runs never drive one
+    generator, whatever DUTs they measure. ``run`` as for :func:`open_trex_host`. Raises TestbedError."""
+    with SshDut.connect(GENERATOR_HOST, target, home_cores=_home_cores(testbed),
+                        member=Member(run, GENERATOR_PART)) as host:
+        yield host
+
+
+def _home_cores(testbed: Testbed) -> Sequence[int]:
+    """Off the cores that send; of those listed the agent takes what the host has."""
+    return [core for core in range(MOST_CPUS) if core not in testbed.generator.cores]
+
+
+@contextmanager
 def open_trex_host(testbed: Testbed, plan: Plan, target: Target | None, run: str) -> Iterator[TrexHost]:
     """Connect to the generator's host; ``target`` None: this machine. ``run``: the secret with which a DUT on the same
     machine shares its lock; it has a journal of its own. Raises TestbedError."""
-    # Off the cores that send; of those listed the agent takes what the host has.
-    home = [core for core in range(MOST_CPUS) if core not in testbed.generator.cores]
-    member = Member(run, GENERATOR_PART)
     if target is None:
         # Without root nothing can be started; a server that runs can be used all the same, by one of our runs a user.
         root = os.geteuid() == 0
         own = str(Path(tempfile.gettempdir(), f"netstack-harness-agent-{os.geteuid()}"))
-        with local_dut(name=GENERATOR_HOST, home_cores=home, state_dir=STATE_DIR if root else own,
-                       run_dir=RUN_DIR if root else own, member=member) as local:
+        with local_dut(name=GENERATOR_HOST, home_cores=_home_cores(testbed),
+                       state_dir=STATE_DIR if root else own, run_dir=RUN_DIR if root else own,
+                       member=Member(run, GENERATOR_PART)) as local:
             yield TrexHost(local, testbed, plan)
         return
-    with SshDut.connect(GENERATOR_HOST, target, home_cores=home, member=member) as host:
+    with locked_generator(testbed, target, run) as host:
         yield TrexHost(host, testbed, plan)

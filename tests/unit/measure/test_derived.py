@@ -71,6 +71,13 @@ def test_a_pause_excuses_only_what_arrived_while_it_lasted_and_only_on_its_side(
     assert not spoilt({}, dut)
 
 
+def test_what_pauses_can_have_cost_is_a_part_of_the_loss_and_of_its_side() -> None:
+    both = PauseLog([(0, 3_000_000)], [(0, 2_000_000)])
+    assert both.lost_at_most({"DUT ring": 1000, "return path": 50}, 100_000) == 200 + 50
+    assert both.lost_at_most({"socket buffer": 150, "generator receive": 1000}, 100_000) == 150 + 300
+    assert QUIET.lost_at_most({"DUT ring": 1000}, 100_000) == 0
+
+
 def test_a_generator_that_skips_does_not_excuse_loss() -> None:
     lost = trial(90_000, 50)
     lost.losses = {"DUT ring": 50}

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from harness.records import Ceiling, Floor, Percentiles, Phase, Verdict
+from harness.records import Ceiling, Floor, Pauses, Percentiles, Phase, Verdict
 from harness.report.floor import floor_table
 from harness.report.headline import answer
 from harness.report.identity import looks
-from harness.report.lossplaces import loss_table
+from harness.report.lossplaces import HOST_PAUSE, loss_table
 from harness.report.method import method
 from harness.report.narrative import caveats
 from harness.report.numbers import Spread, rate_unit
@@ -205,10 +205,24 @@ def test_latency_is_given_above_the_floor_that_the_run_measured(points: Points, 
 def test_loss_by_place_adds_up(points: Points, names: dict[str, PointName]) -> None:
     table = loss_table(points, names)
     assert table is not None
-    assert table.places[-1] == "unexplained"
+    assert table.places[-2:] == ("unexplained", HOST_PAUSE)
     for row in table.rows:
-        assert sum(share for _, share in row.cells) == pytest.approx(float(row.lost.split()[0]) / 100, abs=2e-4)
+        assert sum(share for _, share in row.cells[:-1]) == pytest.approx(float(row.lost.split()[0]) / 100, abs=2e-4)
     assert table.notes == ()
+
+
+def test_what_pauses_can_have_cost_is_a_share_of_sent_or_not_known(points: Points, names: dict[str, PointName]) -> None:
+    def cells(lost: int | None) -> set[tuple[str, float]]:
+        told = Pauses(generator=0, dut=1, total_ns=1, longest_ns=1, lost_at_most=lost)
+        paused = [replace(p, trials=tuple(t.model_copy(update={"pauses": told, "sent": 1000}) for t in p.trials))
+                  for p in points]
+        table = loss_table(paused, names)
+        assert table is not None
+        return {row.cells[-1] for row in table.rows}
+
+    assert cells(15) == {("1.50 %", 0.015)}
+    assert cells(0) == {("0", 0.0)}
+    assert cells(None) == {("n/a", 0.0)}
 
 
 def test_a_place_that_no_counter_told_of_is_not_a_zero(points: Points, names: dict[str, PointName]) -> None:
