@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -56,7 +56,7 @@ class Check:
 
 @dataclass(frozen=True)
 class GateResult:
-    """``notes``: points that are in one of the runs only and other things to know."""
+    """``notes``: points that are not gated and other things to know."""
 
     run: RunData
     baseline: Baseline
@@ -105,10 +105,11 @@ def parse_threshold(text: str) -> tuple[Metric, float]:
     return metric, value
 
 
-def gate(run: RunData, baseline: Baseline, limits: Mapping[Metric, float]) -> GateResult:
-    """Every gated metric at every point that both have. Raises UsageError where there is none."""
+def gate(run: RunData, baseline: Baseline, limits: Mapping[Metric, float], *, only_common: bool = False) -> GateResult:
+    """Every gated metric at every point of the baseline: what the run lacks cannot be told, unless ``only_common``.
+    Raises UsageError where no point is in both."""
     new, *bases = views([run, *baseline.runs])
-    notes = [*baseline.notes, *_notes(new, bases)]
+    notes = [*baseline.notes, *_notes(new, bases, only_common=only_common)]
     places = [place for place in new.points if any(place in base.points for base in bases)]
     if not places:
         raise UsageError(f"{run.info.run_id} has no point in common with its baseline {bases[0].run.info.run_id} (same "
@@ -116,7 +117,9 @@ def gate(run: RunData, baseline: Baseline, limits: Mapping[Metric, float]) -> Ga
     items = [_Item(place, metric, limit, new.side(place, metric),
                    [base.side(place, metric) for base in bases if place in base.points])
              for place in places for metric, limit in limits.items()]
-    checks = _judged([item for item in items if item.base.values or item.new.values])
+    checks = [_with_failures(check, new, bases)
+              for check in _judged([item for item in items if item.base.values or item.new.values])]
+    checks += [] if only_common else _vanished(new, bases, limits)
     silent = [metric.name for metric in limits if not any(check.metric == metric for check in checks)]
     if len(silent) == len(limits):
         raise UsageError(f"nothing of what is gated ({', '.join(silent)}) was measured in {run.info.run_id} or its "
@@ -221,9 +224,33 @@ def _unsure(repeats: int, *, beyond: bool) -> str:
     return f"{what}; {repeats} repeats a side would tell"
 
 
-def _notes(new: RunView, bases: Sequence[RunView]) -> list[str]:
+def _vanished(new: RunView, bases: Sequence[RunView], limits: Mapping[Metric, float]) -> list[Check]:
+    """Gated figures of the baseline whose point is not in the run at all: nobody can say that they are no worse."""
+    none = Side((), reason="not in this run")
+    items = [_Item(place, metric, limit, none, [base.side(place, metric) for base in bases if place in base.points])
+             for place in _gone(new, bases) for metric, limit in limits.items()]
+    return [Check(item.place, item.metric, item.limit, item.base, none, State.CANNOT_TELL,
+                  reason="in the baseline, but not in this run; if that is meant, say --only-common")
+            for item in items if item.base.values]
+
+
+def _gone(new: RunView, bases: Sequence[RunView]) -> list[Place]:
+    return list(dict.fromkeys(place for base in bases for place in base.points if place not in new.points))
+
+
+def _with_failures(check: Check, new: RunView, bases: Sequence[RunView]) -> Check:
+    """Repeats that failed have no value, so the statistics do not see them. Where a larger share failed than in any run
+    of the baseline, the other repeats do not show that all is as before."""
+    before = max((base.unfinished_share(check.place) for base in bases if check.place in base.points), default=0.0)
+    if check.state is State.FAIL or not before < new.unfinished_share(check.place) < 1:
+        return check
+    told = f"{new.unfinished(check.place)} ({'fewer' if before else 'none'} in the baseline)"
+    return replace(check, state=State.CANNOT_TELL, reason="; ".join(filter(None, (told, check.reason))))
+
+
+def _notes(new: RunView, bases: Sequence[RunView], *, only_common: bool) -> list[str]:
     notes = [f"{place.title}: not in the baseline, so not gated" for place in new.points
              if not any(place in base.points for base in bases)]
     notes += [f"{place.title}: {told}" for place in new.points if (told := new.unfinished(place))]
-    gone = dict.fromkeys(place for base in bases for place in base.points if place not in new.points)
-    return notes + [f"{place.title}: in the baseline, but not in this run" for place in gone]
+    gone = _gone(new, bases) if only_common else []
+    return notes + [f"{place.title}: in the baseline, but not in this run (--only-common)" for place in gone]

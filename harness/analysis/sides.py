@@ -106,6 +106,11 @@ class RunView:
             return ""
         return f"{len(bad)} of {len(outcomes)} repeats {bad[0].status}: {bad[0].reason or 'no reason was recorded'}"
 
+    def unfinished_share(self, place: Place) -> float:
+        """Share of a point's repeats that came to nothing; 0 where none was begun."""
+        outcomes = self.outcomes.get(self.points[place].id, ())
+        return sum(outcome.status != "ok" for outcome in outcomes) / len(outcomes) if outcomes else 0.0
+
     def trouble(self, place: Place) -> str:
         """Why the point has no number at all: "failed: reason"; empty where some repeat was measured."""
         outcomes = self.outcomes.get(self.points[place].id, ())

@@ -22,12 +22,14 @@ from harness.commands.common import FILE, json_option, print_json, results_optio
               "repeated.")
 @click.option("--strict", is_flag=True, help="Exit with 5 when a figure cannot be told.")
 @click.option("--across", is_flag=True, help="Gate against an unlike environment too, and say how it differs.")
+@click.option("--only-common", is_flag=True, help="Leave out points of the baseline that RUN does not have, which "
+              "otherwise cannot be told.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Write JUnit XML too.")
 @click.option("--markdown", "markdown_file", type=FILE, metavar="FILE", help="Write Markdown too, for a job summary.")
 @results_option
 @json_option
-def gate(run: str, baseline: str, last: int, given: tuple[str, ...], strict: bool, across: bool, junit: Path | None,
-         markdown_file: Path | None, results: Path, as_json: bool) -> int:
+def gate(run: str, baseline: str, last: int, given: tuple[str, ...], strict: bool, across: bool, only_common: bool,
+         junit: Path | None, markdown_file: Path | None, results: Path, as_json: bool) -> int:
     """Fail when RUN is worse than its baseline by more than the scenario's `gate:` allows.
 
     A figure fails when it is beyond its threshold and that is no noise; at most 1 % of unchanged runs fail. Where noise
@@ -45,7 +47,8 @@ def gate(run: str, baseline: str, last: int, given: tuple[str, ...], strict: boo
     store = Store(results)
     new = baselines.need_complete(load_run(store.open(run).path))
     limits = thresholds(new, given)
-    result = gated(new, baselines.find(new, baseline, store, last=last, across=across), limits)
+    result = gated(new, baselines.find(new, baseline, store, last=last, across=across), limits,
+                   only_common=only_common)
     if junit is not None:
         write_file(junit, gating.junit(result, strict=strict))
     if markdown_file is not None:

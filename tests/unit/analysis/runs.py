@@ -30,9 +30,11 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
          noise: float = 0.01, factor: float = 1.0, failed: Mapping[str, str] | None = None, limited: Sequence[str] = (),
          started: str = "2025-11-22T20:00:00Z", state: str = "complete", gate: Mapping[str, float] | None = None,
          p99_ns: float = 50_000.0, loss: Sequence[float] = (), info: Callable[[RunInfo], object] = lambda _: None,
-         models: Sequence[Any] = POINTS, goal: str = "ndr") -> Path:
+         models: Sequence[Any] = POINTS, goal: str = "ndr",
+         crashed: Mapping[str, int] | None = None) -> Path:
     """Write ``results/run_id``: NDR of every point from ``ndr`` by its name, or around NDR x ``factor``. ``goal``:
-    the rate that it is written as."""
+    the rate that it is written as. ``failed``: reasons of points that failed; ``crashed``: only in so many first
+    repeats."""
     plan = make_plan(tuple(models), repeats, 7)
     trials: list[Trial] = []
     outcomes: list[PointOutcome] = []
@@ -40,9 +42,10 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
         values = (ndr or {}).get(model.label) or around(NDR[index % 4] * factor, noise, repeats, index + len(run_id))
         latencies = around(p99_ns, 0.02, repeats, index)
         for repeat, (rate, p99) in enumerate(zip(values, latencies, strict=True)):
-            if model.label in (failed or {}):
+            if model.label in (failed or {}) or repeat < (crashed or {}).get(model.label, 0):
                 outcomes.append(PointOutcome(point=point.id, repeat=repeat, status="failed",
-                                             reason=(failed or {})[model.label], verdicts=[Verdict.FAILED]))
+                                             reason=(failed or {}).get(model.label, "the stack died: signal 11"),
+                                             verdicts=[Verdict.FAILED]))
                 continue
             verdicts = [Verdict.GENERATOR_LIMITED] if model.label in limited else []
             curve = []

@@ -13,7 +13,7 @@ import pytest
 
 from harness.cli import invoke
 from harness.records import RunInfo
-from tests.unit.analysis.runs import make
+from tests.unit.analysis.runs import POINTS, make
 
 LATER = "2025-11-23T20:00:00Z"
 Gate = Callable[..., tuple[int, dict[str, Any]]]
@@ -106,6 +106,36 @@ def test_a_stack_that_fails_now_fails_the_gate_with_its_reason(gate: Gate) -> No
     dpdk = next(check for check in result["checks"] if check["point"]["stack"] == "dpdk")
     assert (code, dpdk["state"]) == (1, "FAIL")
     assert dpdk["reason"] == "no value any more: failed: testpmd did not start"
+
+
+def test_a_point_that_vanished_cannot_be_told_unless_it_is_left_out_on_purpose(gate: Gate, tmp_path: Path) -> None:
+    xml = tmp_path / "gate.xml"
+    code, result = gate("--strict", "--junit", str(xml), models=POINTS[:1])
+    assert code == 5
+    told = [(check["point"]["stack"], check["state"], check["run"]["reason"]) for check in result["checks"]]
+    assert told == [("linux-udp", "pass", "")] + [(stack, "cannot tell", "not in this run")
+                                                  for stack in ("linux-udp", "xdp", "dpdk")]
+    suite = ElementTree.parse(xml).getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("errors")) == ("4", "3")
+
+
+def test_only_common_narrows_the_gate_and_says_so(gate: Gate) -> None:
+    code, result = gate("--strict", "--only-common", models=POINTS[:1])
+    assert (code, states(result)) == (0, {"linux-udp ndr": "pass"})
+    assert sum("in the baseline, but not in this run" in note for note in result["notes"]) == 3
+
+
+@pytest.mark.parametrize(("before", "now", "state"), [(0, 2, "cannot tell"), (1, 2, "cannot tell"), (2, 2, "pass"),
+                                                      (2, 0, "pass")])
+def test_repeats_that_fail_now_and_did_not_before_are_no_pass(gate: Gate, before: int, now: int, state: str) -> None:
+    code, result = gate("--strict", base={"crashed": {"xdp": before}}, crashed={"xdp": now})
+    xdp = next(check for check in result["checks"] if check["point"]["stack"] == "xdp")
+    assert (code, xdp["state"]) == (5 if state == "cannot tell" else 0, state)
+    if state == "cannot tell":
+        assert xdp["reason"] == ("2 of 5 repeats failed: the stack died: signal 11 "
+                                 f"({'fewer' if before else 'none'} in the baseline)")
+    assert [check["state"] for check in result["checks"] if check is not xdp] == ["pass"] * 3
 
 
 def test_one_repeat_and_no_numbers_cannot_be_told(gate: Gate) -> None:
