@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.analysis import decision
 from harness.analysis.baseline import Baseline
+from harness.analysis.enough import MOST_REPEATS, MOST_RUNS
 from harness.analysis.metrics import Metric, check_threshold
 from harness.analysis.sides import Place, RunView, Side, views
 from harness.analysis.statistics import LEAST_REPEATS, Moments
@@ -38,7 +39,8 @@ _STATES = {decision.PASS: State.PASS, decision.FAIL: State.FAIL, decision.CANNOT
 class Check:
     """One gated figure. ``threshold``, ``change``, ``low`` and ``high`` (95 %): relative to the baseline, absolute for
     loss ratios. ``p``: one-sided, adjusted for the number of figures. ``repeats``: a side that would give an answer,
-    0 where there is one or repeats would not help. ``reason``: in words, where the numbers do not say it."""
+    0 where there is one or repeats would not help; ``runs``: those of the baseline that would instead. ``reason``: in
+    words, where the numbers do not say it."""
 
     place: Place
     metric: Metric
@@ -51,6 +53,7 @@ class Check:
     high: float | None = None
     p: float | None = None
     repeats: int = 0
+    runs: int = 0
     reason: str = ""
 
 
@@ -155,14 +158,14 @@ class _Item:
             return State.CANNOT_TELL, "a value is zero, so there is no relative change"
         return None
 
-    def moments(self) -> Moments:
-        """Of the change, positive is worse. Runs of one repeat each are repeats of one."""
+    def change(self) -> decision.Against:
+        """Positive is worse. Runs of one repeat each are repeats of one."""
         new = Moments.of(self._scaled(self.new.values))
         if len(self.bases) > 1 and all(len(side.values) > 1 for side in self.bases):
             runs = [Moments.of(self._scaled(side.values)) for side in self.bases]
             return decision.with_history(new, Moments(*(np.array([getattr(run, part) for run in runs])
                                                         for part in ("mean", "variance", "df"))))
-        return new.minus(Moments.of(self._scaled(self.base.values)))
+        return decision.Against(new.minus(Moments.of(self._scaled(self.base.values))), np.zeros(()))
 
     def _scaled(self, values: Sequence[float]) -> Any:
         return self.sign * (np.log(values) if self.relative else np.asarray(values, dtype=float))
@@ -192,12 +195,14 @@ def _decided(items: Sequence[_Item]) -> list[Check]:
     if not items:
         return []
     kinds = list(dict.fromkeys((item.metric.kind, item.metric.percentile) for item in items))
-    moments = [item.moments() for item in items]
-    worse = Moments(*(np.array([float(getattr(m, part)) for m in moments]) for part in ("mean", "variance", "df")))
+    changes = [item.change() for item in items]
+    worse = Moments(*(np.array([float(getattr(change.worse, part)) for change in changes])
+                      for part in ("mean", "variance", "df")))
     figures = decision.Figures(
         worse, np.array([1 / len(item.new.values) + 1 / len(item.base.values) for item in items]),
         np.array([item.beyond for item in items]),
-        np.array([kinds.index((item.metric.kind, item.metric.percentile)) for item in items]))
+        np.array([kinds.index((item.metric.kind, item.metric.percentile)) for item in items]),
+        np.array([float(change.between) for change in changes]), np.array([float(len(item.bases)) for item in items]))
     out = decision.decide(figures)
     return [_check(item, out, index, float(worse.mean[index])) for index, item in enumerate(items)]
 
@@ -205,22 +210,29 @@ def _decided(items: Sequence[_Item]) -> list[Check]:
 def _check(item: _Item, out: decision.Decision, index: int, worse: float) -> Check:
     half, state = float(out.half[index]), _STATES[int(out.state[index])]
     ends = sorted((item.back(worse - half), item.back(worse + half)))
-    repeats, reason = int(out.repeats[index]), ""
+    repeats, runs, reason = int(out.repeats[index]), int(out.runs[index]), ""
     if state is State.CANNOT_TELL:
-        reason = _unsure(repeats, beyond=worse > item.beyond)
+        reason = _unsure(repeats, runs, beyond=worse > item.beyond)
+        repeats = 0 if runs else repeats
     limited = item.new.at_least if state is State.FAIL else item.base.at_least and state is not State.CANNOT_TELL
     if limited:
         # A lower bound cannot show a loss, and against one nothing can be said to be as fast.
-        state, repeats = State.CANNOT_TELL, 0
+        state, repeats, runs = State.CANNOT_TELL, 0, 0
         reason = "generator-limited: a lower bound; more generator cores, or a faster generator, would tell"
     return Check(item.place, item.metric, item.limit, item.base, item.new, state, item.back(worse), ends[0], ends[1],
-                 float(out.p[index]), repeats, reason)
+                 float(out.p[index]), repeats, runs, reason)
 
 
-def _unsure(repeats: int, *, beyond: bool) -> str:
+def _unsure(repeats: int, runs: int, *, beyond: bool) -> str:
     what = "beyond the threshold, but not told from noise" if beyond else "the noise is larger than the threshold"
-    if repeats > decision.MOST_REPEATS:
-        return f"{what}; more than {decision.MOST_REPEATS} repeats a side would be needed"
+    if runs > MOST_RUNS:
+        return (f"{what}; runs of the baseline differ too much from each other, which more repeats do not help, nor "
+                f"{MOST_RUNS} runs in the baseline: find what changes between runs, or allow more")
+    if runs:
+        return (f"{what}; runs of the baseline differ too much from each other, which more repeats do not help: {runs} "
+                "runs in the baseline (--last) would tell")
+    if repeats > MOST_REPEATS:
+        return f"{what}; more than {MOST_REPEATS} repeats a side would be needed"
     return f"{what}; {repeats} repeats a side would tell"
 
 

@@ -122,5 +122,6 @@ def data(result: GateResult, *, strict: bool) -> dict[str, Any]:
             "checks": [{"point": place_data(check.place), "metric": check.metric.name, "unit": check.metric.unit,
                         "state": str(check.state), "threshold": check.threshold, "change": check.change,
                         "low": check.low, "high": check.high, "p": check.p, "repeats_needed": check.repeats or None,
-                        "reason": check.reason, "baseline": side_data(check.base), "run": side_data(check.new)}
+                        "baseline_runs_needed": check.runs or None, "reason": check.reason,
+                        "baseline": side_data(check.base), "run": side_data(check.new)}
                        for check in result.checks]}

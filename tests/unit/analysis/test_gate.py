@@ -196,6 +196,30 @@ def test_a_directory_gives_the_newest_comparable_complete_run(tmp_path: Path,
     assert said.splitlines()[-1] == "gate: pass (4 pass)"
 
 
+def against_history(tmp_path: Path, capsys: pytest.CaptureFixture[str], factors: tuple[float, ...], *arguments: str,
+                    **run: Any) -> dict[str, Any]:
+    """Gate a run against its history, a run a factor: JSON."""
+    for day, factor in enumerate(factors, 1):
+        make(tmp_path / "history", f"day{day}", started=f"2025-11-0{day}T20:00:00Z", factor=factor, noise=0.002)
+    new = make(tmp_path, "run", **{"started": LATER, "noise": 0.002, **run})
+    invoke(["gate", str(new), "--baseline", str(tmp_path / "history"), "--last", str(len(factors)), "--json",
+            *arguments])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize(("factors", "least", "most"), [((0.99, 1.0, 1.01), 4, 12),
+                                                      ((0.97, 0.99, 1.0, 1.01, 1.03), 101, 101)])
+def test_where_runs_differ_more_runs_are_named_and_no_repeats(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                              factors: tuple[float, ...], least: int,
+                                                              most: int) -> None:
+    for check in against_history(tmp_path, capsys, factors)["checks"]:
+        assert (check["state"], check["repeats_needed"]) == ("cannot tell", None)
+        assert "differ too much from each other, which more repeats do not help" in check["reason"]
+        assert least <= check["baseline_runs_needed"] <= most
+        assert ("nor 100 runs in the baseline" in check["reason"]) is (least > 100)
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     (None, "no run of scenario udp-echo-64b begun before run"),
     ({"info": other_cpu}, "old: differs in dut.cpu.model (Another CPU | Simulated CPU @ 2.10GHz)"),

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.coverage import most_powerful
 from harness.analysis import decision
+from harness.analysis.enough import MOST_REPEATS
 from harness.analysis.statistics import Array, Moments
 
 RUNS = 6_000
@@ -95,9 +96,41 @@ def test_runs_that_drift_from_day_to_day_are_no_regression() -> None:
     runs = Moments.of(rng.normal(0, 0.015, (RUNS, 1, 5, 5)) + rng.normal(0, 0.01, (RUNS, 1, 5, 1)))
     one = Moments(runs.mean[..., 0], runs.variance[..., 0], runs.df[..., 0])
     single, history = (false_alarms(decide(worse, factor)) for worse, factor in
-                       ((new.minus(one), 2 / 5), (decision.with_history(new, runs), 1 / 5 + 1 / 25)))
+                       ((new.minus(one), 2 / 5), (decision.with_history(new, runs).worse, 1 / 5 + 1 / 25)))
     print(f"\n1 % drift between runs: one baseline run {single:.2%} false alarms, the last five {history:.2%}")
     assert history <= 0.01 < single
+
+
+def against_five(repeats: int, within: float, between: float, seed: int) -> decision.Decision:
+    """New runs of so many repeats against histories of five runs of so many each."""
+    rng = np.random.default_rng(seed)
+    new = Moments.of(rng.normal(0, within, (RUNS, 1, repeats)) + rng.normal(0, between, (RUNS, 1, 1)))
+    runs = Moments.of(rng.normal(0, within, (RUNS, 1, 5, repeats)) + rng.normal(0, between, (RUNS, 1, 5, 1)))
+    found = decision.with_history(new, runs)
+    return decision.decide(decision.Figures(found.worse, np.full(1, 1.2 / repeats), np.full(1, THRESHOLD),
+                                            np.zeros(1, dtype=int), found.between, np.full(1, 5.0)))
+
+
+def test_repeats_are_not_named_where_it_is_the_runs_that_differ() -> None:
+    """Runs 3 % apart with hardly any noise within: ten times the repeats change nothing; a rule that takes all noise
+    for that of repeats names about 20."""
+    found, tenfold = (against_five(repeats, 0.002, 0.03, 3) for repeats in (3, 30))
+    unsure = found.state == decision.CANNOT_TELL
+    assert unsure.mean() > 0.9
+    assert (tenfold.state == decision.CANNOT_TELL).mean() > 0.9
+    assert (found.repeats[unsure] > MOST_REPEATS).mean() > 0.99
+    assert (found.runs[unsure] > 0).mean() > 0.99
+    assert (found.runs[~unsure] == 0).all()
+
+
+def test_the_repeats_that_are_named_give_an_answer_where_both_kinds_of_noise_are() -> None:
+    """4 % noise within and 0.6 % between runs."""
+    few = against_five(5, 0.04, 0.006, 4)
+    named = int(np.median(few.repeats[few.state == decision.CANNOT_TELL]))
+    answered = 1 - share(against_five(named, 0.04, 0.006, 5).state, decision.CANNOT_TELL)
+    print(f"\n4 % within, 0.6 % between runs: {named} repeats named, with which {answered:.1%} are answered")
+    assert (few.state == decision.CANNOT_TELL).mean() > 0.5
+    assert answered > 0.8
 
 
 def test_benjamini_hochberg_by_hand() -> None:
