@@ -82,9 +82,9 @@ def baseline_runs(noise: Noise, estimate: Array, threshold: Array, level: float)
     """Runs in the baseline, with repeats as they are, with which such figures (in one row) would get an answer: with
     more of them it is known better how far runs differ. MOST_RUNS + 1: not even those."""
     counts = np.arange(3, MOST_RUNS + 1)
-    between = (noise.between / (1 + 1 / noise.runs))[:, None] * (1 + 1 / counts)
+    between: Array = (noise.between / (1 + 1 / noise.runs))[:, None] * (1 + 1 / counts)
     variance = between + noise.within[:, None]
-    df = _combined(between, counts - 1.0, noise.within[:, None], noise.within_df[:, None])
+    df = _combined(between, np.asarray(counts - 1, dtype=float), noise.within[:, None], noise.within_df[:, None])
     narrow = t_quantile((1 + LEVEL) / 2, df) * np.sqrt(variance) <= threshold[:, None]
     tell = t_quantile(1 - level, df) * np.sqrt(variance) <= np.abs(estimate)[:, None]
     enough = narrow & (tell | (estimate <= threshold)[:, None]) & (counts > noise.runs[:, None])

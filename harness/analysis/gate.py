@@ -37,10 +37,11 @@ _STATES = {decision.PASS: State.PASS, decision.FAIL: State.FAIL, decision.CANNOT
 
 @dataclass(frozen=True)
 class Check:
-    """One gated figure. ``threshold``, ``change``, ``low`` and ``high`` (95 %): relative to the baseline, absolute for
-    loss ratios. ``p``: one-sided, adjusted for the number of figures. ``repeats``: a side that would give an answer,
-    0 where there is one or repeats would not help; ``runs``: those of the baseline that would instead. ``reason``: in
-    words, where the numbers do not say it."""
+    """One gated figure. ``base_value``, ``new_value``: what is compared, in the metric's unit: geometric means of the
+    repeats (loss: means), of several baseline runs the mean of theirs. ``threshold``, ``change``, ``low`` and ``high``
+    (95 %): relative to the baseline, absolute for loss ratios. ``p``: one-sided, adjusted for the number of figures.
+    ``repeats``: a side that would give an answer, 0 where there is one or repeats would not help; ``runs``: those of
+    the baseline that would instead. ``reason``: in words, where the numbers do not say it."""
 
     place: Place
     metric: Metric
@@ -48,6 +49,8 @@ class Check:
     base: Side
     new: Side
     state: State
+    base_value: float | None = None
+    new_value: float | None = None
     change: float | None = None
     low: float | None = None
     high: float | None = None
@@ -161,11 +164,28 @@ class _Item:
     def change(self) -> decision.Against:
         """Positive is worse. Runs of one repeat each are repeats of one."""
         new = Moments.of(self._scaled(self.new.values))
-        if len(self.bases) > 1 and all(len(side.values) > 1 for side in self.bases):
-            runs = [Moments.of(self._scaled(side.values)) for side in self.bases]
+        groups = self._groups()
+        if len(groups) > 1:
+            runs = [Moments.of(self._scaled(values)) for values in groups]
             return decision.with_history(new, Moments(*(np.array([getattr(run, part) for run in runs])
                                                         for part in ("mean", "variance", "df"))))
         return decision.Against(new.minus(Moments.of(self._scaled(self.base.values))), np.zeros(()))
+
+    def _groups(self) -> list[tuple[float, ...]]:
+        """Repeats of the baseline by runs; in one where some run has one only."""
+        if len(self.bases) > 1 and all(len(side.values) > 1 for side in self.bases):
+            return [side.values for side in self.bases]
+        return [self.base.values]
+
+    def compared(self) -> tuple[float | None, float | None]:
+        """The baseline's and the run's figure, the quotient (loss: difference) of which is the change: the geometric
+        mean of the repeats, of several baseline runs that of their means. Means as they are for loss, and where a value
+        is zero; None without values."""
+        geometric = self.relative and min((*self.base.values, *self.new.values), default=0.0) > 0
+        there, back = (np.log, math.exp) if geometric else (np.asarray, float)
+        base, new = ([float(np.mean(there(values))) for values in groups if values]
+                     for groups in (self._groups(), [self.new.values]))
+        return (back(float(np.mean(base))) if base else None), (back(new[0]) if new else None)
 
     def _scaled(self, values: Sequence[float]) -> Any:
         return self.sign * (np.log(values) if self.relative else np.asarray(values, dtype=float))
@@ -187,7 +207,8 @@ def _judged(items: Sequence[_Item]) -> list[Check]:
     for item in items:
         told = item.missing()
         checks.append(next(found) if told is None else
-                      Check(item.place, item.metric, item.limit, item.base, item.new, told[0], reason=told[1]))
+                      Check(item.place, item.metric, item.limit, item.base, item.new, told[0], *item.compared(),
+                            reason=told[1]))
     return checks
 
 
@@ -209,7 +230,7 @@ def _decided(items: Sequence[_Item]) -> list[Check]:
 
 def _check(item: _Item, out: decision.Decision, index: int, worse: float) -> Check:
     half, state = float(out.half[index]), _STATES[int(out.state[index])]
-    ends = sorted((item.back(worse - half), item.back(worse + half)))
+    low, high = sorted((item.back(worse - half), item.back(worse + half)))
     repeats, runs, reason = int(out.repeats[index]), int(out.runs[index]), ""
     if state is State.CANNOT_TELL:
         reason = _unsure(repeats, runs, beyond=worse > item.beyond)
@@ -219,8 +240,8 @@ def _check(item: _Item, out: decision.Decision, index: int, worse: float) -> Che
         # A lower bound cannot show a loss, and against one nothing can be said to be as fast.
         state, repeats, runs = State.CANNOT_TELL, 0, 0
         reason = "generator-limited: a lower bound; more generator cores, or a faster generator, would tell"
-    return Check(item.place, item.metric, item.limit, item.base, item.new, state, item.back(worse), ends[0], ends[1],
-                 float(out.p[index]), repeats, runs, reason)
+    return Check(item.place, item.metric, item.limit, item.base, item.new, state, *item.compared(), item.back(worse),
+                 low, high, float(out.p[index]), repeats, runs, reason)
 
 
 def _unsure(repeats: int, runs: int, *, beyond: bool) -> str:
@@ -241,7 +262,7 @@ def _vanished(new: RunView, bases: Sequence[RunView], limits: Mapping[Metric, fl
     none = Side((), reason="not in this run")
     items = [_Item(place, metric, limit, none, [base.side(place, metric) for base in bases if place in base.points])
              for place in _gone(new, bases) for metric, limit in limits.items()]
-    return [Check(item.place, item.metric, item.limit, item.base, none, State.CANNOT_TELL,
+    return [Check(item.place, item.metric, item.limit, item.base, none, State.CANNOT_TELL, *item.compared(),
                   reason="in the baseline, but not in this run; if that is meant, say --only-common")
             for item in items if item.base.values]
 

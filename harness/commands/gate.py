@@ -15,8 +15,8 @@ from harness.commands.common import FILE, json_option, print_json, results_optio
 @click.option("--baseline", required=True, metavar="RUN|DIR",
               help="A run, or a directory of runs: the newest comparable complete run of the scenario in it.")
 @click.option("--last", type=click.IntRange(1, 100), default=1, show_default=True, metavar="N",
-              help="With a directory: the repeats of its last N comparable runs together. From three on, how far they "
-              "differ from each other counts as noise.")
+              help="With a directory: the mean of its last N comparable runs. From three on, how far they differ from "
+              "each other counts as noise.")
 @click.option("--threshold", "given", multiple=True, metavar="METRIC=CHANGE",
               help="Instead of the scenario's, or beside them: ndr=-3%, latency.p99@50%=+10%, loss@200k=+0.1%. May be "
               "repeated.")
