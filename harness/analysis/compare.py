@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from harness.analysis import environment
 from harness.analysis.metrics import Kind, Metric
-from harness.analysis.sides import Place, RunView, Side, views
+from harness.analysis.sides import Place, RunView, Side, granularity, views
 from harness.analysis.statistics import Difference, difference
 from harness.errors import UsageError
 from harness.rundata import RunData
@@ -30,8 +30,8 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one point in both runs. ``resolution``: the search's width (relative), within which two rates are
-    the same; 0 for what is not searched."""
+    """One metric of one point in both runs. ``resolution``: the width (relative) within which two values are the same:
+    of rates the search's, of latencies what their source cannot tell apart; 0 for others."""
 
     place: Place
     metric: Metric
@@ -50,8 +50,9 @@ class Row:
     def smallest(self) -> float | None:
         """Smallest difference that could have been seen, as ``difference.value``; None without an interval, and where
         a bound hides the difference."""
-        found = None if self.hidden else self.difference.smallest
-        return found if found is None else max(found, self.resolution)
+        if self.hidden or self.difference.interval is None:
+            return None
+        return max(self.difference.smallest or 0.0, self.resolution) or None
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _rows(base: RunView, other: RunView, place: Place) -> Iterator[Row]:
         one, two = base.side(place, metric), other.side(place, metric)
         if one.values and two.values:
             found = difference(one.values, two.values, relative=not metric.is_ratio)
-            width = max(resolution(base.run, metric), resolution(other.run, metric))
+            width = max(resolution(base.run, metric), resolution(other.run, metric), granularity(one, two))
             yield Row(place, metric, one, two, found, finding(metric, one, two, found, width), width)
 
 
@@ -141,7 +142,7 @@ def finding(metric: Metric, base: Side, other: Side, found: Difference, width: f
     if found.interval is None:
         lower = (found.value < 0) == metric.higher_is_better
         return Finding.LIMITED if (other.at_least if lower else base.at_least) else Finding.FEW
-    seen = found.seen and abs(found.value) > width
+    seen = found.seen and abs(found.value) > width * (1 + 1e-9)  # a step of one bucket is not beyond it
     worse = seen and (found.value < 0) == metric.higher_is_better
     if base.at_least or other.at_least:
         certain = seen and (not other.at_least if worse else not base.at_least)

@@ -15,11 +15,11 @@ from harness.analysis import decision
 from harness.analysis.baseline import Baseline
 from harness.analysis.enough import MOST_REPEATS, MOST_RUNS
 from harness.analysis.metrics import Metric, check_threshold
-from harness.analysis.sides import Place, RunView, Side, views
+from harness.analysis.sides import Place, RunView, Side, granularity, views
 from harness.analysis.statistics import LEAST_REPEATS, Moments
 from harness.errors import UsageError
 from harness.rundata import RunData
-from harness.units import parse_ratio
+from harness.units import format_duration, parse_ratio
 
 
 class State(StrEnum):
@@ -144,7 +144,8 @@ class _Item:
                          any(side.at_least for side in self.bases),
                          tuple(dict.fromkeys(v for side in self.bases for v in side.verdicts)),
                          sum(side.left_out for side in bases),
-                         next((side.reason for side in bases if side.reason), "") if not self.bases else "")
+                         next((side.reason for side in bases if side.reason), "") if not self.bases else "",
+                         resolution=max((side.resolution for side in self.bases), default=0.0))
         self.relative = not metric.is_ratio
         self.sign = -1.0 if metric.higher_is_better else 1.0
 
@@ -235,6 +236,9 @@ def _check(item: _Item, out: decision.Decision, index: int, worse: float) -> Che
     if state is State.CANNOT_TELL:
         reason = _unsure(repeats, runs, beyond=worse > item.beyond)
         repeats = 0 if runs else repeats
+    coarse = _within_resolution(item, state, worse)
+    if coarse:
+        state, repeats, runs, reason = State.CANNOT_TELL, 0, 0, coarse
     limited = item.new.at_least if state is State.FAIL else item.base.at_least and state is not State.CANNOT_TELL
     if limited:
         # A lower bound cannot show a loss, and against one nothing can be said to be as fast.
@@ -242,6 +246,20 @@ def _check(item: _Item, out: decision.Decision, index: int, worse: float) -> Che
         reason = "generator-limited: a lower bound; more generator cores, or a faster generator, would tell"
     return Check(item.place, item.metric, item.limit, item.base, item.new, state, *item.compared(), item.back(worse),
                  low, high, float(out.p[index]), repeats, runs, reason)
+
+
+def _within_resolution(item: _Item, state: State, worse: float) -> str:
+    """Why a latency's source is too coarse for an answer; empty where it is not. Values in buckets move by whole
+    buckets, all repeats alike, so that this is no noise which the statistics could see."""
+    width = granularity(item.base, item.new)
+    room = math.log1p(width)
+    lost = state is State.FAIL and worse - room <= item.beyond
+    blind = state is not State.FAIL and room > item.beyond and worse + room > item.beyond
+    if not (lost or blind):
+        return ""
+    coarsest = max(item.base.resolution, item.new.resolution)
+    what = "is coarser than the threshold" if room > item.beyond else "leaves open whether it is beyond the threshold"
+    return f"resolution: the source tells {format_duration(coarsest / 1e9)} apart ({width:.0%}), which {what}"
 
 
 def _unsure(repeats: int, runs: int, *, beyond: bool) -> str:

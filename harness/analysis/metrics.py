@@ -135,12 +135,13 @@ def _json(value: Mapping[str, Any]) -> str:
 @dataclass(frozen=True)
 class Sample:
     """One repeat's value of a metric, in the metric's unit. ``at_least``: the generator was the limit, so that the
-    stack may be faster."""
+    stack may be faster. ``resolution``: what its source cannot tell apart, in the same unit; 0: not known."""
 
     repeat: int
     value: float
     at_least: bool = False
     verdicts: tuple[Verdict, ...] = ()
+    resolution: float = 0.0
 
 
 def samples(run: RunData) -> dict[str, dict[Metric, list[Sample]]]:
@@ -176,10 +177,11 @@ def _limited(bound: Bound, pdr_loss: float | None) -> bool:
 def _latency(repeat: int, entry: LatencyAt) -> Iterator[tuple[Metric, Sample]]:
     if entry.percentiles is None:
         return
+    resolution = float(entry.percentiles.resolution_ns)
     for name, attribute in PERCENTILES.items():
         value = getattr(entry.percentiles, attribute)
         if value is not None:
-            yield Metric(Kind.LATENCY, name, entry.fraction), Sample(repeat, float(value))
+            yield Metric(Kind.LATENCY, name, entry.fraction), Sample(repeat, float(value), resolution=resolution)
 
 
 def _load(repeat: int, load_pps: float, trial: Trial) -> Iterator[tuple[Metric, Sample]]:

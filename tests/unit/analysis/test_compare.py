@@ -62,6 +62,18 @@ def test_a_difference_within_the_search_width_is_none(tmp_path: Path) -> None:
     assert row.smallest >= 0.005
 
 
+def test_a_latency_that_moved_by_one_bucket_of_its_source_is_no_difference(tmp_path: Path) -> None:
+    p99 = Metric(Kind.LATENCY, "p99", 0.5)
+    base, other, more = (load_run(make(tmp_path, name, p99_ns=centre, resolution_ns=10_000))
+                         for name, centre in (("a", 45_000.0), ("b", 53_000.0), ("c", 65_000.0)))
+    near, far = compare([base, other, more])
+    rows = [row for row in near.rows if row.metric == p99]
+    assert {row.base.values for row in rows} == {(40_000.0,) * 5}
+    assert {row.other.values for row in rows} == {(50_000.0,) * 5}
+    assert [(row.smallest, row.finding) for row in rows] == [(0.25, Finding.NONE)] * 4
+    assert set(found(far, p99).values()) == {Finding.WORSE}
+
+
 @pytest.mark.parametrize(("base", "other", "factor", "finding"), [
     ((), ("xdp",), 1.0, Finding.LIMITED), ((), ("xdp",), 0.9, Finding.LIMITED), ((), ("xdp",), 1.1, Finding.BETTER),
     (("xdp",), (), 1.0, Finding.LIMITED), (("xdp",), (), 1.1, Finding.LIMITED), (("xdp",), (), 0.9, Finding.WORSE),

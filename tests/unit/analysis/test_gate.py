@@ -93,6 +93,23 @@ def test_every_kind_of_figure_has_its_scale(gate: Gate) -> None:
     assert told["cores@200k"] == ("pass", pytest.approx(0.0081, abs=1e-4))
 
 
+@pytest.mark.parametrize(("limit", "p99_ns", "state", "reason"), [
+    (0.10, 51_500.0, "cannot tell", "is coarser than the threshold"),
+    (0.10, 46_000.0, "cannot tell", "is coarser than the threshold"),
+    (0.30, 51_500.0, "pass", ""),
+    (0.30, 62_000.0, "cannot tell", "leaves open whether it is beyond the threshold"),
+    (0.10, 125_000.0, "FAIL", ""),
+])
+def test_a_latency_within_its_sources_resolution_is_no_regression(gate: Gate, limit: float, p99_ns: float, state: str,
+                                                                  reason: str) -> None:
+    """Around 45 us, in buckets of 10 us: 51.5 us reads as 50 for 40, +25 %, in every repeat."""
+    _, result = gate(gate={"latency.p99@50%": limit}, base={"p99_ns": 45_000.0, "resolution_ns": 10_000}, p99_ns=p99_ns,
+                     resolution_ns=10_000)
+    assert {(check["state"], check["reason"]) for check in result["checks"]} == {
+        (state, reason and f"resolution: the source tells 10us apart (25%), which {reason}")}
+    assert {check["repeats_needed"] for check in result["checks"]} == {None}
+
+
 def test_repeats_that_are_all_alike_are_certain(gate: Gate) -> None:
     _, result = gate(noise=0.0, base={"noise": 0.0}, ndr={"xdp": [760e3] * 5})
     assert states(result) == {"linux-udp ndr": "pass", "xdp ndr": "FAIL", "dpdk ndr": "pass"}
