@@ -13,7 +13,8 @@ from harness.commands.common import FILE, json_option, print_json, results_optio
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.option("--baseline", required=True, metavar="RUN|DIR",
-              help="A run, or a directory of runs: the newest comparable complete run of the scenario in it.")
+              help="A run, or a directory of runs: the newest comparable complete run of the scenario in it, none "
+              "older than the one that a file baseline-from there names.")
 @click.option("--last", type=click.IntRange(1, 100), default=1, show_default=True, metavar="N",
               help="With a directory: the mean of its last N comparable runs. From three on, how far they differ from "
               "each other counts as noise.")

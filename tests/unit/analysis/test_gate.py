@@ -255,6 +255,28 @@ def test_where_runs_differ_more_runs_are_named_and_no_repeats(tmp_path: Path, ca
         assert ("nor 100 runs in the baseline" in check["reason"]) is (least > 100)
 
 
+@pytest.mark.parametrize(("lines", "baseline", "message"), [
+    ("", ["day3", "day2", "day1"], ""),
+    ("day2\n", ["day3", "day2"], "1 older left out"),
+    ("day2\nday3\n\n", ["day3"], "2 older left out"),
+    ("day1\nrun\n", None, "the baseline begins with run ("),
+    ("day4\n", None, "'day4' is no run in"),
+    ("day2\n\x1b[2J\n", None, "is no run in"),
+])
+def test_a_baseline_begins_where_its_file_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: str,
+                                               baseline: list[str] | None, message: str) -> None:
+    history = tmp_path / "history"
+    for day in (1, 2, 3):
+        make(history, f"day{day}", started=f"2025-11-0{day}T20:00:00Z", noise=0.005)
+    (history / "baseline-from").write_text(lines)
+    run = make(tmp_path, "run", started=LATER, noise=0.005)
+    code = invoke(["gate", str(run), "--baseline", str(history), "--last", "3", "--json"])
+    said = capsys.readouterr()
+    assert (code, json.loads(said.out)["baseline"] if said.out else None) == (0 if baseline else 2, baseline)
+    assert message in said.out + said.err
+    assert "\x1b" not in said.err
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     (None, "no run of scenario udp-echo-64b begun before run"),
     ({"info": other_cpu}, "old: differs in dut.cpu.model (Another CPU | Simulated CPU @ 2.10GHz)"),
