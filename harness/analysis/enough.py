@@ -2,7 +2,9 @@
 """What would give the gate an answer: more repeats, or, where runs differ from each other, more runs in the baseline.
 
 Repeats average out the noise within a run and nothing else; how far whole runs differ (another placement in memory,
-another temperature) stays, however many repeats there are. So only the part within is extrapolated.
+another temperature) stays, however many repeats there are. So only the part within is extrapolated. How far runs
+differ is taken as known, though five runs tell it poorly: of simulated runs 4 % apart within and 0.6 % between, 86 %
+and not ANSWERED got an answer with the repeats that were named.
 """
 
 from __future__ import annotations

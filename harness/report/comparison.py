@@ -189,7 +189,8 @@ def gap_text(gap: Gap) -> str:
 LEGEND = ("A, B: medians of the repeats. Difference and its interval: of geometric means, each row's for itself. p and "
           "finding: adjusted for the number of rows (Benjamini-Hochberg), so that of what is called better or worse at "
           f"most {1 - LEVEL:.0%} is chance, and so many comparisons of unchanged runs say it of any row. Would have "
-          f"seen: the smallest difference that these repeats show among so many rows with a probability of {POWER:.0%}.")
+          "seen: the smallest difference that these repeats show among so many rows with a probability of "
+          f"{POWER:.0%}.")
 
 
 # --------------------------------------------------------------------------------------------------------------- text
