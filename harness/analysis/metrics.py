@@ -135,12 +135,13 @@ def _json(value: Mapping[str, Any]) -> str:
 @dataclass(frozen=True)
 class Sample:
     """One repeat's value of a metric, in the metric's unit. ``at_least``: the generator was the limit, so that the
-    stack may be faster."""
+    stack may be faster. ``resolution``: what its source cannot tell apart, in the same unit; 0: not known."""
 
     repeat: int
     value: float
     at_least: bool = False
     verdicts: tuple[Verdict, ...] = ()
+    resolution: float = 0.0
 
 
 def samples(run: RunData) -> dict[str, dict[Metric, list[Sample]]]:
@@ -177,10 +178,12 @@ def _latency(repeat: int, entry: LatencyAt, trial: Trial | None) -> Iterator[tup
     if entry.percentiles is None:
         return
     verdicts = tuple(trial.verdicts) if trial is not None else ()
+    resolution = float(entry.percentiles.resolution_ns)
     for name, attribute in PERCENTILES.items():
         value = getattr(entry.percentiles, attribute)
         if value is not None:
-            yield Metric(Kind.LATENCY, name, entry.fraction), Sample(repeat, float(value), verdicts=verdicts)
+            yield (Metric(Kind.LATENCY, name, entry.fraction),
+                   Sample(repeat, float(value), verdicts=verdicts, resolution=resolution))
 
 
 def _load(repeat: int, load_pps: float, trial: Trial) -> Iterator[tuple[Metric, Sample]]:

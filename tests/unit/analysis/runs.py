@@ -30,9 +30,12 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
          noise: float = 0.01, factor: float = 1.0, failed: Mapping[str, str] | None = None, limited: Sequence[str] = (),
          started: str = "2025-11-22T20:00:00Z", state: str = "complete", gate: Mapping[str, float] | None = None,
          p99_ns: float = 50_000.0, loss: Sequence[float] = (), info: Callable[[RunInfo], object] = lambda _: None,
-         models: Sequence[Any] = POINTS, goal: str = "ndr", marks: Sequence[Verdict] = ()) -> Path:
+         models: Sequence[Any] = POINTS, goal: str = "ndr", marks: Sequence[Verdict] = (),
+         crashed: Mapping[str, int] | None = None, resolution_ns: int = 1) -> Path:
     """Write ``results/run_id``: NDR of every point from ``ndr`` by its name, or around NDR x ``factor``. ``goal``:
-    the rate that it is written as. ``marks``: verdicts of the first repeats' latency trials."""
+    the rate that it is written as. ``marks``: verdicts of the first repeats' latency trials. ``failed``: reasons of
+    points that failed; ``crashed``: only in so many first repeats. ``resolution_ns``: width of the latency source's
+    buckets."""
     plan = make_plan(tuple(models), repeats, 7)
     trials: list[Trial] = []
     outcomes: list[PointOutcome] = []
@@ -40,9 +43,10 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
         values = (ndr or {}).get(model.label) or around(NDR[index % 4] * factor, noise, repeats, index + len(run_id))
         latencies = around(p99_ns, 0.02, repeats, index)
         for repeat, (rate, p99) in enumerate(zip(values, latencies, strict=True)):
-            if model.label in (failed or {}):
+            if model.label in (failed or {}) or repeat < (crashed or {}).get(model.label, 0):
                 outcomes.append(PointOutcome(point=point.id, repeat=repeat, status="failed",
-                                             reason=(failed or {})[model.label], verdicts=[Verdict.FAILED]))
+                                             reason=(failed or {}).get(model.label, "the stack died: signal 11"),
+                                             verdicts=[Verdict.FAILED]))
                 continue
             verdicts = [Verdict.GENERATOR_LIMITED] if model.label in limited else []
             curve = []
@@ -56,7 +60,7 @@ def make(results: Path, run_id: str, *, ndr: Mapping[str, Sequence[float]] | Non
                 point=point.id, repeat=repeat, load_curve=curve, ndr=bound if goal == "ndr" else None,
                 pdr=bound if goal == "pdr" else None,
                 latency=[LatencyAt(fraction=0.5, of="pdr", load_pps=5e4, trial=trials[-1].number,
-                                   percentiles=_percentiles(p99))]))
+                                   percentiles=_percentiles(p99, resolution_ns))]))
     written = run_info(plan, run_id)
     written.started_at, written.state = started, state
     written.scenario = {"name": plan.scenario, "gate": dict(gate) if gate is not None else {"ndr": -0.03}}
@@ -76,7 +80,9 @@ def _trial(number: int, point: str, repeat: int, phase: Phase, loss: float) -> T
                  cpu=Cpu(indicative=False, seconds=3.0, cores=[], busy_cores=0.5 + loss))
 
 
-def _percentiles(p99: float) -> Percentiles:
+def _percentiles(p99: float, resolution_ns: int) -> Percentiles:
+    """In buckets of ``resolution_ns``: the lowest value of the one that p99 is in."""
+    bucketed = int(p99) // resolution_ns * resolution_ns
     return Percentiles(samples=10_000, lost=0, out_of_order=0, duplicate=0, min_ns=9_000, max_ns=int(p99 * 2),
-                       mean_ns=20_000, jitter_ns=900, p50_ns=20_000, p90_ns=30_000, p99_ns=int(p99), p999_ns=None,
-                       resolution_ns=1)
+                       mean_ns=20_000, jitter_ns=900, p50_ns=20_000, p90_ns=30_000, p99_ns=bucketed, p999_ns=None,
+                       resolution_ns=resolution_ns)

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.analysis import environment
-from harness.analysis.compare import Comparison, Finding, compare
+from harness.analysis.compare import Comparison, Finding, _against, compare
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.noise import Cause, suspects
+from harness.analysis.sides import RunView, views
+from harness.analysis.statistics import t_quantile
 from harness.cli import invoke
 from harness.errors import UsageError
 from harness.records import Frequency, RunInfo, Trial, Verdict
@@ -46,7 +50,9 @@ def test_points_are_matched_and_differences_found(tmp_path: Path) -> None:
     assert xdp.difference.interval is not None
     assert xdp.difference.interval.low == pytest.approx(0.0424, abs=2e-4)  # 1.05 exp(-2.306 x 0.005 sqrt(2 / 5)) - 1
     same = next(row for row in result.rows if row.place.key.label.startswith(NAMES[0]) and row.metric == NDR)
-    assert same.smallest == pytest.approx(0.01015, abs=1e-4)  # (2.306 + 0.889) x 0.005 sqrt(2 / 5)
+    # One of so many rows, so at a level of 5 % / rows: (t(1 - 0.025 / rows, 8) + 0.889) x 0.005 sqrt(2 / 5).
+    visible = float(t_quantile(1 - 0.025 / len(result.rows), 8.0)) + 0.889
+    assert same.smallest == pytest.approx(math.expm1(visible * 0.005 * math.sqrt(2 / 5)), abs=1e-5)
     p99 = found(result, Metric(Kind.LATENCY, "p99", 0.5))
     assert set(p99.values()) == {Finding.NONE}
     only = {(gap.place.key.stack, gap.metric.name if gap.metric else "", gap.missing) for gap in result.gaps}
@@ -60,6 +66,56 @@ def test_a_difference_within_the_search_width_is_none(tmp_path: Path) -> None:
     assert row.finding is Finding.NONE
     assert row.smallest is not None
     assert row.smallest >= 0.005
+
+
+def test_a_latency_that_moved_by_one_bucket_of_its_source_is_no_difference(tmp_path: Path) -> None:
+    p99 = Metric(Kind.LATENCY, "p99", 0.5)
+    base, other, more = (load_run(make(tmp_path, name, p99_ns=centre, resolution_ns=10_000))
+                         for name, centre in (("a", 45_000.0), ("b", 53_000.0), ("c", 65_000.0)))
+    near, far = compare([base, other, more])
+    rows = [row for row in near.rows if row.metric == p99]
+    assert {row.base.values for row in rows} == {(40_000.0,) * 5}
+    assert {row.other.values for row in rows} == {(50_000.0,) * 5}
+    assert [(row.smallest, row.finding) for row in rows] == [(0.25, Finding.NONE)] * 4
+    assert set(found(far, p99).values()) == {Finding.WORSE}
+
+
+def test_many_rows_of_unchanged_runs_are_not_called_different(tmp_path: Path) -> None:
+    """Repeats drawn at random, 40 comparisons of 4 NDRs and their latencies: a level of 5 % a row would call some of
+    most comparisons better or worse, adjusted 5 % of comparisons."""
+    rng = np.random.default_rng(8)
+    base, same = (load_run(make(tmp_path, name)) for name in "ab")
+    view, other = views([base, same])
+    raw, called, rows = 0, 0, 0
+    for _ in range(40):
+        one, two = (noisy(run, rng) for run in (view, other))
+        found = _against(one, two, ())
+        rows += len(found.rows)
+        raw += sum(row.difference.seen for row in found.rows)
+        called += any(row.finding in (Finding.BETTER, Finding.WORSE) for row in found.rows)
+    print(f"\n{rows} rows of unchanged runs: {raw} with an interval beyond zero; {called} of 40 comparisons name one")
+    assert raw > 0.03 * rows
+    assert called <= 6
+
+
+def noisy(view: RunView, rng: np.random.Generator) -> RunView:
+    """The same run with other repeats: the same centre a figure, 5 % of noise, far beyond any resolution."""
+    return replace(view, samples={
+        point: {metric: [replace(sample, value=1e6 * math.exp(rng.normal(0, 0.05)), resolution=0.0)
+                         for sample in found] for metric, found in metrics.items()}
+        for point, metrics in view.samples.items()})
+
+
+def test_p_of_a_row_is_kept_beside_the_adjusted_one(tmp_path: Path) -> None:
+    """Found by itself at p = 0.03, not among 20 rows."""
+    at = {"xdp": around(800e3 * math.exp(2.64 * 0.005 * math.sqrt(2 / 5)), 0.005, 5, 1)}
+    alike = both(tmp_path, ndr=at)
+    row = next(row for row in comparison.data([alike])[0]["rows"] if row["point"]["stack"] == "xdp"
+               and row["metric"] == "ndr")
+    assert row["difference"]["p"] == pytest.approx(0.03, abs=0.002)
+    assert row["difference"]["p_adjusted"] == pytest.approx(20 * row["difference"]["p"])
+    assert row["finding"] == str(Finding.NONE)
+    assert "Benjamini-Hochberg" in comparison.text([alike])
 
 
 @pytest.mark.parametrize(("base", "other", "factor", "finding"), [
