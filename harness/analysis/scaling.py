@@ -22,12 +22,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
 
 from harness.analysis.references import Kind, ReferencePoint
+from harness.analysis.statistics import interval
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -40,7 +41,6 @@ HALF_CORE = 0.5
 RESAMPLES = 200
 #: Rates are not known better than this (relative): below it one fit is as good as another.
 _FINEST = 0.002
-_LEAST_REPEATS = 3
 #: Steps of a fit; it is done after two or three, where the rates are near a model.
 _ROUNDS = 20
 #: Of the normal distribution, what holds 95 % on both sides.
@@ -62,8 +62,9 @@ class CountRates:
 
     @property
     def rate(self) -> float | None:
-        """Median of the repeats; None when there are only bounds."""
-        return median(self.rates) if self.rates else None
+        """Geometric mean of the repeats, which is what intervals are of (:mod:`harness.analysis.statistics`) and what
+        is fitted; None when there are only bounds."""
+        return _mean(self.rates) if self.rates else None
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Scaling:
         or no model."""
         count = next((count for count in self.counts if count.cores == cores), None)
         if count is not None and count.rate is not None:
-            return Prediction(cores, count.rate, *_of_repeats(count.rates), "measured", count.capped)
+            return Prediction(cores, count.rate, *_interval(count.rates), "measured", count.capped)
         if self.model is None or not min(self.measured) <= cores <= BEYOND * self.most:
             return None
         floor = count.at_least if count is not None and count.at_least is not None else 0.0
@@ -312,14 +313,16 @@ def _draws(models: Sequence[Model], cores: Array, rates: Array, seed: int, resam
     return tuple(made)
 
 
-def _of_repeats(rates: Sequence[float]) -> tuple[float | None, float | None]:
-    """95 % interval of the mean rate, Student's t on logs; none below 3 repeats."""
-    if len(rates) < _LEAST_REPEATS:
-        return None, None
-    logs = np.log(rates)
-    half = _student(len(rates) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(rates))
-    middle = math.log(median(rates))
-    return math.exp(middle - half), math.exp(middle + half)
+def _mean(rates: Sequence[float]) -> float:
+    # Of rates that are alike, that rate to the digit.
+    return rates[0] if min(rates) == max(rates) else geometric_mean(rates)
+
+
+@functools.lru_cache(maxsize=1024)
+def _interval(rates: tuple[float, ...]) -> tuple[float | None, float | None]:
+    """As compare and the report have it; kept, because that of many repeats is bootstrapped and asked for often."""
+    found = interval(rates)
+    return (None, None) if found is None else (found.low, found.high)
 
 
 @functools.cache

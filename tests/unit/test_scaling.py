@@ -12,6 +12,7 @@ import pytest
 
 from harness.analysis import references
 from harness.analysis.scaling import CountRates, Model, Prediction, Scaling, _aicc, fit, from_points
+from harness.analysis.statistics import interval
 
 
 def _law(cores: int, serial: float, crosstalk: float) -> float:
@@ -165,3 +166,14 @@ def test_published_series_six_cores_foretold_from_up_to_four() -> None:
     assert [line.strip() for line in shown.split("<!-- series:end -->")[0].strip().splitlines()] == lines
     assert len(told) == 9
     assert median(told) <= 0.10
+
+
+@pytest.mark.parametrize("rates", [(100e3, 101e3, 140e3), tuple(1e6 * math.exp(0.02 * i * i / 9) for i in range(21))])
+def test_a_measured_count_has_the_interval_that_compare_and_the_report_give_it(rates: tuple[float, ...]) -> None:
+    """Around the geometric mean, of which it is the interval, and not around the median."""
+    at = fit([CountRates(1, rates), CountRates(2, tuple(2 * rate for rate in rates))], resamples=0).at(1)
+    known = interval(rates)
+    assert at is not None
+    assert known is not None
+    assert (at.low, at.high) == (known.low, known.high)
+    assert at.rate == pytest.approx(math.exp(np.log(rates).mean()))
