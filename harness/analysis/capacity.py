@@ -227,10 +227,11 @@ def _missing(outcomes: Sequence[PointOutcome], run: RunData) -> str:
 
 
 def _enough(scaling: Scaling, cores: int) -> Prediction | None:
-    """What so many cores carry; of a count that has only a bound, the bound."""
+    """What so many cores carry; of a count that has only a bound, the bound, or that of fewer cores where it is
+    higher."""
     count = next((count for count in scaling.counts if count.cores == cores), None)
     if count is not None and not count.rates and count.at_least is not None:
-        return Prediction(cores, count.at_least, None, None, "bound")
+        return Prediction(cores, max(count.at_least, scaling.floor(cores)), None, None, "bound")
     return scaling.at(cores)
 
 

@@ -69,8 +69,9 @@ class CountRates:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Rate on ``cores``, frames per second. ``source``: measured, fitted (between measured counts) or extrapolated.
-    ``low``, ``high``: 95 %, None where nothing tells. ``bounded``: by what was the limit with fewer cores, or by line
+    """Rate on ``cores``, frames per second. ``source``: measured, fitted (between measured counts), extrapolated, or
+    bound (at least that much, because as many cores or fewer carried it). ``low``, ``high``: 95 %, None where nothing
+    tells. ``bounded``: by what was the limit with fewer cores, or by line
     rate."""
 
     cores: int
@@ -128,15 +129,31 @@ class Scaling:
             return Prediction(cores, count.rate, *_interval(count.rates), "measured", count.capped)
         if self.model is None or not min(self.measured) <= cores <= BEYOND * self.most:
             return None
-        floor = count.at_least if count is not None and count.at_least is not None else 0.0
+        floor = self.floor(cores)
         capped_at = [c.cores for c in self.counts if c.capped]
         cap = self.cap if capped_at and cores > min(capped_at) and self.cap is not None else math.inf
         cap = min(cap, self.line_rate or math.inf)
+        rate = self.model.rate(cores)
+        if floor > rate:
+            return Prediction(cores, min(floor, cap), None, None, "bound", floor >= cap)
         low, high = self._interval(cores)
-        rate = min(max(self.model.rate(cores), floor), cap)
-        return Prediction(cores, rate, None if low is None else min(max(low, floor), cap),
+        return Prediction(cores, min(rate, cap), None if low is None else min(max(low, floor), cap),
                           None if high is None else min(max(high, floor), cap),
-                          "extrapolated" if cores > self.most else "fitted", rate == cap)
+                          "extrapolated" if cores > self.most else "fitted", rate >= cap)
+
+    def floor(self, cores: int) -> float:
+        """What so many cores carry at least: the highest bound of as many or fewer, as far as no larger count was
+        measured below it; 0 without one."""
+        return max((self._still(count.cores, count.at_least, cores) for count in self.counts
+                    if count.at_least is not None and count.cores <= cores), default=0.0)
+
+    def _still(self, known: int, bound: float, cores: int) -> float:
+        """What is left on ``cores`` of a bound known of fewer. More cores that carry less refute it beyond; up to them,
+        they are the least."""
+        more = {count: rate for count, rate in self.measured.items() if count > known}
+        if any(rate < bound for count, rate in more.items() if count <= cores):
+            return 0.0
+        return min(bound, *(rate for count, rate in more.items()), math.inf)
 
     def _interval(self, cores: int) -> tuple[float | None, float | None]:
         if not self.draws:
@@ -153,7 +170,8 @@ class Scaling:
 
     def half_core_at(self) -> Prediction | None:
         """The first core count from which one more core adds less than half of what one core does on average at the
-        smallest count measured. Between measured counts the step is shared evenly; beyond, the fit is asked."""
+        smallest count measured. Between measured counts the step is shared evenly; beyond, the fit is asked, where it
+        knows more than bounds."""
         if len(self.measured) < 2:
             return None
         first, rate = next(iter(self.measured.items()))
@@ -164,7 +182,9 @@ class Scaling:
                 return self.at(fewer)
         for cores in range(self.most, BEYOND * self.most):
             here, more_cores = self.at(cores), self.at(cores + 1)
-            if here is not None and more_cores is not None and more_cores.rate - here.rate < enough:
+            if here is None or more_cores is None or "bound" in (here.source, more_cores.source):
+                continue
+            if more_cores.rate - here.rate < enough:
                 return Prediction(cores, here.rate, here.low, here.high, "extrapolated", here.bounded)
         return None
 
