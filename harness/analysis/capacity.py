@@ -239,7 +239,7 @@ def _candidates(scaling: Scaling) -> list[Prediction]:
     counts = [count.cores for count in scaling.counts]
     if not counts:
         return []
-    able = (_enough(scaling, cores) for cores in range(min(counts), BEYOND * max(counts) + 1))
+    able = (_enough(scaling, cores) for cores in range(min(counts), max(BEYOND * scaling.most, *counts, 0) + 1))
     return [carried for carried in able if carried is not None]
 
 
@@ -260,14 +260,16 @@ def _not_reached(scaling: Scaling, able: Sequence[Prediction]) -> str:
     if not able:
         return scaling.reason or "no rate was measured"
     best = max(able, key=lambda carried: carried.rate)
-    most = max(count.cores for count in scaling.counts)
     if scaling.line_rate is not None and best.rate >= scaling.line_rate:
         return f"line rate is the limit from {plural(best.cores, 'core')} on"
     if scaling.cap is not None and best.bounded:
         return f"something other than its cores is the limit from {plural(best.cores, 'core')} on"
     if scaling.model is None:
+        most = max(count.cores for count in scaling.counts)
         return f"more than was measured on {plural(most, 'core')}; {scaling.reason}"
-    return f"not reached with {BEYOND * most} cores, twice the most measured; beyond, nothing is said"
+    if best.source == "bound":
+        return f"only a bound is known on {plural(best.cores, 'core')}; its cores may carry more"
+    return f"not reached with {BEYOND * scaling.most} cores, twice the most measured; beyond, nothing is said"
 
 
 def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
