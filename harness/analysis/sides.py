@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
+from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples, short_of_load
 from harness.analysis.noise import Suspect, suspects
 from harness.analysis.statistics import Interval, finite, interval, is_noisy
 from harness.plan import PointPlan
@@ -100,11 +100,21 @@ class RunView:
         values = finite([sample.value for sample in found])
         if not values:
             reason, lost = _reason(metric, outcomes, len(found))
+            reason = self._short(self.points[place], metric) or reason
             return Side((), left_out=len(found), reason=reason, lost=lost)
         verdicts = _verdicts(metric, found, values, outcomes)
         causes = self._suspects(self.points[place]) if Verdict.NOISY in verdicts else ()
         return Side(tuple(values), any(sample.at_least for sample in found), verdicts, len(found) - len(values),
                     resolution=max(sample.resolution for sample in found), suspects=causes)
+
+    def _short(self, point: PointPlan, metric: Metric) -> str:
+        """Of a load of the load curve that the generator did not offer in any repeat."""
+        if metric.kind not in (Kind.CORES, Kind.CYCLES, Kind.LOSS):
+            return ""
+        numbers = {at.trial for outcome in self.outcomes.get(point.id, ()) for at in outcome.load_curve
+                   if at.load_pps == metric.at}
+        told = (short_of_load(trial, point.role.rate_unit) for trial in self.run.trials if trial.number in numbers)
+        return next(filter(None, told), "")
 
     def _suspects(self, point: PointPlan) -> tuple[Suspect, ...]:
         trials = (trial for trial in self.run.trials if trial.point == point.id)
