@@ -19,7 +19,7 @@ from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
 from harness.analysis.refuted import Refuted, refuted
 from harness.analysis.scaling import BEYOND, CountRates, Prediction, Scaling, fit
 from harness.errors import UsageError
-from harness.figures import PDR_LOSS
+from harness.figures import PDR_LOSS, generator_limited
 from harness.plan import PointPlan, Role
 from harness.records import Phase, PointOutcome, Trial, Verdict, in_order
 from harness.rundata import RunData
@@ -179,7 +179,11 @@ def _against(count: CountRates, outcomes: Sequence[PointOutcome], trials: Sequen
     """What the run's other trials hold against a rate; that more was carried than a bound says nothing new."""
     rate = count.rate or count.at_least
     found = None if rate is None else refuted(count.cores, rate, kind, outcomes, trials, pdr_loss)
-    return None if found is None or (found.low and not count.rates) else found
+    bounds = [getattr(outcome, str(kind)) for outcome in outcomes]
+    if found is not None and found.low and any(bound is not None and generator_limited(bound, pdr_loss)
+                                               for bound in bounds):
+        return None
+    return found
 
 
 def _count(point: PointPlan, rates: Iterable[Sample], trials: Sequence[Trial], polls: bool,

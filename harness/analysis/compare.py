@@ -26,7 +26,7 @@ class Finding(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     NONE = "no difference seen"
-    LIMITED = "cannot tell, generator-limited"
+    LIMITED = "cannot tell, a lower bound"
     FEW = "too few repeats to tell"
 
 

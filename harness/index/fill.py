@@ -21,7 +21,9 @@ from harness.analysis.environment import comparability
 from harness.analysis.metrics import PointKey, samples
 from harness.analysis.table import GENERATOR, trial_row
 from harness.errors import UsageError
+from harness.figures import pdr_loss_of
 from harness.index.schema import TABLES
+from harness.measure.contradiction import settle
 from harness.missing import missing_trials
 from harness.plan import Plan
 from harness.records import SCHEMA_VERSION, Cpu, Direction, Phase, PointOutcome, Trial, Verdict
@@ -75,7 +77,9 @@ def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[d
         if len(outcomes) > MAX_OUTCOMES:
             raise UsageError(f"{path / POINTS}: more than {MAX_OUTCOMES:,} lines")
     _stage_trials(connection, reader)
-    data = RunData(path, reader.info, plan, _load_trials(connection), tuple(outcomes), ())
+    trials = _load_trials(connection)
+    settle(outcomes, trials, pdr_loss_of(reader.info.plan), plan.role.rate_unit)
+    data = RunData(path, reader.info, plan, trials, tuple(outcomes), ())
     runs = [_run(reader, path.name, _missing(connection, reader, outcomes))]
     return {"runs": runs, "points": list(_points(path.name, plan, outcomes)),
             "metrics": list(_metrics(data))}

@@ -187,11 +187,11 @@ def test_a_lower_bound_is_marked_everywhere_and_a_rise_from_it_is_none(
     series, = found["series"]
     assert series["at_least"] == [True] * 20 + [False] * 20
     change, = series["changes"]
-    assert (change["kind"], change["ratio"]) == ("cannot tell, generator-limited", None)
+    assert (change["kind"], change["ratio"]) == ("cannot tell, a lower bound", None)
     page = tmp_path / "page.html"
     assert invoke(["trend", "--results", str(tmp_path), "--metric", "ndr", "--html", str(page)]) == 0
     said = capsys.readouterr().out
-    assert "cannot tell, generator-limited: ndr" in said
+    assert "cannot tell, a lower bound: ndr" in said
     assert ": >= 99.8 kpps → 129 kpps" in said
     text = page.read_text()
     assert "Hollow marks: lower bounds (≥)" in text
