@@ -151,6 +151,31 @@ def test_a_host_that_only_one_run_measured_parts_no_runs_as_compare_says(
     assert all(not series["changes"] for series in result["series"])
 
 
+def test_a_dut_of_another_name_goes_on_with_the_series_and_two_of_one_run_are_two(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As compare and gate have it: a host's name is no circumstance, unless one run has several."""
+    info = run_info(make_plan(MODELS[:1], 1, 1), "r").model_dump(mode="json")
+    plan = json.dumps(info["plan"])
+    renamed = {"plan": json.loads(plan.replace(': "dut"', ': "rack7"')),
+               "hosts": {name.replace("dut", "rack7"): facts for name, facts in info["hosts"].items()}}
+    levels = [200 + i % 3 for i in range(7)] + [160 + i % 3 for i in range(7)]
+    history(tmp_path, levels, **{f"r{number:03d}": renamed for number in range(7, 14)})
+    found, _ = trend(tmp_path, capsys)
+    (series,) = found["series"]
+    assert None not in series["values"]
+    (change,) = series["changes"]
+    assert (change["kind"], change["first"]) == ("regression", "r007")
+
+    two = json.loads(plan)
+    two["points"] += [point | {"id": point["id"] + "-b", "host": "other"} for point in json.loads(plan)["points"]]
+    file = tmp_path / "r013" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"plan": two}))
+    line = (tmp_path / "r013" / "points.jsonl").read_text()
+    (tmp_path / "r013" / "points.jsonl").write_text(line + line.replace(two["points"][0]["id"], two["points"][1]["id"]))
+    found, _ = trend(tmp_path, capsys)
+    assert len(found["series"]) == 3  # dut, rack7, and the other of the last run
+
+
 def test_what_is_no_part_of_the_history_is_left_out_and_named(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history(tmp_path, [100.0, 100.0, 100.0, 100.0], r001={"state": "interrupted"}, r002={"schema_version": 99},
