@@ -8,8 +8,9 @@ import math
 import statistics as plain
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.analysis.defaults import without_defaults
 from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples, short_of_load
 from harness.analysis.noise import Suspect, suspects
 from harness.analysis.statistics import Interval, finite, interval, is_noisy
@@ -144,10 +145,15 @@ class RunView:
 
 def views(runs: Sequence[RunData]) -> list[RunView]:
     """Runs by places that can be matched with each other."""
-    named = [[(PointKey.of(point), traffic(point), point) for point in run.plan.points] for run in runs]
+    named = [[(_key(point), traffic(point), point) for point in run.plan.points] for run in runs]
     several = {key for points in named for key, number in Counter((k, t) for k, t, _ in points).items() if number > 1}
     return [_view(run, {Place(key, text, point.host if (key, text) in several else ""): point
                         for key, text, point in points}) for run, points in zip(runs, named, strict=True)]
+
+
+def _key(point: PointPlan) -> PointKey:
+    key = PointKey.of(point)
+    return replace(key, params=without_defaults(key.stack, key.params))
 
 
 def _view(run: RunData, points: Mapping[Place, PointPlan]) -> RunView:

@@ -16,10 +16,12 @@ from PIL import Image
 
 from harness.analysis import environment
 from harness.analysis.changepoints import change_points
+from harness.analysis.compare import compare
 from harness.analysis.trend import Step
 from harness.cli import invoke
 from harness.records import RunInfo
 from harness.report.trendtext import told_once
+from harness.rundata import load_run
 from tests.unit.report.synthetic import MODELS, make_plan, run_info
 
 RANDOM_SEED = 5
@@ -174,6 +176,27 @@ def test_a_dut_of_another_name_goes_on_with_the_series_and_two_of_one_run_are_tw
     (tmp_path / "r013" / "points.jsonl").write_text(line + line.replace(two["points"][0]["id"], two["points"][1]["id"]))
     found, _ = trend(tmp_path, capsys)
     assert len(found["series"]) == 3  # dut, rack7, and the other of the last run
+
+
+def test_a_parameter_that_came_later_with_a_default_cuts_no_history_and_another_value_does(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As xdp got ``redirect`` and ``cpumap_ring``. A stack that is not here is compared by what was recorded."""
+    def plan(stack: str, **params: object) -> dict[str, Any]:
+        made = json.loads(json.dumps(run_info(make_plan(MODELS[:1], 1, 1), "r").model_dump(mode="json")["plan"]))
+        made["points"][0] |= {"stack": stack, "params": params}
+        return {"plan": made}
+
+    old, new = plan("xdp", mode="native"), plan("xdp", mode="native", redirect="devmap", cpumap_ring=2048)
+    history(tmp_path / "xdp", [100, 101, 100, 101], r000=old, r001=old, r002=new,
+            r003=plan("xdp", mode="native", redirect="cpumap", cpumap_ring=2048))
+    found, _ = trend(tmp_path / "xdp", capsys)
+    assert sorted(sum(value is not None for value in series["values"]) for series in found["series"]) == [1, 3]
+    old, new = plan("gone", mode="native"), plan("gone", mode="native", ring=1)
+    history(tmp_path / "gone", [100, 101], r000=old, r001=new)
+    assert len(trend(tmp_path / "gone", capsys)[0]["series"]) == 2
+    runs = [load_run(tmp_path / "xdp" / name) for name in ("r000", "r002")]
+    (result,) = compare(runs)  # and for compare and gate it is the same point
+    assert len(result.rows) == 1
 
 
 def test_what_is_no_part_of_the_history_is_left_out_and_named(
