@@ -18,22 +18,28 @@ NOISY = 0.05
 
 
 def at_least(bound: Bound, pdr_loss: float = PDR_LOSS) -> bool:
-    """Whether the generator was the limit, so that the stack may be faster than this: it fell short, and what it did
-    send was lost by no more than PDR allows. With more loss the stack itself was the limit and the figure stands."""
+    """Whether the stack is or may be faster than this: other trials of the point carried more, or the generator was the
+    limit."""
+    return bound.exceeded_pps is not None or generator_limited(bound, pdr_loss)
+
+
+def generator_limited(bound: Bound, pdr_loss: float = PDR_LOSS) -> bool:
+    """Whether the generator was the limit: it fell short, and what it did send was lost by no more than PDR allows.
+    With more loss the stack itself was the limit and the figure stands."""
     loss = bound.loss_ratio
     return Verdict.GENERATOR_LIMITED in bound.verdicts and loss is not None and loss <= pdr_loss
 
 
 def settled_verdicts(bound: Bound, pdr_loss: float = PDR_LOSS) -> list[Verdict]:
     """Verdicts on a rate; ``generator-limited`` only where that makes it a lower bound."""
-    return [v for v in bound.verdicts if v is not Verdict.GENERATOR_LIMITED or at_least(bound, pdr_loss)]
+    return [v for v in bound.verdicts if v is not Verdict.GENERATOR_LIMITED or generator_limited(bound, pdr_loss)]
 
 
 def point_verdicts(outcome: PointOutcome, pdr_loss: float = PDR_LOSS) -> list[Verdict]:
     """Verdicts on a repeat of a point; ``generator-limited`` only where one of its rates carries it (or, of a point
     without rates, one of its trials). Older runs stored it for every search trial that decided a rate."""
     bounds = [bound for bound in (outcome.mrr, outcome.ndr, outcome.pdr) if bound is not None]
-    limited = not bounds or any(at_least(bound, pdr_loss) for bound in bounds)
+    limited = not bounds or any(generator_limited(bound, pdr_loss) for bound in bounds)
     return [v for v in outcome.verdicts if v is not Verdict.GENERATOR_LIMITED or limited]
 
 

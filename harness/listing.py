@@ -142,7 +142,16 @@ def results_text(store: Store) -> str:
 def result_data(reader: RunReader) -> dict[str, Any]:
     """One run: its RunInfo and its points' outcomes."""
     return {"run": str(reader.path), "info": reader.info.model_dump(mode="json"),
-            "points": [outcome.model_dump(mode="json") for outcome in reader.outcomes()]}
+            "points": [outcome.model_dump(mode="json") for outcome in _outcomes(reader)]}
+
+
+def _outcomes(reader: RunReader) -> list[PointOutcome]:
+    """With what their own trials refute marked, as everywhere that a run is read."""
+    from harness.measure.contradiction import settle
+
+    outcomes, plan = list(reader.outcomes()), reader.info.plan
+    settle(outcomes, reader.trials(), pdr_loss_of(plan), rate_unit_of(str(plan.get("role", ""))))
+    return outcomes
 
 
 def result_text(reader: RunReader) -> str:
@@ -154,7 +163,7 @@ def result_text(reader: RunReader) -> str:
     header = ("point", "round", "MRR", "NDR", "PDR", "p99 latency", "verdicts")
     pdr_loss, unit = pdr_loss_of(info.plan), rate_unit_of(str(info.plan.get("role", "")))
     rows = [(labels.get(outcome.point, outcome.point), str(outcome.repeat + 1), *_figures(outcome, pdr_loss, unit))
-            for outcome in reader.outcomes()]
+            for outcome in _outcomes(reader)]
     notes = [f"note: {note}" for note in info.notes] + [f"warning: {problem}" for problem in reader.problems()]
     return "\n".join([*head, *notes, "", columns([header, *rows]) if rows else "no point was finished"])
 

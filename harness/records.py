@@ -306,6 +306,9 @@ class Bound(_Record):
     verdicts: list[Verdict] = Field(default_factory=list)
     #: Trials made at this load because the earlier ones lost frames in a pause.
     attempts: int = 1
+    #: Never stored, found when a run is read (:mod:`harness.measure.contradiction`): the highest load, above
+    #: ``upper_pps``, that other trials of the point carried within the goal. The rate is then only a lower bound.
+    exceeded_pps: float | None = Field(default=None, exclude=True)
 
 
 class LatencyAt(_Record):

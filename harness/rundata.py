@@ -17,6 +17,8 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UsageError
+from harness.figures import PDR_LOSS
+from harness.measure.contradiction import settle
 from harness.missing import missing_trials
 from harness.plan import Plan
 from harness.records import PointOutcome, RunInfo, Trial
@@ -59,6 +61,7 @@ def load_run(path: Path) -> RunData:
         trials.append(trial)
     lacking = missing_trials(reader.info, outcomes, ((t.number, t.repeat, t.point) for t in trials), reader.abandoned)
     problems = (*reader.problems(), lacking) if lacking else reader.problems()
+    settle(outcomes, trials, plan.measure.search.pdr_loss if plan.measure.search else PDR_LOSS, plan.role.rate_unit)
     return RunData(path, reader.info, plan, tuple(trials), outcomes, problems)
 
 

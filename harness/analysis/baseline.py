@@ -120,7 +120,7 @@ def _since(run: RunData, folder: Path, infos: Sequence[RunInfo]) -> RunInfo | No
 
 
 def _items(differs: list[environment.Difference]) -> str:
-    named = ", ".join(f"{item.item} ({item.a} | {item.b})" for item in differs[:3])
+    named = ", ".join(f"{item.item} ({item.brief()})" for item in differs[:3])
     return named + (f" and {len(differs) - 3} more" if len(differs) > 3 else "")
 
 

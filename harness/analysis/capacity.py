@@ -19,7 +19,7 @@ from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
 from harness.analysis.refuted import Refuted, refuted
 from harness.analysis.scaling import BEYOND, CountRates, Prediction, Scaling, fit
 from harness.errors import UsageError
-from harness.figures import PDR_LOSS
+from harness.figures import PDR_LOSS, generator_limited
 from harness.plan import PointPlan, Role
 from harness.records import Phase, PointOutcome, Trial, Verdict, in_order
 from harness.rundata import RunData
@@ -179,7 +179,11 @@ def _against(count: CountRates, outcomes: Sequence[PointOutcome], trials: Sequen
     """What the run's other trials hold against a rate; that more was carried than a bound says nothing new."""
     rate = count.rate or count.at_least
     found = None if rate is None else refuted(count.cores, rate, kind, outcomes, trials, pdr_loss)
-    return None if found is None or (found.low and not count.rates) else found
+    bounds = [getattr(outcome, str(kind)) for outcome in outcomes]
+    if found is not None and found.low and any(bound is not None and generator_limited(bound, pdr_loss)
+                                               for bound in bounds):
+        return None
+    return found
 
 
 def _count(point: PointPlan, rates: Iterable[Sample], trials: Sequence[Trial], polls: bool,
@@ -227,10 +231,11 @@ def _missing(outcomes: Sequence[PointOutcome], run: RunData) -> str:
 
 
 def _enough(scaling: Scaling, cores: int) -> Prediction | None:
-    """What so many cores carry; of a count that has only a bound, the bound."""
+    """What so many cores carry; of a count that has only a bound, the bound, or that of fewer cores where it is
+    higher."""
     count = next((count for count in scaling.counts if count.cores == cores), None)
     if count is not None and not count.rates and count.at_least is not None:
-        return Prediction(cores, count.at_least, None, None, "bound")
+        return Prediction(cores, max(count.at_least, scaling.floor(cores)), None, None, "bound")
     return scaling.at(cores)
 
 
@@ -238,7 +243,7 @@ def _candidates(scaling: Scaling) -> list[Prediction]:
     counts = [count.cores for count in scaling.counts]
     if not counts:
         return []
-    able = (_enough(scaling, cores) for cores in range(min(counts), BEYOND * max(counts) + 1))
+    able = (_enough(scaling, cores) for cores in range(min(counts), max(BEYOND * scaling.most, *counts, 0) + 1))
     return [carried for carried in able if carried is not None]
 
 
@@ -259,14 +264,16 @@ def _not_reached(scaling: Scaling, able: Sequence[Prediction]) -> str:
     if not able:
         return scaling.reason or "no rate was measured"
     best = max(able, key=lambda carried: carried.rate)
-    most = max(count.cores for count in scaling.counts)
     if scaling.line_rate is not None and best.rate >= scaling.line_rate:
         return f"line rate is the limit from {plural(best.cores, 'core')} on"
     if scaling.cap is not None and best.bounded:
         return f"something other than its cores is the limit from {plural(best.cores, 'core')} on"
     if scaling.model is None:
+        most = max(count.cores for count in scaling.counts)
         return f"more than was measured on {plural(most, 'core')}; {scaling.reason}"
-    return f"not reached with {BEYOND * most} cores, twice the most measured; beyond, nothing is said"
+    if best.source == "bound":
+        return f"only a bound is known on {plural(best.cores, 'core')}; its cores may carry more"
+    return f"not reached with {BEYOND * scaling.most} cores, twice the most measured; beyond, nothing is said"
 
 
 def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,

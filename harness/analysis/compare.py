@@ -26,7 +26,7 @@ class Finding(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     NONE = "no difference seen"
-    LIMITED = "cannot tell, generator-limited"
+    LIMITED = "cannot tell, a lower bound"
     FEW = "too few repeats to tell"
 
 
@@ -101,7 +101,7 @@ def unlike(base: RunData, other: RunData, *, across: bool) -> tuple[environment.
     """How two environments differ. Raises UsageError where they do and ``across`` is not given."""
     found = environment.differences(base.info, other.info)
     if found and not across:
-        named = "\n".join(f"  {item.item}: {item.a} | {item.b}" for item in found[:_NAMED])
+        named = "\n".join(f"  {item.item}: {item.brief()}" for item in found[:_NAMED])
         more = f"\n  and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise UsageError(f"{base.info.run_id} and {other.info.run_id} are not comparable; they differ in\n"
                          f"{named}{more}\ncompare runs of the same machines and settings, or say --across to compare "

@@ -69,7 +69,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Decision:
-    """``state``: PASS, FAIL, CANNOT_TELL or IMPROVED. ``p``: one-sided, adjusted (Benjamini-Hochberg).
+    """``state``: PASS, FAIL, CANNOT_TELL or IMPROVED. ``p``: one-sided, adjusted (Benjamini-Hochberg); of
+    IMPROVED that of a gain.
     ``half``: half width of the 95 % interval. ``repeats``: those a side with which enough.ANSWERED of such runs would
     get an answer; 0 where there is one, MOST_REPEATS + 1 where that many are too few. ``runs``: where they are too few
     because whole runs differ, the baseline runs that would do (MOST_RUNS + 1: not even those); else 0."""
@@ -89,10 +90,10 @@ def decide(figures: Figures) -> Decision:
     beyond = worse.mean > figures.threshold
     failed = beyond & (p <= FALSE_ALARMS)
     unknown = ~failed & (beyond | (half > figures.threshold) & (worse.mean + half > 0))
-    better = adjusted(_one_sided(Moments(-worse.mean, worse.variance, worse.df))) <= FALSE_ALARMS
-    improved = ~failed & ~unknown & better & (-worse.mean > figures.threshold)
+    gain = adjusted(_one_sided(Moments(-worse.mean, worse.variance, worse.df)))
+    improved = ~failed & ~unknown & (gain <= FALSE_ALARMS) & (-worse.mean > figures.threshold)
     state = np.select([failed, unknown, improved], [FAIL, CANNOT_TELL, IMPROVED], PASS)
-    return Decision(state, p, half, *_wanted(figures, worse, unknown))
+    return Decision(state, np.where(improved, gain, p), half, *_wanted(figures, worse, unknown))
 
 
 def _wanted(figures: Figures, worse: Moments, unknown: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:

@@ -20,6 +20,7 @@ from harness.records import RunInfo
 
 NONE, UNKNOWN, NOT_MEASURED = "none", "unknown", "not measured"
 _MOST_TEXT = 400
+_MOST_IN_MESSAGE = 120
 _MOST_PORTS = 8
 _MOST_MITIGATIONS = 64
 #: Of the kernel's command line: where it boots from and what it prints.
@@ -65,6 +66,20 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.item}: {self.a} against {self.b}"
+
+    def brief(self) -> str:
+        """The two values for a message: of lists what only one has, cut where that is still long."""
+        return " | ".join(text if len(text) <= _MOST_IN_MESSAGE else text[:_MOST_IN_MESSAGE - 1] + "…"
+                          for text in own_parts(self.a, self.b))
+
+
+def own_parts(a: str, b: str) -> tuple[str, str]:
+    """Two values; of lists ("rx=8, tx=8") what only one of them has."""
+    left, right = a.split(", "), b.split(", ")
+    if min(len(left), len(right)) < 2:
+        return a, b
+    return (", ".join(part for part in left if part not in right) or "(no more)",
+            ", ".join(part for part in right if part not in left) or "(no more)")
 
 
 def comparability(info: RunInfo) -> dict[str, str]:

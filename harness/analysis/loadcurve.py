@@ -2,7 +2,7 @@
 """CPU and latency of a stack at a load that was not measured: read between, or a little beyond, those that were.
 
 Loads at which more than PDR's loss was lost are left out: there CPU and latency are of what was forwarded, not of the
-load.
+load. What was measured where the generator fell short stands at the load that it offered.
 Latency is never interpolated: it is that of the next higher load measured, which it does not exceed while latency grows
 with load.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from harness.analysis.metrics import Kind, Metric, Sample
+from harness.analysis.metrics import Kind, Metric, Sample, at_load, short_of_load
 from harness.analysis.scaling import BEYOND
 from harness.records import LatencyAt, Phase, PointOutcome, Trial
 
@@ -52,6 +52,7 @@ def curve_of(cores: int, rate: float | None, found: Mapping[Metric, Sequence[Sam
         values = [sample.value for sample in found.get(Metric(kind, at=load), ())]
         return median(values) if values else None
 
+    found = {**_offered(outcomes, trials), **found}
     loads = sorted(metric.at for metric in found if metric.kind is Kind.CORES)
     busy = [(load, value) for load in loads if (value := at(Kind.CORES, load)) is not None
             and (at(Kind.LOSS, load) or 0.0) <= loss]
@@ -61,6 +62,24 @@ def curve_of(cores: int, rate: float | None, found: Mapping[Metric, Sequence[Sam
     told = len(cycles) == len(busy) and len(sources) == 1
     return Curve(cores, rate, tuple(busy), tuple(_latencies(outcomes, trials, loss)), _useful(trials),
                  tuple(cycles) if told else (), next(iter(sources)) if told else "")
+
+
+def _offered(outcomes: Sequence[PointOutcome], trials: Sequence[Trial]) -> dict[Metric, list[Sample]]:
+    """Samples of the loads that the generator fell short of in every repeat, at the median of what it offered."""
+    numbered = {trial.number: trial for trial in trials}
+    by_load: dict[float, list[tuple[int, Trial]]] = {}
+    for outcome in outcomes:
+        for point in outcome.load_curve if outcome.status == "ok" else ():
+            if point.trial in numbered:
+                by_load.setdefault(point.load_pps, []).append((outcome.repeat, numbered[point.trial]))
+    found: dict[Metric, list[Sample]] = {}
+    for repeats in by_load.values():
+        if all(short_of_load(trial) for _, trial in repeats):
+            load = median(trial.offered_pps for _, trial in repeats)
+            for repeat, trial in repeats:
+                for metric, sample in at_load(repeat, load, trial):
+                    found.setdefault(metric, []).append(sample)
+    return found
 
 
 def _latencies(outcomes: Sequence[PointOutcome], trials: Sequence[Trial],
@@ -96,7 +115,8 @@ def _useful(trials: Sequence[Trial]) -> tuple[tuple[float, float], ...]:
         cpu = trial.cpu
         if cpu is not None and cpu.useful_polls is not None and cpu.empty_polls is not None \
                 and cpu.useful_polls + cpu.empty_polls > 0:
-            found.append((trial.asked_pps, cpu.useful_polls / (cpu.useful_polls + cpu.empty_polls)))
+            load = trial.offered_pps if short_of_load(trial) else trial.asked_pps
+            found.append((load, cpu.useful_polls / (cpu.useful_polls + cpu.empty_polls)))
     return tuple(sorted(found))
 
 

@@ -21,10 +21,11 @@ from enum import StrEnum
 from typing import Any
 
 from harness.figures import at_least
+from harness.measure.verdicts import shortfall
 from harness.plan import PointPlan
 from harness.records import Bound, LatencyAt, PointOutcome, Trial, Verdict
 from harness.rundata import RunData
-from harness.units import parse_rate
+from harness.units import format_rate, parse_rate
 
 PERCENTILES = {"p50": "p50_ns", "p90": "p90_ns", "p99": "p99_ns", "p99.9": "p999_ns", "max": "max_ns"}
 _RATE = re.compile(r"mrr|ndr|pdr")
@@ -147,7 +148,8 @@ class Sample:
 def samples(run: RunData) -> dict[str, dict[Metric, list[Sample]]]:
     """Every metric of every point (by its id in the plan), a sample a repeat that has one, in the order of repeats.
 
-    Points that failed or were skipped have none: nothing stands in for what was not measured."""
+    Points that failed or were skipped have none, nor have loads of the load curve that the generator fell short of:
+    nothing stands in for what was not measured."""
     trials = {trial.number: trial for trial in run.trials}
     loss = run.plan.measure.search.pdr_loss if run.plan.measure.search else None
     found: dict[str, dict[Metric, list[Sample]]] = {}
@@ -166,8 +168,17 @@ def _of(outcome: PointOutcome, trials: Mapping[int, Trial], pdr_loss: float | No
     for entry in outcome.latency:
         yield from _latency(outcome.repeat, entry, trials.get(entry.trial))
     for point in outcome.load_curve:
-        if point.trial in trials:
-            yield from _load(outcome.repeat, point.load_pps, trials[point.trial])
+        trial = trials.get(point.trial)
+        if trial is not None and not shortfall(trial):
+            yield from at_load(outcome.repeat, point.load_pps, trial)
+
+
+def short_of_load(trial: Trial, unit: str = "pps") -> str:
+    """Why a trial says nothing of the load that it was asked for; empty where it was offered. ``unit``: of rates."""
+    if not shortfall(trial):
+        return ""
+    return (f"the generator offered {format_rate(trial.offered_pps, unit)} of the {format_rate(trial.asked_pps, unit)} "
+            f"asked for (trial {trial.number})")
 
 
 def _limited(bound: Bound, pdr_loss: float | None) -> bool:
@@ -186,7 +197,8 @@ def _latency(repeat: int, entry: LatencyAt, trial: Trial | None) -> Iterator[tup
                    Sample(repeat, float(value), verdicts=verdicts, resolution=resolution))
 
 
-def _load(repeat: int, load_pps: float, trial: Trial) -> Iterator[tuple[Metric, Sample]]:
+def at_load(repeat: int, load_pps: float, trial: Trial) -> Iterator[tuple[Metric, Sample]]:
+    """A trial's samples at a load of the load curve, frames per second; none where it failed."""
     if trial.status != "ok":
         return
     verdicts = tuple(trial.verdicts)

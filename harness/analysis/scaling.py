@@ -22,12 +22,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
 
 from harness.analysis.references import Kind, ReferencePoint
+from harness.analysis.statistics import interval
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -40,7 +41,6 @@ HALF_CORE = 0.5
 RESAMPLES = 200
 #: Rates are not known better than this (relative): below it one fit is as good as another.
 _FINEST = 0.002
-_LEAST_REPEATS = 3
 #: Steps of a fit; it is done after two or three, where the rates are near a model.
 _ROUNDS = 20
 #: Of the normal distribution, what holds 95 % on both sides.
@@ -62,14 +62,16 @@ class CountRates:
 
     @property
     def rate(self) -> float | None:
-        """Median of the repeats; None when there are only bounds."""
-        return median(self.rates) if self.rates else None
+        """Geometric mean of the repeats, which is what intervals are of (:mod:`harness.analysis.statistics`) and what
+        is fitted; None when there are only bounds."""
+        return _mean(self.rates) if self.rates else None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Rate on ``cores``, frames per second. ``source``: measured, fitted (between measured counts) or extrapolated.
-    ``low``, ``high``: 95 %, None where nothing tells. ``bounded``: by what was the limit with fewer cores, or by line
+    """Rate on ``cores``, frames per second. ``source``: measured, fitted (between measured counts), extrapolated, or
+    bound (at least that much, because as many cores or fewer carried it). ``low``, ``high``: 95 %, None where nothing
+    tells. ``bounded``: by what was the limit with fewer cores, or by line
     rate."""
 
     cores: int
@@ -124,18 +126,34 @@ class Scaling:
         or no model."""
         count = next((count for count in self.counts if count.cores == cores), None)
         if count is not None and count.rate is not None:
-            return Prediction(cores, count.rate, *_of_repeats(count.rates), "measured", count.capped)
+            return Prediction(cores, count.rate, *_interval(count.rates), "measured", count.capped)
         if self.model is None or not min(self.measured) <= cores <= BEYOND * self.most:
             return None
-        floor = count.at_least if count is not None and count.at_least is not None else 0.0
+        floor = self.floor(cores)
         capped_at = [c.cores for c in self.counts if c.capped]
         cap = self.cap if capped_at and cores > min(capped_at) and self.cap is not None else math.inf
         cap = min(cap, self.line_rate or math.inf)
+        rate = self.model.rate(cores)
+        if floor > rate:
+            return Prediction(cores, min(floor, cap), None, None, "bound", floor >= cap)
         low, high = self._interval(cores)
-        rate = min(max(self.model.rate(cores), floor), cap)
-        return Prediction(cores, rate, None if low is None else min(max(low, floor), cap),
+        return Prediction(cores, min(rate, cap), None if low is None else min(max(low, floor), cap),
                           None if high is None else min(max(high, floor), cap),
-                          "extrapolated" if cores > self.most else "fitted", rate == cap)
+                          "extrapolated" if cores > self.most else "fitted", rate >= cap)
+
+    def floor(self, cores: int) -> float:
+        """What so many cores carry at least: the highest bound of as many or fewer, as far as no larger count was
+        measured below it; 0 without one."""
+        return max((self._still(count.cores, count.at_least, cores) for count in self.counts
+                    if count.at_least is not None and count.cores <= cores), default=0.0)
+
+    def _still(self, known: int, bound: float, cores: int) -> float:
+        """What is left on ``cores`` of a bound known of fewer. More cores that carry less refute it beyond; up to them,
+        they are the least."""
+        more = {count: rate for count, rate in self.measured.items() if count > known}
+        if any(rate < bound for count, rate in more.items() if count <= cores):
+            return 0.0
+        return min(bound, *(rate for count, rate in more.items()), math.inf)
 
     def _interval(self, cores: int) -> tuple[float | None, float | None]:
         if not self.draws:
@@ -152,7 +170,8 @@ class Scaling:
 
     def half_core_at(self) -> Prediction | None:
         """The first core count from which one more core adds less than half of what one core does on average at the
-        smallest count measured. Between measured counts the step is shared evenly; beyond, the fit is asked."""
+        smallest count measured. Between measured counts the step is shared evenly; beyond, the fit is asked, where it
+        knows more than bounds."""
         if len(self.measured) < 2:
             return None
         first, rate = next(iter(self.measured.items()))
@@ -163,7 +182,9 @@ class Scaling:
                 return self.at(fewer)
         for cores in range(self.most, BEYOND * self.most):
             here, more_cores = self.at(cores), self.at(cores + 1)
-            if here is not None and more_cores is not None and more_cores.rate - here.rate < enough:
+            if here is None or more_cores is None or "bound" in (here.source, more_cores.source):
+                continue
+            if more_cores.rate - here.rate < enough:
                 return Prediction(cores, here.rate, here.low, here.high, "extrapolated", here.bounded)
         return None
 
@@ -312,14 +333,16 @@ def _draws(models: Sequence[Model], cores: Array, rates: Array, seed: int, resam
     return tuple(made)
 
 
-def _of_repeats(rates: Sequence[float]) -> tuple[float | None, float | None]:
-    """95 % interval of the mean rate, Student's t on logs; none below 3 repeats."""
-    if len(rates) < _LEAST_REPEATS:
-        return None, None
-    logs = np.log(rates)
-    half = _student(len(rates) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(rates))
-    middle = math.log(median(rates))
-    return math.exp(middle - half), math.exp(middle + half)
+def _mean(rates: Sequence[float]) -> float:
+    # Of rates that are alike, that rate to the digit.
+    return rates[0] if min(rates) == max(rates) else geometric_mean(rates)
+
+
+@functools.lru_cache(maxsize=1024)
+def _interval(rates: tuple[float, ...]) -> tuple[float | None, float | None]:
+    """As compare and the report have it; kept, because that of many repeats is bootstrapped and asked for often."""
+    found = interval(rates)
+    return (None, None) if found is None else (found.low, found.high)
 
 
 @functools.cache

@@ -8,9 +8,10 @@ import math
 import statistics as plain
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples
+from harness.analysis.defaults import without_defaults
+from harness.analysis.metrics import Kind, Metric, PointKey, Sample, samples, short_of_load
 from harness.analysis.noise import Suspect, suspects
 from harness.analysis.statistics import Interval, finite, interval, is_noisy
 from harness.plan import PointPlan
@@ -100,11 +101,21 @@ class RunView:
         values = finite([sample.value for sample in found])
         if not values:
             reason, lost = _reason(metric, outcomes, len(found))
+            reason = self._short(self.points[place], metric) or reason
             return Side((), left_out=len(found), reason=reason, lost=lost)
         verdicts = _verdicts(metric, found, values, outcomes)
         causes = self._suspects(self.points[place]) if Verdict.NOISY in verdicts else ()
         return Side(tuple(values), any(sample.at_least for sample in found), verdicts, len(found) - len(values),
                     resolution=max(sample.resolution for sample in found), suspects=causes)
+
+    def _short(self, point: PointPlan, metric: Metric) -> str:
+        """Of a load of the load curve that the generator did not offer in any repeat."""
+        if metric.kind not in (Kind.CORES, Kind.CYCLES, Kind.LOSS):
+            return ""
+        numbers = {at.trial for outcome in self.outcomes.get(point.id, ()) for at in outcome.load_curve
+                   if at.load_pps == metric.at}
+        told = (short_of_load(trial, point.role.rate_unit) for trial in self.run.trials if trial.number in numbers)
+        return next(filter(None, told), "")
 
     def _suspects(self, point: PointPlan) -> tuple[Suspect, ...]:
         trials = (trial for trial in self.run.trials if trial.point == point.id)
@@ -134,10 +145,15 @@ class RunView:
 
 def views(runs: Sequence[RunData]) -> list[RunView]:
     """Runs by places that can be matched with each other."""
-    named = [[(PointKey.of(point), traffic(point), point) for point in run.plan.points] for run in runs]
+    named = [[(_key(point), traffic(point), point) for point in run.plan.points] for run in runs]
     several = {key for points in named for key, number in Counter((k, t) for k, t, _ in points).items() if number > 1}
     return [_view(run, {Place(key, text, point.host if (key, text) in several else ""): point
                         for key, text, point in points}) for run, points in zip(runs, named, strict=True)]
+
+
+def _key(point: PointPlan) -> PointKey:
+    key = PointKey.of(point)
+    return replace(key, params=without_defaults(key.stack, key.params))
 
 
 def _view(run: RunData, points: Mapping[Place, PointPlan]) -> RunView:

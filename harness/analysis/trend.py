@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import environment
 from harness.analysis.changepoints import Memo, change, change_points
+from harness.analysis.defaults import without_defaults
 from harness.analysis.metrics import Metric
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one point. ``values``: the median over repeats of every run, None where a run has none. ``bounds``:
-    which of them are lower bounds (the generator was the limit in a repeat)."""
+    """One metric of one point: stack, parameters (without those at their default), tuning, role, frames, cores, and its
+    host where one run has it on several. ``values``: the median over repeats of every run, None where a run has none.
+    ``bounds``: which of them are lower bounds (in a repeat)."""
 
     point: tuple[str, ...]
     label: str
@@ -126,9 +128,9 @@ def _distinct(point: tuple[str, ...], alike: set[tuple[str, ...]]) -> str:
     fields: list[set[str]] = []
     for one in (point, *sorted(alike - {point})):
         shown = {f"{name}={value}" for text in one[1:3] for name, value in json.loads(text).items()}
-        fields.append(shown | {one[4], f"{one[5]} cores", f"on {one[6]}"})
+        fields.append(shown | {one[4], f"{one[5]} cores"} | ({f"on {one[6]}"} if one[6] else set()))
     own = sorted(one for one in fields[0] if not all(one in other for other in fields))
-    return ", ".join(own)[:120] or "without what others of this label have"
+    return ", ".join(own)[:120] or "with the defaults of what others of this label have"
 
 
 def _runs(index: duckdb.DuckDBPyConnection, scenario: str) -> tuple[RunRow, ...]:
@@ -153,12 +155,31 @@ def _values(index: duckdb.DuckDBPyConnection, scenario: str, metrics: Sequence[s
         "any_value(m.unit), m.run, median(m.value), bool_or(m.at_least) FROM metrics m "
         "JOIN points p USING (run, point) JOIN runs r USING (run) "
         "WHERE r.scenario = ? AND r.state = 'complete' AND list_contains(?::VARCHAR[], m.metric) "
-        "AND isfinite(m.value) GROUP BY ALL", [scenario, list(metrics)]).fetchall()
+        "AND isfinite(m.value) GROUP BY ALL ORDER BY m.run", [scenario, list(metrics)]).fetchall()
+    several = _on_several_hosts(index, scenario)
     found: _Values = {}
-    for *point, metric, label, unit, run, value, bound in rows:
-        key = tuple(map(str, point)), str(metric)
-        found.setdefault(key, (str(label), str(point[0]), str(unit), {}))[3][run] = float(value), bool(bound)
+    for *same, host, metric, label, unit, run, value, bound in rows:
+        point = _same(same)
+        key = (*point, str(host) if point in several else ""), str(metric)
+        found.setdefault(key, (str(label), point[0], str(unit), {}))[3][run] = float(value), bool(bound)
     return found
+
+
+def _on_several_hosts(index: duckdb.DuckDBPyConnection, scenario: str) -> set[tuple[str, ...]]:
+    """Points that one run has on several hosts, which are then told apart; otherwise a DUT of another name goes on
+    with the series, as compare and gate see it."""
+    rows = index.execute(
+        "SELECT DISTINCT p.stack, p.params, p.tuning, p.role, p.frames, p.cores FROM points p JOIN runs r USING (run) "
+        "WHERE r.scenario = ? AND r.state = 'complete' "
+        "GROUP BY p.run, p.stack, p.params, p.tuning, p.role, p.frames, p.cores HAVING count(DISTINCT p.host) > 1",
+        [scenario]).fetchall()
+    return {_same(row) for row in rows}
+
+
+def _same(row: Sequence[object]) -> tuple[str, ...]:
+    """What a point is found again by: stack, parameters without those at their default, tuning, role, frames, cores."""
+    stack, params, *others = map(str, row)
+    return (stack, without_defaults(stack, params), *others)
 
 
 def _left_out(index: duckdb.DuckDBPyConnection, scenario: str) -> tuple[tuple[str, str], ...]:

@@ -21,10 +21,12 @@ from harness.analysis.environment import comparability
 from harness.analysis.metrics import PointKey, samples
 from harness.analysis.table import GENERATOR, trial_row
 from harness.errors import UsageError
+from harness.figures import pdr_loss_of
 from harness.index.schema import TABLES
+from harness.measure.contradiction import settle
 from harness.missing import missing_trials
 from harness.plan import Plan
-from harness.records import SCHEMA_VERSION, Cpu, Phase, PointOutcome, Trial, Verdict
+from harness.records import SCHEMA_VERSION, Cpu, Direction, Phase, PointOutcome, Trial, Verdict
 from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData
 from harness.store import MAX_LINE_BYTES, POINTS, RUN, TRIALS, RunReader
 
@@ -41,9 +43,12 @@ _JSON = {"schema_version": "INTEGER",
          **{name: kind for name, kind in TABLES["trials"].items() if name not in _NESTED and name != "run"},
          "latency": "STRUCT(p50_ns BIGINT, p90_ns BIGINT, p99_ns BIGINT, p999_ns BIGINT, max_ns BIGINT)",
          "cpu": "STRUCT(busy_cores DOUBLE, cycles_per_packet DOUBLE)", "verdicts": "VARCHAR[]", "losses": "JSON",
-         "unread": "JSON",
+         "unread": "JSON", "directions": "JSON", "spoilt": "BOOLEAN",
          "counters": "STRUCT(generator STRUCT("
                      + ", ".join(f"{name} {TABLES['trials']['generator_' + name]}" for name in GENERATOR) + "))"}
+_DIRECTIONS = TypeAdapter(list[Direction])
+#: Phases of trials at a load that is given: metrics are taken from them, and they refute rates.
+_LOADS = (Phase.LATENCY, Phase.LOAD)
 _NEEDED = ("number", "point", "repeat", "phase", "status", "sent", "received", "lost")
 
 
@@ -72,7 +77,9 @@ def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[d
         if len(outcomes) > MAX_OUTCOMES:
             raise UsageError(f"{path / POINTS}: more than {MAX_OUTCOMES:,} lines")
     _stage_trials(connection, reader)
-    data = RunData(path, reader.info, plan, _named_trials(connection, outcomes), tuple(outcomes), ())
+    trials = _load_trials(connection)
+    settle(outcomes, trials, pdr_loss_of(reader.info.plan), plan.role.rate_unit)
+    data = RunData(path, reader.info, plan, trials, tuple(outcomes), ())
     runs = [_run(reader, path.name, _missing(connection, reader, outcomes))]
     return {"runs": runs, "points": list(_points(path.name, plan, outcomes)),
             "metrics": list(_metrics(data))}
@@ -121,17 +128,25 @@ def _points(run: str, plan: Plan, outcomes: Sequence[PointOutcome]) -> Iterator[
 
 
 def _stage_trials(connection: duckdb.DuckDBPyConnection, reader: RunReader) -> None:
-    """The run's trials into the temporary table ``staged``. Raises UsageError with the line that cannot be read."""
+    """The run's trials into the temporary table ``staged``, and what metrics ask of loads beyond its columns into
+    ``details``. Raises UsageError with the line that cannot be read."""
     columns = ", ".join(f"{name} {kind}" for name, kind in TABLES["trials"].items())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE staged ({columns})")
+    connection.execute("CREATE OR REPLACE TEMP TABLE details (number BIGINT, directions VARCHAR, spoilt BOOLEAN)")
     file = reader.path / TRIALS
     if not file.exists() or file.stat().st_size == 0:
         return
     if not reader.cut(TRIALS) and _read_fast(connection, reader, file):
         return
     trials = reader.trials()
-    while batch := [{"run": reader.path.name, **trial_row(trial)} for trial in islice(trials, 5000)]:
-        insert(connection, "trials", batch, into="staged")
+    while batch := list(islice(trials, 5000)):
+        insert(connection, "trials", [{"run": reader.path.name, **trial_row(trial)} for trial in batch], into="staged")
+        loads = [trial for trial in batch if trial.phase in _LOADS]
+        if loads:
+            connection.execute("INSERT INTO details SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[]), "
+                               "unnest(?::BOOLEAN[])", [[trial.number for trial in loads],
+                                [_DIRECTIONS.dump_json(trial.directions).decode() for trial in loads],
+                                [trial.spoilt for trial in loads]])
 
 
 def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: Path) -> bool:
@@ -155,32 +170,32 @@ def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: P
                        for name in TABLES["trials"])
     connection.execute(f"INSERT INTO staged SELECT {picked} FROM incoming WHERE NOT list_contains(?::BIGINT[], number)",
                        [reader.path.name, sorted(reader.abandoned)])
+    connection.execute("INSERT INTO details SELECT number, coalesce(CAST(directions AS VARCHAR), '[]'), "
+                       "coalesce(spoilt, false) FROM incoming WHERE list_contains(?::VARCHAR[], phase)",
+                       [[str(phase) for phase in _LOADS]])
     return True
 
 
-def _named_trials(connection: duckdb.DuckDBPyConnection, outcomes: Sequence[PointOutcome]) -> tuple[Trial, ...]:
-    """Of the trials that load curves and latencies name, what their metrics are taken from."""
-    wanted = [point.trial for outcome in outcomes for point in outcome.load_curve]
-    wanted += [entry.trial for outcome in outcomes for entry in outcome.latency]
-    if not wanted:
-        return ()
+def _load_trials(connection: duckdb.DuckDBPyConnection) -> tuple[Trial, ...]:
+    """Of the trials at given loads, what metrics are taken from and what refutes a rate."""
     rows = connection.execute(
-        "SELECT number, point, repeat, phase, started_at, asked_pps, duration_s, real_s, loss_ratio, status, verdicts, "
-        "busy_cores, cycles_per_packet FROM staged WHERE list_contains(?::BIGINT[], number)", [wanted]).fetchall()
-    return tuple(_named_trial(*row) for row in rows)
+        "SELECT number, point, repeat, phase, started_at, asked_pps, offered_pps, duration_s, real_s, sent, "
+        "loss_ratio, status, superseded, verdicts, busy_cores, cycles_per_packet, directions, spoilt FROM staged "
+        "JOIN details USING (number)")
+    names = [column[0] for column in rows.description]
+    return tuple(_load_trial(dict(zip(names, row, strict=True))) for row in rows.fetchall())
 
 
-def _named_trial(number: int, point: str, repeat: int, phase: str, started_at: str, asked_pps: float,
-                 duration_s: float, real_s: float, loss_ratio: float | None, status: str, verdicts: str,
-                 busy_cores: float | None, cycles: float | None) -> Trial:
-    cpu = None if busy_cores is None else Cpu(indicative=False, seconds=real_s, cores=[], busy_cores=busy_cores,
-                                              cycles_per_packet=cycles)
+def _load_trial(row: dict[str, Any]) -> Trial:
+    busy, cycles = row.pop("busy_cores"), row.pop("cycles_per_packet")
+    cpu = None if busy is None else Cpu(indicative=False, seconds=row["real_s"], cores=[], busy_cores=busy,
+                                        cycles_per_packet=cycles)
     try:
-        return Trial(number=number, point=point, repeat=repeat, phase=Phase(phase), started_at=started_at,
-                     asked_pps=asked_pps, duration_s=duration_s, real_s=real_s, loss_ratio=loss_ratio, status=status,
-                     verdicts=[Verdict(word) for word in verdicts.split()], cpu=cpu)
+        row["directions"] = _DIRECTIONS.validate_json(row["directions"])
+        row["verdicts"] = [Verdict(word) for word in row["verdicts"].split()]
+        return Trial(**row, cpu=cpu)
     except ValueError as error:
-        raise UsageError(f"trial {number}: {error}") from error
+        raise UsageError(f"trial {row['number']}: {error}") from error
 
 
 def _metrics(run: RunData) -> Iterator[dict[str, Any]]:

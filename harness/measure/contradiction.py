@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the other trials of a point refute a rate that its search found. The one rule for that: the runner marks
-rates by it, and capacity planning reads which trials they are."""
+rates by it, as does whoever reads a run (:func:`settle`), and capacity planning reads which trials they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.figures import worst_loss
-from harness.records import Bound, Phase, Trial, Verdict, in_order
+from harness.records import Bound, Phase, PointOutcome, Trial, Verdict, in_order
 from harness.units import format_rate
 
 #: How far a load has to be from a bound, relative to it, to say anything against it.
@@ -46,6 +46,42 @@ def contradict(bound: Bound, goal: float, trials: Iterable[Trial], unit: str = "
     if told:
         bound.verdicts = in_order([*bound.verdicts, Verdict.CONTRADICTED])
         bound.reason = "; ".join(filter(None, [bound.reason, "contradicted by " + _first(told)]))
+
+
+def settle(outcomes: Iterable[PointOutcome], trials: Iterable[Trial], pdr_loss: float, unit: str = "pps") -> None:
+    """Mark what a run's own trials refute, which older harnesses did not do; ``unit``: of its rates.
+
+    A rate refuted in half of the repeats of a point, in less than half of them by loss, is a lower bound
+    (``Bound.exceeded_pps``) in those that a higher load refutes."""
+    of_repeat: dict[tuple[str, int], list[Trial]] = {}
+    for trial in trials:
+        if trial.phase in (Phase.LATENCY, Phase.LOAD):
+            of_repeat.setdefault((trial.point, trial.repeat), []).append(trial)
+    by_point: dict[str, list[PointOutcome]] = {}
+    for outcome in outcomes:
+        if outcome.status == "ok":
+            by_point.setdefault(outcome.point, []).append(outcome)
+    for point, repeats in by_point.items():
+        for name, goal in (("ndr", 0.0), ("pdr", pdr_loss)):
+            found = []
+            for outcome in repeats:
+                bound: Bound | None = getattr(outcome, name)
+                if bound is not None and bound.pps is not None:
+                    found.append((bound, list(against(bound, goal, of_repeat.get((point, outcome.repeat), ())))))
+                    if found[-1][1] and Verdict.CONTRADICTED not in bound.verdicts:
+                        contradict(bound, goal, of_repeat[point, outcome.repeat], unit)
+                        outcome.verdicts = in_order([*outcome.verdicts, Verdict.CONTRADICTED])
+            _exceeded(found)
+
+
+def _exceeded(repeats: Sequence[tuple[Bound, Sequence[Against]]]) -> None:
+    told = [(bound, found) for bound, found in repeats if found]
+    lossy = sum(any(one.lost for one in found) for _, found in told)
+    if 2 * len(told) < len(repeats) or (lossy and 2 * lossy >= len(repeats)):
+        return
+    for bound, found in told:
+        if not any(one.lost for one in found):
+            bound.exceeded_pps = max(one.trial.offered_pps for one in found)
 
 
 def _told(trial: Trial, unit: str) -> str:

@@ -135,7 +135,11 @@ def _half(stack: StackPlan) -> str:
     half = scaling.half_core_at()
     if half is not None:
         return f"beyond {plural(half.cores, 'core')}" + (", extrapolated" if half.source == "extrapolated" else "")
-    return f"not up to {BEYOND * scaling.most} cores" if scaling.model is not None else MISSING
+    if scaling.model is None:
+        return MISSING
+    most = BEYOND * scaling.most
+    bounds = any(known is not None and known.source == "bound" for known in map(scaling.at, range(1, most + 1)))
+    return f"{MISSING}: only bounds are known" if bounds else f"not up to {most} cores"
 
 
 def crossing_lines(plan: CapacityPlan) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.analysis.compare import Comparison, Finding, Gap, Row
-from harness.analysis.environment import Difference
+from harness.analysis.environment import Difference, own_parts
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.sides import Place, Side
 from harness.analysis.statistics import LEVEL, POWER
@@ -89,7 +89,7 @@ def differs_text(items: Sequence[Any], most: int = 2) -> str:
     """"differs: dut.kernel.release 6.1 | 6.12 and 3 more"; empty without a difference."""
     if not items:
         return ""
-    named = ", ".join(f"{item.item} {' | '.join(apart(item.a, item.b))}" for item in items[:most])
+    named = ", ".join(f"{item.item} {' | '.join(own_parts(item.a, item.b))}" for item in items[:most])
     return f"differs: {named}" + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
@@ -165,19 +165,10 @@ def remarks(found: Comparison) -> list[str]:
 
 def differing(items: Sequence[Difference], most: int = MOST_ITEMS) -> list[str]:
     """A line an item by which environments differ; with more than ``most`` their number, the first ones, the rest."""
-    told = [f"differs: {item.item}: {' | '.join(apart(item.a, item.b))}" for item in items]
+    told = [f"differs: {item.item}: {' | '.join(own_parts(item.a, item.b))}" for item in items]
     if len(told) <= most:
         return told
     return [f"{len(told)} items differ: first {most} and {len(told) - most} more (all with --json)", *told[:most]]
-
-
-def apart(a: str, b: str) -> tuple[str, str]:
-    """Two values; of lists ("rx=8, tx=8") what only one of them has."""
-    left, right = a.split(", "), b.split(", ")
-    if min(len(left), len(right)) < 2:
-        return a, b
-    return (", ".join(part for part in left if part not in right) or "(no more)",
-            ", ".join(part for part in right if part not in left) or "(no more)")
 
 
 def gap_text(gap: Gap) -> str:

@@ -110,7 +110,10 @@ def _all_limited(compared: Sequence[_Ranked], how: str) -> str:
     plan, least = compared[0].point.plan, compared[-1]
     others = [f"{_NUMBERS[len(compared) - 2]} more"] if len(compared) > 2 else []
     names = _listing([*(entry.name for entry in compared[:2]), *others])
-    return (f"The generator was the limit: {least.figure}{_of_frames(plan)} {how} on {cores_text(len(plan.cores))} "
+    exceeded = any(Verdict.CONTRADICTED in entry.summary.verdicts
+                   and Verdict.GENERATOR_LIMITED not in entry.summary.verdicts for entry in compared)
+    why = "Only lower bounds are known" if exceeded else "The generator was the limit"
+    return (f"{why}: {least.figure}{_of_frames(plan)} {how} on {cores_text(len(plan.cores))} "
             f"with each of {names}")
 
 

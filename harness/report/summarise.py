@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.analysis.noise import Suspect, suspects
 from harness.analysis.statistics import Interval, interval
-from harness.figures import PDR_LOSS, noisy, settled_verdicts
+from harness.figures import PDR_LOSS, at_least, noisy, settled_verdicts
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Cpu, LatencyAt, Percentiles, Phase, PointOutcome, Trial, Verdict
 from harness.report.numbers import Spread, finite, plural
@@ -30,7 +30,7 @@ DEFAULT_WIDTH = 0.005
 class RateSummary:
     """MRR, NDR or PDR of one point over its repeats, pps. ``raw``: the highest load whose first attempt met the goal,
     None when it does not differ or there is none; ``raw_none``: there is a rate and no first attempt met its goal.
-    ``rate`` None has its ``reason``. ``missing``: repeats that found none. ``at_least``: the generator was the limit,
+    ``rate`` None has its ``reason``. ``missing``: repeats that found none. ``at_least``: a lower bound,
     not the stack. ``attempts``: the most that the load of the bound took to pass."""
 
     name: str
@@ -249,7 +249,7 @@ def _rate(name: str, outcomes: Sequence[PointOutcome], bounds: Sequence[Bound | 
              if bound is not None and (pps := finite(bound.pps)) is not None}
     return RateSummary(name, spread, raw_spread if _differs(spread, raw_spread) else None, reason,
                        len(outcomes) - (spread.count if spread else 0), tuple(v for v in Verdict if v in verdicts),
-                       at_least=Verdict.GENERATOR_LIMITED in verdicts,
+                       at_least=any(at_least(bound, limits.pdr_loss) for bound in known),
                        raw_none=spread is not None and bool(first) and raw_spread is None,
                        attempts=max((bound.attempts for bound in known), default=0),
                        interval=interval(list(rates.values())), by_repeat=rates)

@@ -33,7 +33,7 @@ def kind_of(step: Step) -> str:
     """"progression", "regression", or "no significant change" (of a transition); "cannot tell" where a bound or too few
     runs leave it open."""
     if step.hidden:
-        return "cannot tell, generator-limited"
+        return "cannot tell, a lower bound"
     if step.transition and (step.p is None or step.p > MAX_P):
         return "cannot tell" if step.p is None else "no significant change"
     return "progression" if step.better else "regression"

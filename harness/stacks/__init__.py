@@ -55,6 +55,14 @@ def create(name: str, params: Mapping[str, object]) -> Stack:
         raise UsageError(f"Parameters of stack {name!r}: {wrong}. Its parameters are: {known}.") from error
 
 
+def defaults(name: str) -> Mapping[str, object]:
+    """The parameters of this stack that have a default, JSON-ready; none where there is no such stack.
+
+    Loads this stack alone. Raises UsageError when its folder is not as it should be."""
+    folder = next((folder for folder in _folders() if folder.name.replace("_", "-") == name), None)
+    return {} if folder is None else _load(folder).Params.model_construct().model_dump(mode="json")
+
+
 def source(name: str) -> Path:
     """The folder of the stack of this name (``StackContext.source``)."""
     get(name)

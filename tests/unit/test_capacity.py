@@ -177,6 +177,37 @@ def test_generator_limited_counts_are_bounds_and_said(run: RunData) -> None:
     assert "left out of the fit" in capacity.text(plan)
 
 
+def test_a_load_that_the_generator_fell_short_of_stands_at_what_it_offered(run: RunData) -> None:
+    """Half of every load of 1 core's curve was offered: its busy cores belong to the halves."""
+    def short(trial: Trial) -> Trial:
+        if trial.phase is not Phase.LOAD or "linux-udp-1c" not in trial.point:
+            return trial
+        half = trial.sent // 2
+        return trial.model_copy(update={
+            "offered_pps": trial.asked_pps / 2, "sent": half, "directions":
+            [trial.directions[0].model_copy(update={"sent": half, "skipped": {"saturated": trial.sent - half}})]})
+
+    told = dataclasses.replace(run, trials=tuple(short(trial) for trial in run.trials))
+    before, after = (_by_label(plan_capacity(each, Ask(60e3)))["linux-udp"].curves[0].busy for each in (run, told))
+    assert len(before) > 1
+    assert after[:len(before)] == tuple((load / 2, busy) for load, busy in before)
+
+
+def test_where_the_largest_count_is_a_bound_nothing_is_said_beyond_twice_the_largest_rate(run: RunData) -> None:
+    """1 and 2 cores measured, 3 a low bound: 4 cores are asked, of 5 and 6 no word."""
+    def fewer(outcome: Any) -> None:
+        if "4c" in outcome.point:
+            outcome.pdr.pps, outcome.pdr.verdicts = 250e3, [Verdict.GENERATOR_LIMITED]
+
+    points = tuple(dataclasses.replace(point, cores=(0, 1, 2)) if "4c" in point.id else point
+                   for point in run.plan.points)
+    told = dataclasses.replace(_changed(run, fewer), plan=dataclasses.replace(run.plan, points=points))
+    kernel = _by_label(plan_capacity(told, Ask(5e6, headroom=0)))["linux-udp"]
+    assert [count.cores for count in kernel.scaling.counts if count.rates] == [1, 2]
+    assert kernel.scaling.at(5) is None
+    assert "not reached with 4 cores" in kernel.need.reason
+
+
 def test_idle_cores_under_loss_are_a_cap(run: RunData) -> None:
     trials = [trial.model_copy(deep=True) for trial in run.trials]
     for trial in trials:

@@ -12,6 +12,7 @@ import pytest
 
 from harness.analysis import references
 from harness.analysis.scaling import CountRates, Model, Prediction, Scaling, _aicc, fit, from_points
+from harness.analysis.statistics import interval
 
 
 def _law(cores: int, serial: float, crosstalk: float) -> float:
@@ -121,6 +122,26 @@ def test_bounds_are_not_fitted_and_hold_what_is_foretold_up() -> None:
     assert (four.rate, four.bounded) == (1.6e6, True)
 
 
+def _carry(counts: dict[int, float], bound: tuple[int, float], at: int) -> tuple[float, str]:
+    found = fit([CountRates(bound[0], (), at_least=bound[1]), *(CountRates(n, (rate,)) for n, rate in counts.items())])
+    known = found.at(at)
+    assert known is not None
+    return known.rate, known.source
+
+
+def test_a_bound_holds_up_larger_counts_too_unless_one_of_them_was_measured_below_it() -> None:
+    assert _carry({1: 100.0, 2: 200.0}, (3, 500.0), 4) == (500.0, "bound")  # the line says 400
+    # Between the bound and the larger count that fell below it: what that count carries.
+    assert _carry({1: 100.0, 4: 381.0}, (2, 400.0), 3) == (381.0, "bound")
+    rate, source = _carry({1: 100.0, 4: 381.0}, (2, 400.0), 5)  # refuted on 4 cores: the line alone
+    assert (rate, source) == (pytest.approx(381 + (381 - 100) / 3), "extrapolated")
+    assert _carry({1: 100.0, 2: 200.0}, (4, 300.0), 3) == (pytest.approx(300), "extrapolated")
+    stopped = fit([CountRates(1, (100.0,)), CountRates(2, (200.0,)), CountRates(3, (), at_least=500.0)])
+    assert stopped.half_core_at() is None  # two bounds do not say what a core adds
+    falls = [CountRates(1, (1e6,)), CountRates(2, (), at_least=5e6), CountRates(3, (), at_least=4e6)]
+    assert fit(falls).floor(3) == 5e6
+
+
 def test_verdict_efficiency_and_the_core_that_adds_less_than_half() -> None:
     found = fit([CountRates(1, (1e6,)), CountRates(2, (1.8e6,)), CountRates(4, (2.6e6,)), CountRates(8, (3e6,))])
     assert found.efficiency() == pytest.approx({1: 1, 2: 0.9, 4: 0.65, 8: 0.375})
@@ -165,3 +186,14 @@ def test_published_series_six_cores_foretold_from_up_to_four() -> None:
     assert [line.strip() for line in shown.split("<!-- series:end -->")[0].strip().splitlines()] == lines
     assert len(told) == 9
     assert median(told) <= 0.10
+
+
+@pytest.mark.parametrize("rates", [(100e3, 101e3, 140e3), tuple(1e6 * math.exp(0.02 * i * i / 9) for i in range(21))])
+def test_a_measured_count_has_the_interval_that_compare_and_the_report_give_it(rates: tuple[float, ...]) -> None:
+    """Around the geometric mean, of which it is the interval, and not around the median."""
+    at = fit([CountRates(1, rates), CountRates(2, tuple(2 * rate for rate in rates))], resamples=0).at(1)
+    known = interval(rates)
+    assert at is not None
+    assert known is not None
+    assert (at.low, at.high) == (known.low, known.high)
+    assert at.rate == pytest.approx(math.exp(np.log(rates).mean()))

@@ -16,10 +16,12 @@ from PIL import Image
 
 from harness.analysis import environment
 from harness.analysis.changepoints import change_points
+from harness.analysis.compare import compare
 from harness.analysis.trend import Step
 from harness.cli import invoke
 from harness.records import RunInfo
 from harness.report.trendtext import told_once
+from harness.rundata import load_run
 from tests.unit.report.synthetic import MODELS, make_plan, run_info
 
 RANDOM_SEED = 5
@@ -151,6 +153,52 @@ def test_a_host_that_only_one_run_measured_parts_no_runs_as_compare_says(
     assert all(not series["changes"] for series in result["series"])
 
 
+def test_a_dut_of_another_name_goes_on_with_the_series_and_two_of_one_run_are_two(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As compare and gate have it: a host's name is no circumstance, unless one run has several."""
+    info = run_info(make_plan(MODELS[:1], 1, 1), "r").model_dump(mode="json")
+    plan = json.dumps(info["plan"])
+    renamed = {"plan": json.loads(plan.replace(': "dut"', ': "rack7"')),
+               "hosts": {name.replace("dut", "rack7"): facts for name, facts in info["hosts"].items()}}
+    levels = [200 + i % 3 for i in range(7)] + [160 + i % 3 for i in range(7)]
+    history(tmp_path, levels, **{f"r{number:03d}": renamed for number in range(7, 14)})
+    found, _ = trend(tmp_path, capsys)
+    (series,) = found["series"]
+    assert None not in series["values"]
+    (change,) = series["changes"]
+    assert (change["kind"], change["first"]) == ("regression", "r007")
+
+    two = json.loads(plan)
+    two["points"] += [point | {"id": point["id"] + "-b", "host": "other"} for point in json.loads(plan)["points"]]
+    file = tmp_path / "r013" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"plan": two}))
+    line = (tmp_path / "r013" / "points.jsonl").read_text()
+    (tmp_path / "r013" / "points.jsonl").write_text(line + line.replace(two["points"][0]["id"], two["points"][1]["id"]))
+    found, _ = trend(tmp_path, capsys)
+    assert len(found["series"]) == 3  # dut, rack7, and the other of the last run
+
+
+def test_a_parameter_that_came_later_with_a_default_cuts_no_history_and_another_value_does(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As xdp got ``redirect`` and ``cpumap_ring``. A stack that is not here is compared by what was recorded."""
+    def plan(stack: str, **params: object) -> dict[str, Any]:
+        made = json.loads(json.dumps(run_info(make_plan(MODELS[:1], 1, 1), "r").model_dump(mode="json")["plan"]))
+        made["points"][0] |= {"stack": stack, "params": params}
+        return {"plan": made}
+
+    old, new = plan("xdp", mode="native"), plan("xdp", mode="native", redirect="devmap", cpumap_ring=2048)
+    history(tmp_path / "xdp", [100, 101, 100, 101], r000=old, r001=old, r002=new,
+            r003=plan("xdp", mode="native", redirect="cpumap", cpumap_ring=2048))
+    found, _ = trend(tmp_path / "xdp", capsys)
+    assert sorted(sum(value is not None for value in series["values"]) for series in found["series"]) == [1, 3]
+    old, new = plan("gone", mode="native"), plan("gone", mode="native", ring=1)
+    history(tmp_path / "gone", [100, 101], r000=old, r001=new)
+    assert len(trend(tmp_path / "gone", capsys)[0]["series"]) == 2
+    runs = [load_run(tmp_path / "xdp" / name) for name in ("r000", "r002")]
+    (result,) = compare(runs)  # and for compare and gate it is the same point
+    assert len(result.rows) == 1
+
+
 def test_what_is_no_part_of_the_history_is_left_out_and_named(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history(tmp_path, [100.0, 100.0, 100.0, 100.0], r001={"state": "interrupted"}, r002={"schema_version": 99},
@@ -187,11 +235,11 @@ def test_a_lower_bound_is_marked_everywhere_and_a_rise_from_it_is_none(
     series, = found["series"]
     assert series["at_least"] == [True] * 20 + [False] * 20
     change, = series["changes"]
-    assert (change["kind"], change["ratio"]) == ("cannot tell, generator-limited", None)
+    assert (change["kind"], change["ratio"]) == ("cannot tell, a lower bound", None)
     page = tmp_path / "page.html"
     assert invoke(["trend", "--results", str(tmp_path), "--metric", "ndr", "--html", str(page)]) == 0
     said = capsys.readouterr().out
-    assert "cannot tell, generator-limited: ndr" in said
+    assert "cannot tell, a lower bound: ndr" in said
     assert ": >= 99.8 kpps → 129 kpps" in said
     text = page.read_text()
     assert "Hollow marks: lower bounds (≥)" in text

@@ -29,7 +29,7 @@ def history_picture(metric: Metric, rows: Sequence[Series], trend: Trend, looks:
     title = f"{_title(metric)} by run in {unit.name}{_traffic(shown)}, {one_line(trend.scenario)}"
     caption = ("Each mark is the median of a run's repeats, oldest run first; a gap is a run without a value. "
                "▲ progression, ▼ regression, found by statistics between comparable runs."
-               + (" Hollow marks: lower bounds (≥), the generator was the limit." if _limited(shown) else "")
+               + (" Hollow marks: lower bounds (≥)." if _limited(shown) else "")
                + (" Dotted lines: the circumstances changed." if _borders(trend) else "")
                + (f" The first {MAX_SERIES} of {len(rows)} points." if len(rows) > MAX_SERIES else ""))
     return Picture("trend", slug(metric.name), title, caption, _describe(title, shown), tuple(_data(shown, trend)),

@@ -91,7 +91,7 @@ def _caption(bars: _Bars) -> str:
         said.append("Bars are medians.")
         said.append(span_words((r for p in bars.group.points for r in bars.rates(p)), "Thin lines"))
     if any(r.at_least for p in bars.group.points for r in bars.rates(p)):
-        said.append("≥: the generator was the limit.")
+        said.append("≥: a lower bound: the generator was the limit, or another load was carried beyond it.")
     if any(_variant(bars, point) for point in bars.group.points):
         hosts = len({point.plan.host for point in bars.group.points}) > 1
         said.append("Outlined: a stack that is there already, with other parameters"

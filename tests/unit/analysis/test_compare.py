@@ -19,10 +19,13 @@ from harness.analysis.sides import RunView, views
 from harness.analysis.statistics import t_quantile
 from harness.cli import invoke
 from harness.errors import UsageError
-from harness.records import Frequency, RunInfo, Trial, Verdict
+from harness.index import cache
+from harness.index.query import ask
+from harness.records import Direction, Frequency, RunInfo, Trial, Verdict
 from harness.report import comparison
 from harness.report.suspects import suspected
 from harness.rundata import RunData, load_run
+from harness.store import Store
 from tests.unit.analysis.runs import NAMES, POINTS, around, make
 from tests.unit.report.hostile import PAYLOAD
 from tests.unit.report.synthetic import make_run
@@ -57,6 +60,26 @@ def test_points_are_matched_and_differences_found(tmp_path: Path) -> None:
     assert set(p99.values()) == {Finding.NONE}
     only = {(gap.place.key.stack, gap.metric.name if gap.metric else "", gap.missing) for gap in result.gaps}
     assert ("xdp", "loss@200k", "a") in only
+
+
+def test_a_load_that_the_generator_did_not_offer_is_no_figure_at_that_load(tmp_path: Path) -> None:
+    """Asked 200 kpps, offered 100 kpps: half the cores are no gain, and the index says no more than compare does."""
+    whole = make(tmp_path, "a", loss=[0.0] * 5)
+    halved = make(tmp_path, "b", loss=[0.0] * 5)
+    trials = [Trial.model_validate_json(line) for line in (halved / "trials.jsonl").read_text().splitlines()]
+    for trial in trials:
+        trial.offered_pps, trial.sent = 100e3, 300_000
+        trial.directions = [Direction(tx_port=0, rx_port=0, asked=600_000, sent=300_000, received=300_000, lost=0,
+                                      skipped={"saturated": 300_000})]
+    (halved / "trials.jsonl").write_text("".join(trial.model_dump_json() + "\n" for trial in trials))
+    result = compare([load_run(whole), load_run(halved)])[0]
+    gaps = [gap for gap in result.gaps if gap.metric == Metric(Kind.CORES, at=200e3)]
+    assert len(gaps) == len(NAMES)
+    assert {gap.missing for gap in gaps} == {"b"}
+    assert "offered 100 kpps of the 200 kpps asked for" in gaps[0].reason
+    assert not any(row.metric.kind is Kind.CORES for row in result.rows)
+    with cache.opened(Store(tmp_path), lambda _: None) as index:
+        assert ask(index, "SELECT DISTINCT run FROM metrics WHERE metric = 'cores@200k'").rows == [("a",)]
 
 
 def test_a_difference_within_the_search_width_is_none(tmp_path: Path) -> None:

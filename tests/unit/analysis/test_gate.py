@@ -53,6 +53,25 @@ def test_a_change_within_the_threshold_passes_and_a_gain_is_reported(gate: Gate)
                                          "dpdk": [330e3, 331e3, 330e3, 332e3, 331e3]})
     assert code == 0
     assert states(result) == {"linux-udp ndr": "pass", "xdp ndr": "pass", "dpdk ndr": "improved"}
+    (gain,) = [check for check in result["checks"] if check["state"] == "improved"]
+    assert gain["p"] < 0.001  # of the gain, not of a loss
+
+
+@pytest.mark.parametrize(("names", "number", "line"), [
+    (("tx", "tx"), 20, "  dut.port0.offloads: gro=yes | gro=no"),  # of both what differs
+    (("tx", "rx"), 60, ""),  # all differs, and is cut
+])
+def test_a_refusal_does_not_print_whole_lists(gate: Gate, names: tuple[str, str], number: int, line: str) -> None:
+    """A NIC has over 50 offloads: all of both sides were printed for one that differs."""
+    def offloads(name: str, gro: bool) -> Callable[[RunInfo], None]:
+        def change(info: RunInfo) -> None:
+            info.hosts["dut"]["nics"]["d0"]["offloads"] = {f"{name}-{n}": True for n in range(number)} | {"gro": gro}
+        return change
+
+    _, said = gate(base={"info": offloads(names[0], True)}, info=offloads(names[1], False))
+    (found,) = [told for told in said["error"].splitlines() if "offloads" in told]
+    assert found == line or not line
+    assert len(found) < 300
 
 
 def test_noise_beyond_the_threshold_cannot_be_told_and_names_the_repeats(gate: Gate) -> None:
