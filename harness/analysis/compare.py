@@ -143,7 +143,7 @@ def _row(base: RunView, other: RunView, pair: tuple[Place, Metric, Side, Side, D
     width = max(resolution(base.run, metric), resolution(other.run, metric), granularity(one, two))
     visible = None if p is None else smallest_seen(one.values, two.values, relative=found.relative,
                                                    level=1 - (1 - LEVEL) / tested)
-    return Row(place, metric, one, two, found, finding(metric, one, two, found, p, width), p, visible, width)
+    return Row(place, metric, one, two, found, finding(metric, one, two, found, p, width=width), p, visible, width)
 
 
 def resolution(run: RunData, metric: Metric) -> float:
@@ -152,7 +152,7 @@ def resolution(run: RunData, metric: Metric) -> float:
     return search.width if search is not None and metric.kind in (Kind.NDR, Kind.PDR) else 0.0
 
 
-def finding(metric: Metric, base: Side, other: Side, found: Difference, p: float | None,
+def finding(metric: Metric, base: Side, other: Side, found: Difference, p: float | None, *,
             width: float = 0.0) -> Finding:
     """What may be said; ``p``: adjusted for the number of rows.
 

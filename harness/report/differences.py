@@ -62,7 +62,8 @@ def pair(name: str, metric: str, best: RateSummary, other: RateSummary, *, width
     kind = Metric(Kind(metric.lower()))
     found = difference(base, values, paired=paired)
     width = 0.0 if kind.kind is Kind.MRR else width
-    said = finding(kind, Side(tuple(base), other.at_least), Side(tuple(values), best.at_least), found, width)
+    said = finding(kind, Side(tuple(base), other.at_least), Side(tuple(values), best.at_least), found, found.p,
+                   width=width)
     return Pair(name, kind, found, said, width, paired, best.at_least)
 
 
