@@ -155,9 +155,7 @@ def load_module(dut: Dut, driver: str) -> None:
 def take(dut: Dut, pci: str, driver: str, states: Sequence[InterfaceState]) -> None:
     """Bind one device to ``driver``; what its interfaces were (``states``) is on the journal. Raises StackError."""
     before, was = bound_to(dut, pci), override(dut, pci)
-    for state in states:
-        for command in reversed(state.commands()):
-            dut.apply(["true"], command)
+    _keep(dut, states)
     rebind = ["python3", "-c", _REBIND.read_text(encoding="utf-8"), pci]
     # A device with several interfaces has them all back once the first is.
     undo = [*rebind, before, was, states[0].ifname if states else ""]
@@ -166,6 +164,26 @@ def take(dut: Dut, pci: str, driver: str, states: Sequence[InterfaceState]) -> N
     except HostError as error:
         said = str(error).rpartition("status 1: ")[2]
         raise StackError(f"{pci} of {dut.name} could not be bound to {driver}: {said}") from error
+
+
+@contextmanager
+def kept(dut: Dut, ifnames: Sequence[str]) -> Iterator[None]:
+    """Interfaces that stay with the kernel while their device is changed under them, for the block: to make virtual
+    functions a driver sets its port up anew, with queues and rings of its own choice. On leaving, once the journal has
+    been undone, they are compared with what they were. Raises HostNotRestored when something did not come back."""
+    mark, states = dut.undo_mark(), [snapshot(dut, ifname) for ifname in ifnames]
+    try:
+        _keep(dut, states)
+        yield
+    finally:
+        dut.undo_to(mark)
+        _check_restored(dut, states)
+
+
+def _keep(dut: Dut, states: Sequence[InterfaceState]) -> None:
+    for state in states:
+        for command in reversed(state.commands()):
+            dut.apply(["true"], command)
 
 
 def _check_restored(dut: Dut, states: Sequence[InterfaceState]) -> None:

@@ -9,6 +9,8 @@ port keeps its own. Before a function is made, nothing has been touched; a port 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
@@ -16,7 +18,7 @@ from harness.host.guard import refuse_device
 from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing
-from harness.stacks.binding import BIFURCATED
+from harness.stacks.binding import BIFURCATED, kept
 from harness.stacks.devices import used_ports
 from harness.stacks.interface import IFF_UP
 from harness.stacks.ports import keep_neighbours
@@ -42,6 +44,17 @@ def missing_for_vf(dut: Dut, point: PointPlan) -> list[Missing]:
             missing.append(Missing(f"{pci} bound to its kernel driver, which makes the virtual function",
                                    f"echo {pci} > /sys/bus/pci/drivers_probe, or leave vf out"))
     return missing
+
+
+@contextmanager
+def functions_on(dut: Dut, ports: Sequence[PortPlan], role: Role, management: str) -> Iterator[list[str]]:
+    """One function on each port for the block, as :func:`make_vf`; their PCI addresses. The ports' own interfaces are
+    what they were afterwards. Raises StackError and HostNotRestored."""
+    devices = [pci_address(dut, port) for port in ports]
+    for pci in devices:
+        refuse_device(dut, management, pci)
+    with kept(dut, [ifname for pci in devices for ifname in interfaces(dut, pci)]):
+        yield [make_vf(dut, port, role, management) for port in ports]
 
 
 def make_vf(dut: Dut, port: PortPlan, role: Role, management: str) -> str:

@@ -242,6 +242,14 @@ def test_a_driver_or_name_that_does_not_come_is_an_error(bus: Bus, capsys: pytes
     assert "has no interface eth1, only none" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("driver", "lacks"), [("ixgbe", []), ("vmxnet3", ["vmxnet3"]), ("virtio-pci", ["virtio-pci"])])
+def test_l3fwd_is_refused_on_a_device_that_checks_no_sums(host: SimulatedHost, driver: str, lacks: list[str]) -> None:
+    host.programs.add("dpdk-l3fwd")
+    host.nic(PCI, "eth1", driver=driver)
+    assert missing(host, point({"app": "l3fwd"}, Role.FORWARD)) == [
+        f"a device that checks IPv4 checksums: l3fwd demands it, {PCI} ({driver}) has none" for driver in lacks]
+
+
 # -- SR-IOV
 
 
