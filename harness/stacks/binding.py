@@ -27,6 +27,7 @@ BIFURCATED = ("mlx5_core", "mlx4_core")
 #: Modules in the order they are loaded. VFIO asks for its IOMMU part by itself, so it would be left behind.
 _MODULES = {"vfio-pci": ("vfio_iommu_type1", "vfio-pci"), "uio_pci_generic": ("uio_pci_generic",)}
 _REBIND = Path(__file__).with_name("rebind.py")
+_GROUP_REMEDY = "put the NIC into another slot, or choose bind: uio_pci_generic"
 _MASTER_REMEDY = f"take it out for the test, or {REMEDY}"
 
 
@@ -100,11 +101,16 @@ def _missing_of_driver(dut: Dut, pci: str, bind: str, taken: Sequence[str]) -> l
         found.append(Missing(f"an IOMMU group of {pci}", "turn the IOMMU on (BIOS, and intel_iommu=on iommu=pt on the "
                                                          "kernel's command line), or choose bind: uio_pci_generic"))
     if driver == "vfio-pci":
-        others = [other for other in group_companions(dut, pci)
-                  if other not in taken and bound_to(dut, other) not in ("", "vfio-pci")]
+        others = _kept_by_kernel(dut, pci, taken)
         found += [Missing(f"an IOMMU group of its own: {pci} shares it with {', '.join(others)}",
-                          "put the NIC into another slot, or choose bind: uio_pci_generic")] * bool(others)
+                          _GROUP_REMEDY)] * bool(others)
     return found
+
+
+def _kept_by_kernel(dut: Dut, pci: str, taken: Sequence[str]) -> list[str]:
+    """Devices of its IOMMU group that the kernel drives and goes on to: with them VFIO hands none of the group out."""
+    return [other for other in group_companions(dut, pci)
+            if other not in taken and bound_to(dut, other) not in ("", "vfio-pci")]
 
 
 def _loaded(dut: Dut, driver: str) -> bool:
@@ -126,6 +132,8 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
     try:
         for pci in addresses:
             driver = wanted_driver(dut, pci, bind)
+            if driver == "vfio-pci":
+                _refuse_shared_group(dut, pci, addresses)
             if driver and driver != bound_to(dut, pci):
                 there = [snapshot(dut, ifname) for ifname in interfaces(dut, pci)]
                 _refuse_losses(dut, there)
@@ -136,6 +144,15 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
     finally:
         dut.undo_to(mark)
         _check_restored(dut, states)
+
+
+def _refuse_shared_group(dut: Dut, pci: str, taken: Sequence[str]) -> None:
+    """Of a virtual function it is known only once it is there: its port is in the same group where nothing in its slot
+    isolates them."""
+    others = _kept_by_kernel(dut, pci, taken)
+    if others:
+        raise StackError(f"{pci} of {dut.name} shares its IOMMU group with {', '.join(others)}, which the kernel "
+                         f"drives: {_GROUP_REMEDY}")
 
 
 def _refuse_losses(dut: Dut, states: Sequence[InterfaceState]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from harness.stacks.dpdk.tests.simulated_host import DEVICES, NET, SimulatedHost
-from harness.stacks.dpdk.vf import make_vf, other_mac
+from harness.stacks.dpdk.vf import functions_on, make_vf, other_mac
 
 from harness import stacks
 from harness.errors import HostNotRestored, StackError
@@ -284,6 +284,31 @@ def test_a_port_keeps_its_mac_when_the_plan_gives_the_function_another(sriov: Si
     make_vf(sriov, replace(point().wires[0].dut, mac="02:00:00:00:00:77"), Role.ECHO, "eth0")  # type: ignore[arg-type]
     assert [words for words in sriov.done if words[0] == "ip"] == [
         ("ip", "link", "set", "dev", "eth1", "vf", "0", "mac", "02:00:00:00:00:77")]
+
+
+def test_the_port_itself_is_what_it_was_once_its_function_is_gone(sriov: SimulatedHost) -> None:
+    """A driver that makes functions sets its port up anew, with settings of its own choice."""
+    sriov.settings = {"ethtool -l combined": "2"}
+    port = point().wires[0].dut
+    with functions_on(sriov, [port], Role.ECHO, "eth0") as made:  # type: ignore[arg-type]
+        assert made == ["0000:03:10.0"]
+    words = [" ".join(entry) for entry in sriov.undone]
+    gone = words.index(f"restore {DEVICES}/{PCI}/sriov_numvfs 0")
+    assert gone < words.index(f"ip link set dev eth1 address {MAC}") < words.index("ip link set dev eth1 mtu 9000")
+    sriov.files[f"{DEVICES}/{PCI}/sriov_numvfs"] = "0\n"
+    with pytest.raises(HostNotRestored, match="eth1: ethtool -l combined was 2 and is 8"):
+        with functions_on(sriov, [port], Role.ECHO, "eth0"):  # type: ignore[arg-type]
+            sriov.settings["ethtool -l combined"] = "8"
+
+
+def test_a_function_that_nothing_isolates_from_its_port_is_not_bound(sriov: SimulatedHost) -> None:
+    function = "0000:03:10.0"
+    for device in (PCI, function):
+        sriov.files[f"{DEVICES}/{function}/iommu_group/devices/{device}"] = ""
+    with pytest.raises(StackError, match=rf"{function} of sut shares its IOMMU group with {PCI}, which the kernel"):
+        with given_to_dpdk(sriov, [function], "auto", "eth0"):  # type: ignore[arg-type]
+            pytest.fail("bound")
+    assert sriov.done == []
 
 
 def test_functions_of_others_are_left_alone(sriov: SimulatedHost) -> None:
