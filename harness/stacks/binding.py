@@ -17,6 +17,7 @@ from harness.host.guard import REMEDY, protected, refuse_device
 from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
+from harness.stacks import modules
 from harness.stacks.devices import group_companions, override, used_ports
 from harness.stacks.interface import InterfaceState, snapshot
 
@@ -165,8 +166,8 @@ def _refuse_losses(dut: Dut, states: Sequence[InterfaceState]) -> None:
 def load_module(dut: Dut, driver: str) -> None:
     """Load a driver's modules where they are not; removed again on undo."""
     for module in _MODULES.get(driver, (driver,)):
-        if not dut.exists(f"/sys/module/{module.replace('-', '_')}") and not _loaded(dut, module):
-            dut.apply(["modprobe", module], ["modprobe", "-r", module])
+        if not _loaded(dut, module):
+            modules.load(dut, module)
 
 
 def take(dut: Dut, pci: str, driver: str, states: Sequence[InterfaceState]) -> None:

@@ -22,6 +22,7 @@ from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
 from harness.stacks.binding import given_to_dpdk, missing_for_binding
 from harness.stacks.devices import used_ports
+from harness.stacks.modules import remove_if_it_comes
 from harness.stacks.placement import await_released, main_core, reserve, used_hugepages
 from harness.stacks.ports import missing_for_ports
 
@@ -32,6 +33,8 @@ from .session import RunningTestpmd
 from .telemetry import RUNTIME_DIR, Telemetry
 from .vf import functions_on, missing_for_vf
 
+#: The kernel loads these when DPDK's drivers for Mellanox look for their devices, whether there are any or not.
+_RDMA = ("ib_core", "ib_uverbs")
 PROGRAMS = {"testpmd": "dpdk-testpmd", "l3fwd": l3fwd.PROGRAM}
 _REMEDIES = {
     "testpmd": "apt-get install dpdk-dev (Debian, Ubuntu), or a DPDK build's in PATH",
@@ -222,6 +225,8 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
     huge = params.hugepages == "yes" or (params.hugepages == "auto" and not dut.virtual)
     main = main_core(dut, point.cores)
     _remove_runtime_files(dut, prefix)
+    for module in _RDMA:
+        remove_if_it_comes(dut, module)
     if driver == "pci":
         with _devices(dut, point, params) as taken, given_to_dpdk(dut, taken, params.bind, point.management):
             layout = Layout(pci_devices(taken), queues, main, point.cores, prefix, huge, params.rss)

@@ -21,6 +21,7 @@ from harness.stack import Missing
 from harness.stacks.binding import BIFURCATED, kept
 from harness.stacks.devices import used_ports
 from harness.stacks.interface import IFF_UP
+from harness.stacks.modules import function_modules, remove_if_it_comes
 from harness.stacks.ports import keep_neighbours
 
 #: Drivers make the device a moment after the count was written.
@@ -73,6 +74,8 @@ def make_vf(dut: Dut, port: PortPlan, role: Role, management: str) -> str:
         probed = bound_to(dut, pci) in BIFURCATED
         if not probed and dut.read(f"{device}/sriov_drivers_autoprobe", "0").strip() != "0":
             dut.set_file(f"{device}/sriov_drivers_autoprobe", "0")
+        for module in function_modules(dut, pci):
+            remove_if_it_comes(dut, module)
         dut.set_file(f"{device}/sriov_numvfs", "1")
         function = ["ip", "link", "set", "dev", pf, "vf", "0"]
         # These settings end with the function.

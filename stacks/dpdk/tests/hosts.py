@@ -43,7 +43,8 @@ measure:
   warmup: 100ms
 order: given
 """
-_SETTINGS = "for port in $(ls /sys/class/net); do for what in -k -l -g -c -a; do ethtool $what $port 2>&1; done; done"
+_SETTINGS = ("for port in $(ls /sys/class/net); do for what in -k -l -g -c -a -x; do "
+             "ethtool $what $port 2>&1 | sed \"s/^/$port $what /\"; done; done; true")
 #: What a deployment changes and has to put back, and what it might.
 _STATE = (
     ["ip", "-o", "addr"], ["ip", "-o", "link"], ["ip", "-4", "route", "show", "table", "all"],

@@ -60,7 +60,7 @@ def testbed(testbed_file: Path) -> Testbed:
     return load_testbed(testbed_file)
 
 
-@pytest.mark.parametrize("role", ["drop", "reflect", "echo", "forward"])
+@pytest.mark.parametrize("role", ["drop", "reflect", "forward"])
 def test_every_role_on_virtual_functions_and_the_host_as_it_was(testbed_file: Path, testbed: Testbed, tmp_path: Path,
                                                                 role: str) -> None:
     with connect(testbed) as dut:
