@@ -4,23 +4,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from harness.host.dut import SshDut
 from harness.host.ssh import SshConnection
 from harness.lab.vm import Machine, VmLab
 from harness.options import RunOptions
-from harness.progress import Reporter
-from harness.records import Phase, Trial
+from harness.records import Phase
 from harness.runner import run
 from harness.sites import target_of
 from harness.stacks.ports import await_links
-from harness.store import RunReader
 from harness.testbed import Testbed
 from tests.vm.recording import record
+from tests.watching import Watching
 
 #: Hardware -> (virtual machine that has it, driver that DPDK is to have its ports by).
 MACHINES = {
@@ -58,34 +56,6 @@ _STATE = (
 )
 _TAKEN = ("cd /sys/bus/pci/devices/$0; basename $(readlink driver); [ ! -e virtfn0 ] || "
           "{ cat sriov_numvfs; basename $(readlink virtfn0/driver); }")
-
-
-class Watching(Reporter):
-    """Where the run is kept, how its point ended, and what ``look`` saw during each trial of the load curve."""
-
-    def __init__(self, look: Callable[[], Any]) -> None:
-        super().__init__()
-        self.look, self.seen = look, list[Any]()
-
-    def run_started(self, plan: object, run_dir: Path | None = None) -> None:
-        assert run_dir is not None
-        self.path = run_dir
-
-    def point_started(self, *_: object) -> None:
-        pass
-
-    def trial_started(self, phase: Phase, *_: object) -> None:
-        if phase is Phase.LOAD:
-            self.seen.append(self.look())
-
-    def trial_done(self, trial: Trial) -> None:
-        pass
-
-    def point_done(self, outcome: Any) -> None:
-        self.ended = (outcome.status, outcome.reason)
-
-    def load_trials(self) -> list[Trial]:
-        return [trial for trial in RunReader(self.path).trials() if trial.phase is Phase.LOAD]
 
 
 @contextmanager
@@ -141,15 +111,15 @@ def measure(testbed_file: Path, testbed: Testbed, folder: Path, role: str, param
             expected: list[str]) -> Watching:
     """Run one point, and keep its figures where HARNESS_VM_RECORD says. ``expected``: what :func:`taken` has to tell of
     every port used during each trial; nothing is expected of a host that is given."""
-    watching = Watching(lambda: taken(testbed))
+    seen = list[list[list[str]]]()
+    watching = Watching(lambda phase: seen.append(taken(testbed)) if phase is Phase.LOAD else None)
     run(RunOptions(scenario=scenario(folder, role, params), testbed=str(testbed_file), results=folder / "results"),
         watching)
-    assert watching.ended == ("ok", "")
-    used = 2 if role == "forward" else 1
-    seen = [ports[:used] for ports in watching.seen]
+    assert [(outcome.status, outcome.reason) for outcome in watching.outcomes] == [("ok", "")]
+    used = [ports[: 2 if role == "forward" else 1] for ports in seen]
     if not HOST:
-        assert seen == [[expected] * used] * 2
-    record(watching.path, hardware=hardware, taken=seen[0])
+        assert used == [[expected] * len(used[0])] * 2
+    record(watching.path, hardware=hardware, taken=used[0])
     return watching
 
 
