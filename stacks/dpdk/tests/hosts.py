@@ -45,9 +45,10 @@ _SETTINGS = ("for port in $(ls /sys/class/net); do for what in -k -l -g -c -a -x
              "ethtool $what $port 2>&1 | sed \"s/^/$port $what /\"; done; done; true")
 #: What a deployment changes and has to put back, and what it might.
 _STATE = (
-    ["ip", "-o", "addr"], ["ip", "-o", "link"], ["ip", "-4", "route", "show", "table", "all"],
+    ["ip", "-o", "addr"], ["sh", "-c", "ip -o link | sed 's/ qdisc [^ ]*//'"], ["ip", "-4", "route", "show", "table", "all"],
     ["ip", "-6", "route", "show", "table", "all"], ["ip", "rule"], ["ip", "neigh", "show", "nud", "permanent"],
-    ["tc", "qdisc"], ["nft", "list", "ruleset"], ["sh", "-c", _SETTINGS],
+    # The kernel's own queueing disciplines have handle 0: a device has them from the first time it is set up.
+    ["sh", "-c", "tc qdisc | grep -v ' 0: '; true"], ["nft", "list", "ruleset"], ["sh", "-c", _SETTINGS],
     ["sh", "-c", "grep -rs '' /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf; true"],
     ["sh", "-c", "ls -l /sys/bus/pci/devices/*/driver | sed 's/.* //'"],
     ["sh", "-c", "cd /sys/bus/pci/devices && grep -s '' */driver_override */sriov_*; true"],
@@ -86,9 +87,11 @@ def state(dut: SshDut) -> list[list[str]]:
 
 
 def changes(before: list[list[str]], after: list[list[str]]) -> list[str]:
-    """Lines that are in one of two states only."""
-    return [f"{sign} {line}" for was, now in zip(before, after, strict=True)
-            for sign, lines, others in (("-", was, now), ("+", now, was)) for line in lines if line not in others]
+    """Lines that are in one of two states only, printed too."""
+    found = [f"{sign} {line}" for was, now in zip(before, after, strict=True)
+             for sign, lines, others in (("-", was, now), ("+", now, was)) for line in lines if line not in others]
+    print("\n".join(found))
+    return found
 
 
 def scenario(folder: Path, role: str, params: str = "") -> Path:
@@ -115,7 +118,8 @@ def measure(testbed_file: Path, testbed: Testbed, folder: Path, role: str, param
     watching = Watching(lambda phase: seen.append(taken(testbed)) if phase is Phase.LOAD else None)
     run(RunOptions(scenario=scenario(folder, role, params), testbed=str(testbed_file), results=folder / "results"),
         watching)
-    assert [(outcome.status, outcome.reason) for outcome in watching.outcomes] == [("ok", "")]
+    ends = [(outcome.status, outcome.reason) for outcome in watching.outcomes]
+    assert ends == [("ok", "")], ends
     used = [ports[: 2 if role == "forward" else 1] for ports in seen]
     if not HOST:
         assert used == [[expected] * len(used[0])] * 2
