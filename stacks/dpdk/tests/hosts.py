@@ -45,8 +45,9 @@ _SETTINGS = ("for port in $(ls /sys/class/net); do for what in -k -l -g -c -a -x
              "ethtool $what $port 2>&1 | sed \"s/^/$port $what /\"; done; done; true")
 #: What a deployment changes and has to put back, and what it might.
 _STATE = (
-    ["ip", "-o", "addr"], ["sh", "-c", "ip -o link | sed 's/ qdisc [^ ]*//'"], ["ip", "-4", "route", "show", "table", "all"],
-    ["ip", "-6", "route", "show", "table", "all"], ["ip", "rule"], ["ip", "neigh", "show", "nud", "permanent"],
+    ["ip", "-o", "addr"], ["sh", "-c", "ip -o link | sed 's/ qdisc [^ ]*//'"],
+    ["ip", "-4", "route", "show", "table", "all"], ["ip", "-6", "route", "show", "table", "all"],
+    ["ip", "rule"], ["ip", "neigh", "show", "nud", "permanent"],
     # The kernel's own queueing disciplines have handle 0: a device has them from the first time it is set up.
     ["sh", "-c", "tc qdisc | grep -v ' 0: '; true"], ["nft", "list", "ruleset"], ["sh", "-c", _SETTINGS],
     ["sh", "-c", "grep -rs '' /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf; true"],

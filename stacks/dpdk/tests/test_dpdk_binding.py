@@ -56,7 +56,8 @@ def point(params: dict[str, Any] | None = None, role: Role = Role.REFLECT, manag
 
 def removed(module: str) -> str:
     """The journal's words that take a module out."""
-    return f'sh -c test ! -d "/sys/module/$0" || modprobe -r "$0" {module}'
+    gone = 'test ! -d "/sys/module/$0"'
+    return f'sh -c {gone} || modprobe -r "$0" || {gone} {module}'
 
 
 def missing(host: SimulatedHost, plan: PointPlan) -> list[str]:
