@@ -64,8 +64,11 @@ _TAKEN = ("cd /sys/bus/pci/devices/$0; basename $(readlink driver); [ ! -e virtf
 def booted(hardware: str) -> Iterator[Path]:
     """The testbed file of a virtual machine with this hardware, which has a dpdk-l3fwd where one is named."""
     with VmLab.up(pause_s=0.2, machine=MACHINES[hardware][0]) as made:
-        if L3FWD:
-            with SshConnection.open(made.ssh) as connection:
+        with SshConnection.open(made.ssh) as connection:
+            for port in made.ifnames("dut"):  # a driver makes some settings for good as its port first comes up
+                connection.run(["ip", "link", "set", "dev", port, "up"])
+                connection.run(["ip", "link", "set", "dev", port, "down"])
+            if L3FWD:
                 path = "/usr/local/bin/dpdk-l3fwd"
                 connection.run(["dd", "status=none", f"of={path}"], stdin=Path(L3FWD).read_bytes())
                 connection.run(["chmod", "755", path])
