@@ -241,7 +241,7 @@ def test_silence_ends_the_lease_and_undoes(start_agent, tmp_path):
 
 
 def test_an_extended_lease_needs_no_beat(start_agent):
-    agent = start_agent(lease_s=0.3)
+    agent = start_agent(lease_s=0.5)
     agent.ok("extend", seconds=2)
     time.sleep(0.8)
     assert agent.ok("exists", path="/") is True
@@ -306,6 +306,16 @@ def test_a_killed_agent_is_replayed(start_agent, any_python, tmp_path):
     assert undone.exists()
     assert gone(pid)
     assert again.ok("mark") == 0 or again.ok("bye") == []
+
+
+def test_the_lease_begins_once_what_was_left_over_is_undone(start_agent):
+    """The controller has no reason to speak before hello is answered, however long the undoing takes."""
+    dead = start_agent(sys.executable)
+    dead.ok("apply", do=["true"], undo=["sleep", "0.6"], timeout_s=5)
+    dead.kill()
+    agent = start_agent(sys.executable, greet=False)
+    assert agent.hello(lease_s=0.3)["left_over"] == 1
+    assert agent.ok("bye") == []
 
 
 def test_undo_to_goes_newest_first_and_past_failures(agent, tmp_path):
