@@ -17,48 +17,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from harness.plan import (
-    DirectionPlan,
-    FlowPlan,
-    GeneratorPlan,
-    HostPlan,
-    MeasureSettings,
-    Plan,
-    PointPlan,
-    PortPlan,
-    Role,
-    SearchSettings,
-    WirePlan,
-    line_rate_pps,
-)
-from harness.records import Bound, CoreLoad, Cpu, Direction, Percentiles, Phase, PointOutcome, RunInfo, Trial, Verdict
+from harness.plan import PointPlan
+from harness.records import Bound, CoreLoad, Cpu, Direction, Percentiles, Phase, PointOutcome, Trial, Verdict
+from tests.unit.report.synthetic import Model, make_plan, run_info
 
 STACKS, REPEATS, NOISE = ("alpha", "beta", "gamma", "delta"), 3, 0.02
+MODELS = tuple(Model(name, name, {"batch": 32}, (1,), 0, 0, 0, 0) for name in STACKS)
 QUERIES = {
     "sql: median NDR of every point and run":
         "SELECT run, point, median(value) FROM metrics WHERE metric = 'ndr' GROUP BY ALL ORDER BY ALL",
     "sql: trials that lost frames, by verdict":
         "SELECT verdicts, count(*), avg(loss_ratio) FROM trials WHERE lost > 0 GROUP BY ALL"}
-
-
-def plan() -> Plan:
-    """Four stacks on one virtual wire."""
-    tg, dut = (PortPlan(0, name, f"02:00:00:00:00:0{n}", f"198.18.0.{n}", 24) for n, name in ((1, "g0"), (2, "d0")))
-    wire = WirePlan(0, "dut", tg, dut, 10, "16.0.0.0/16", True)
-    flows = FlowPlan(1024, "16.0.0.1", 16, 1024, 64, "198.18.0.2", 9000)
-    direction = DirectionPlan(0, 0, tg.mac, dut.mac, flows)
-    points = tuple(PointPlan(f"{stack}-64B-1c", stack, stack, {"batch": 32}, Role.ECHO, "dut", 64, (1,), (wire,),
-                             (direction,), line_rate_pps(10, 64)) for stack in STACKS)
-    search = SearchSettings(("mrr", "ndr", "pdr"), 1.0, 0.5, 0.005, 0.005, 5_000, 60)
-    measure = MeasureSettings(search, (), "pdr", 2.0, 1000, (), 3.0, 0.5, REPEATS)
-    order = tuple((repeat, point.id) for repeat in range(REPEATS) for point in points)
-    return Plan("synthetic-history", "lab", True, Role.ECHO, (wire,), (HostPlan("dut", (1,), "eth0", 2),),
-                GeneratorPlan("xdpgen", (0,), "", 4501, 4500), points, measure, order, 1, len(order), 1.0)
 
 
 def trial_lines(count: int, points: Sequence[PointPlan]) -> bytes:
@@ -93,20 +66,17 @@ def outcome_lines(points: Sequence[PointPlan], at: float, rand: random.Random) -
 
 def make_history(results: Path, runs: int, trials: int) -> None:
     """Write synthetic runs, a day apart."""
-    whole, rand = plan(), random.Random(1)
-    lines = trial_lines(trials, whole.points)
-    facts = json.loads(json.dumps(asdict(whole)))
+    plan, rand = make_plan(MODELS, REPEATS, 1), random.Random(1)
+    lines = trial_lines(trials, plan.points)
     for number in range(runs):
         began = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=number)
-        info = RunInfo(run_id=f"{began:%Y%m%d}-000000-synthetic-history-{number:04x}", harness_version="0",
-                       started_at=began.isoformat(), state="complete", exit_code=0, command=["harness"],
-                       scenario_text="", scenario={"name": whole.scenario}, plan=facts, seed=1,
-                       notes=["synthetic, made to time the index: no frame was sent"])
+        info = run_info(plan, f"{began:%Y%m%d}-000000-synthetic-history-{number:04x}")
+        info.started_at, info.notes = began.isoformat(), ["synthetic, made to time the index: no frame was sent"]
         folder = results / info.run_id
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(info.model_dump_json())
         (folder / "trials.jsonl").write_bytes(lines)
-        (folder / "points.jsonl").write_text(outcome_lines(whole.points, number / runs, rand))
+        (folder / "points.jsonl").write_text(outcome_lines(plan.points, number / runs, rand))
 
 
 def timed(name: str, arguments: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Exit codes are those of :mod:`harness.errors`; 141 when whoever read the output 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import traceback
@@ -20,6 +19,7 @@ import click
 from harness import __version__
 from harness.commands import TABLE
 from harness.errors import EXIT_INTERRUPTED, HarnessError, MeasurementError, UsageError
+from harness.texttable import plain
 
 EXIT_PIPE = 128 + signal.SIGPIPE
 
@@ -65,11 +65,6 @@ def cli() -> None:
     """
 
 
-def _shown(error: HarnessError) -> str:
-    """Words for a terminal: they may quote a file, so of control characters only the end of a line is kept."""
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "?", str(error))
-
-
 def invoke(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error has been printed."""
     try:
@@ -80,7 +75,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         error.show()
         return UsageError.exit_code
     except HarnessError as error:
-        click.echo(f"harness: {_shown(error)}", err=True)
+        click.echo(f"harness: {plain(str(error), lines=True)}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("harness: interrupted", err=True)
@@ -88,7 +83,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except Exception:  # noqa: BLE001 - a defect of the harness: show it, and never with the exit code of a failed gate
-        traceback.print_exc()
+        click.echo(plain(traceback.format_exc(), lines=True), nl=False, err=True)
         click.echo("harness: this is a defect of the harness; please report it with the lines above", err=True)
         return MeasurementError.exit_code
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness import stacks
 from harness.host.tuning.apply import tuned
@@ -19,6 +19,7 @@ from harness.measure.bystander import Watch
 from harness.measure.placement import InterruptWatch
 from harness.measure.rolecheck import check_role
 from harness.measure.trial import Bench
+from harness.measure.wallclock import WallClock
 from harness.plan import Plan, PointPlan, Role
 from harness.records import PointOutcome, TuningChange, Verdict
 from harness.stack import RoleInfo, RunningStack, StackContext
@@ -36,6 +37,7 @@ class Deployment:
     writer: RunWriter
     bystander: Watch | None = None
     watchdog: Watchdog | None = None
+    _clocks: dict[str, WallClock] = field(default_factory=dict)
 
     @contextmanager
     def deployed(self, point: PointPlan, outcome: PointOutcome) -> Iterator[Bench]:
@@ -53,6 +55,7 @@ class Deployment:
             need_links(dut, [wire.dut.ifname for wire in point.wires if wire.dut.ifname])
             self.machines.pin(point, before_programs=stack.in_softirq())
             bench = self._bench(point, running, info)
+            bench.clock = self._clocks.setdefault(point.host, WallClock(point.host))
             with watched(bench, outcome, self.writer.path) as self.watchdog:
                 with self.watchdog.role_check():
                     check_role(self.machines.generator, point, info, bench.counted if bench.exact_counter else None)
@@ -60,7 +63,10 @@ class Deployment:
                 if running.degraded:
                     outcome.verdicts.append(Verdict.DEGRADED)
                 outcome.tuning += interrupts.changes()
-                yield bench
+                try:
+                    yield bench
+                finally:
+                    self._note_clock(bench.clock)
                 self._note_moves(point, outcome, interrupts.moved())
             started = time.monotonic()
         outcome.undeploy_s = time.monotonic() - started
@@ -73,6 +79,11 @@ class Deployment:
             self.writer.info.notes.append(
                 f"{point.label}: {len(moved)} interrupts were moved during the point, not by the harness (the first: "
                 f"{first.target} from {first.before} to {first.after}); stop what moves them (irqbalance?)")
+
+    def _note_clock(self, clock: WallClock) -> None:
+        """That a host's clock was set: kept with the run."""
+        self.writer.info.notes += clock.remarks
+        clock.remarks.clear()
 
     @contextmanager
     def _tuned(self, point: PointPlan, outcome: PointOutcome) -> Iterator[None]:

@@ -21,8 +21,19 @@ def _from_1(raw: Raw) -> Raw:
     return raw
 
 
+def _from_2(raw: Raw) -> Raw:
+    """3 adds what a trial could not read (a queueing discipline's drops), its cores' frequency, and what a generator
+    says of itself; all unknown before."""
+    return raw
+
+
+def _from_3(raw: Raw) -> Raw:
+    """4 adds how many frames recorded pauses can have cost; unknown before."""
+    return raw
+
+
 #: From which version: the step to the next.
-_STEPS: dict[int, Callable[[Raw], Raw]] = {1: _from_1}
+_STEPS: dict[int, Callable[[Raw], Raw]] = {1: _from_1, 2: _from_2, 3: _from_3}
 
 
 def migrated(raw: object, where: str) -> Raw:

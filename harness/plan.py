@@ -327,13 +327,17 @@ class HostPlan:
 @dataclass(frozen=True)
 class GeneratorPlan:
     """The generator: ``kind`` "xdpgen", "trex" or, for role accept, "trex-astf" (TRex's stateful mode) and "h2load" (a
-    client that needs no server; its ports are 0), cores it may use, where its server listens."""
+    client that needs no server; its ports are 0), cores it may use, where its server listens. ``software``: whether a
+    TRex that is started for the run receives in software (--software); ``software_for``: stacks of which there is
+    latency only so."""
 
     kind: str
     cores: tuple[int, ...]
     trex_dir: str
     sync_port: int
     async_port: int
+    software: bool = False
+    software_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from harness import estimate, stacks
 from harness.errors import TestbedError, UsageError
 from harness.flows import addressed, directions, factor_flows, wire_plans, wires_needed
+from harness.generator.trexhost.software import software_mode
 from harness.generator.xdpgen import MOST_TABLE_CELLS
 from harness.host.tuning.profile import NamedProfile, Profile
 from harness.plan import (
@@ -69,7 +70,7 @@ def build_plan(scenario: ScenarioFile, testbed: Testbed, *, only: Sequence[str] 
     return Plan(
         scenario=spec.name, testbed=testbed.name, lab=testbed.lab, role=spec.role, wires=wires,
         hosts=tuple(HostPlan(d.name, d.cores, d.management, d.all_cores) for d in testbed.duts),
-        generator=_generator(testbed, spec.role), points=points, measure=measure,
+        generator=_generator(testbed, spec.role, points, measure), points=points, measure=measure,
         sequence=_sequence(points, measure.repeat, order_seed, spec.order), seed=order_seed,
         expected_trials=expected.trials, expected_s=expected.seconds,
         notes=(*notes, *_left_out(spec, testbed)),
@@ -380,16 +381,17 @@ def _beyond(rate: float, point: PointPlan) -> str:
             f"{format_rate(point.line_rate_pps)} frames of {point.frames.label}")
 
 
-def _generator(testbed: Testbed, role: Role) -> GeneratorPlan:
+def _generator(testbed: Testbed, role: Role, points: Sequence[PointPlan], measure: MeasureSettings) -> GeneratorPlan:
     generator = testbed.generator
     trex = generator.trex
     if role is Role.ACCEPT and trex is None:
         return GeneratorPlan(kind=H2LOAD, cores=generator.cores, trex_dir="", sync_port=0, async_port=0)
+    software, wanting = software_mode(testbed, points, latency=measure.latency_pps > 0)
     return GeneratorPlan(
         kind=TREX_ASTF if role is Role.ACCEPT else generator.kind, cores=generator.cores,
         trex_dir=trex.dir if trex else "",
         sync_port=trex.sync_port if trex else generator.sync_port,
-        async_port=trex.async_port if trex else generator.async_port,
+        async_port=trex.async_port if trex else generator.async_port, software=software, software_for=wanting,
     )
 
 

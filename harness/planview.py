@@ -38,10 +38,18 @@ def _machines(plan: Plan) -> Iterator[str]:
     generator = plan.generator
     where = f" from {generator.trex_dir}" if generator.trex_dir else ""
     rpc = f", RPC on ports {generator.sync_port} and {generator.async_port}" if generator.sync_port else ""
-    yield f"generator  {generator.kind}{where}, {_cores(generator.cores)}{rpc}"
+    yield f"generator  {generator.kind}{where}, {_cores(generator.cores)}{rpc}{_software(plan)}"
     for host in plan.hosts:
         yield (f"DUT {host.name}  {_cores(host.cores)} for stacks, of {host.all_cores}; management interface "
                f"{host.management} is never touched")
+
+
+def _software(plan: Plan) -> str:
+    """How a TRex that is started receives, where that was chosen."""
+    generator = plan.generator
+    if not generator.software:
+        return ""
+    return "; --software" + (f", for latency of {', '.join(generator.software_for)}" if generator.software_for else "")
 
 
 def _wire(wire: WirePlan) -> Iterator[str]:

@@ -24,6 +24,7 @@ from harness import estimate
 from harness.figures import PDR_LOSS, bound_text, point_verdicts
 from harness.plan import Plan, PointPlan
 from harness.records import Bound, Phase, PointOutcome, Trial
+from harness.texttable import plain
 from harness.units import format_duration, format_rate, format_ratio
 
 
@@ -200,7 +201,7 @@ class PlainProgress(Reporter):
         self._stream, self._verbose = stream, verbose
 
     def _line(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(plain(text, lines=True), file=self._stream, flush=True)
 
     def run_started(self, plan: Plan, run_dir: Path | None = None) -> None:
         super().run_started(plan, run_dir)
@@ -292,9 +293,9 @@ class TerminalProgress(Reporter):
         self._live.update(self._screen(), refresh=True)
 
     def _screen(self) -> RenderableType:
-        head = Text.assemble((f"[{self.position}] ", "dim"), (self.point or "starting", "bold"),
+        head = Text.assemble((f"[{self.position}] ", "dim"), (plain(self.point) or "starting", "bold"),
                              (f"  trial {self.trials}" if self.trials else "", "dim"), f"  {self.time_left()}")
-        lines: list[RenderableType] = [head, Text(f"  {self.trial}", no_wrap=True, overflow="ellipsis")]
+        lines: list[RenderableType] = [head, Text(f"  {plain(self.trial)}", no_wrap=True, overflow="ellipsis")]
         if self.closing:
             table = Table.grid(padding=(0, 2))
             for goal, (low, high) in self.closing.items():
@@ -306,8 +307,9 @@ class TerminalProgress(Reporter):
 
     def run_started(self, plan: Plan, run_dir: Path | None = None) -> None:
         super().run_started(plan, run_dir)
-        self._console.print(f"[bold]{escape(plan.scenario)}[/] on {escape(plan.testbed)}: {len(plan.sequence)} points, "
-                            f"about {plan.expected_trials} trials, about {format_duration(plan.expected_s)}",
+        self._console.print(f"[bold]{escape(plain(plan.scenario))}[/] on {escape(plain(plan.testbed))}: "
+                            f"{len(plan.sequence)} points, about {plan.expected_trials} trials, about "
+                            f"{format_duration(plan.expected_s)}",
                             highlight=False)
 
     def point_started(self, point: PointPlan, repeat: int, index: int, total: int) -> None:
@@ -326,11 +328,11 @@ class TerminalProgress(Reporter):
     def point_done(self, outcome: PointOutcome) -> None:
         super().point_done(outcome)
         colour = "green" if outcome.status == "ok" else "red"
-        self._console.print(Text.assemble((f"[{self.position}] ", "dim"), (self.point, f"bold {colour}"),
-                                          f": {self.came_to(outcome)}"), highlight=False)
+        self._console.print(Text.assemble((f"[{self.position}] ", "dim"), (plain(self.point), f"bold {colour}"),
+                                          f": {plain(self.came_to(outcome), lines=True)}"), highlight=False)
 
     def message(self, text: str) -> None:
-        self._console.print(Text(text, style="dim"), highlight=False)
+        self._console.print(Text(plain(text, lines=True), style="dim"), highlight=False)
 
     def run_done(self, run_dir: Path, exit_code: int) -> None:
         super().run_done(run_dir, exit_code)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.plan import FrameMix
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 #: Of a bystander, kept with one trial.
 MOST_GREETINGS = 10_000
 #: What the ceiling's trials are recorded under instead of a point of the plan.
@@ -117,9 +117,19 @@ class Handshake(_Record):
     p99_ns: int | None = None
 
 
+class Frequency(_Record):
+    """A core's frequency in one trial, Hz: the mean (of its time out of idle where the source is APERF/MPERF), and the
+    least and most between two samples (scaling_cur_freq: in a sample)."""
+
+    mean_hz: float
+    least_hz: float
+    most_hz: float
+
+
 class CoreLoad(_Record):
     """One core over the samples wholly inside the trial, shares of wall time 0..1 by state, and ``run``: share in
-    which any task ran (schedstat; None where unknown). ``given``: the stack was given this core."""
+    which any task ran (schedstat; None where unknown). ``given``: the stack was given this core; of these alone
+    ``frequency`` and ``throttled``: times that the core or its package was throttled for heat (None: not known)."""
 
     core: int
     given: bool
@@ -130,6 +140,8 @@ class CoreLoad(_Record):
     steal: float
     idle: float
     run: float | None
+    frequency: Frequency | None = None
+    throttled: int | None = None
 
     @property
     def busy(self) -> float:
@@ -141,7 +153,8 @@ class CoreLoad(_Record):
 class Cpu(_Record):
     """CPU of the DUT in one trial. ``indicative``: the trial was shorter than 2 s. ``cycles_per_packet`` with
     ``cycles_source`` (perf, APERF/MPERF, "time x nominal frequency"); per received test frame.
-    ``useful_polls``/``empty_polls``: over the trial, where the stack can tell."""
+    ``useful_polls``/``empty_polls``: over the trial, where the stack can tell. ``frequency_source``: APERF/MPERF,
+    scaling_cur_freq, or "not available: " and why."""
 
     indicative: bool
     seconds: float
@@ -152,6 +165,7 @@ class Cpu(_Record):
     useful_polls: int | None = None
     empty_polls: int | None = None
     polls_source: str = ""
+    frequency_source: str = ""
     extra: list[str] = Field(default_factory=list)
     #: Programs that are not the test's on the given cores, named; their work is in the cores' figures.
     other: list[str] = Field(default_factory=list)
@@ -162,13 +176,16 @@ class Cpu(_Record):
 
 
 class Pauses(_Record):
-    """Times in which a core stood still during the trial, by side. ``total_ns``/``longest_ns`` over all."""
+    """Times in which a core stood still during the trial, by side. ``total_ns``/``longest_ns`` over all.
+    ``lost_at_most``: of the trial's lost frames those that recorded pauses of their side can have cost, no more than
+    arrived meanwhile; an upper bound, of frames that have a place of their own. None: not recorded."""
 
     generator: int
     dut: int
     total_ns: int
     longest_ns: int
     probe: str = ""
+    lost_at_most: int | None = None
 
 
 class Times(_Record):
@@ -224,6 +241,7 @@ class Anomaly(_Record):
 
 class Trial(_Record):
     """One (offered load, duration) measurement. ``losses``: frames by place; ``unexplained`` = lost - sum(losses).
+    ``unread``: places of which no counter told, with the reason (what is lost there is unexplained).
     ``other_traffic``: drops that the DUT's counters saw beyond what the test lost, so they are not the test's."""
 
     schema_version: int = SCHEMA_VERSION
@@ -254,6 +272,7 @@ class Trial(_Record):
     cpu_note: str = ""
     pauses: Pauses | None = None
     losses: dict[str, int] = Field(default_factory=dict)
+    unread: dict[str, str] = Field(default_factory=dict)
     unexplained: int = 0
     other_traffic: int = 0
     generator_utilisation: float | None = None
@@ -263,6 +282,10 @@ class Trial(_Record):
     verdicts: list[Verdict] = Field(default_factory=list)
     status: str = "ok"
     reason: str = ""
+
+    def lost_at(self, place: str) -> int | None:
+        """Frames lost at a place; None where no counter told."""
+        return None if place in self.unread else self.losses.get(place, 0)
 
     @property
     def surplus(self) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.analysis.environment import differences
 from harness.errors import TestbedError, UsageError
+from harness.missing import last_named
 from harness.options import RunOptions
 from harness.plan import Plan
 from harness.records import CEILING, PointOutcome, Resumption, RunInfo, Trial
@@ -22,7 +23,8 @@ from harness.store import RunReader, Store, now
 
 @dataclass(frozen=True)
 class Kept:
-    """A run to go on with. ``done``: outcomes that stay, by (repeat, point id)."""
+    """A run to go on with. ``done``: outcomes that stay, by (repeat, point id). ``abandoned``: trials that are begun
+    again now, without those that were at an earlier resumption."""
 
     reader: RunReader
     done: dict[tuple[int, str], PointOutcome]
@@ -42,8 +44,12 @@ class Kept:
                              "the scenario again")
         done = {(o.repeat, o.point): o for o in reader.outcomes() if o.status != "interrupted"}
         trials = list(reader.every_trial())
-        return Kept(reader, done, max((t.number for t in trials), default=0) + 1,
-                    tuple(_abandoned(trials, done, ceilings=bool(info.ceilings))), info.model_copy(deep=True))
+        fresh = [t for t in trials if t.number not in reader.abandoned]
+        # Also past what was named and is no more in the file: a new trial must not be taken for it.
+        last = max((t.number for t in trials), default=0)
+        last = max(last, last_named(info, reader.outcomes()), *reader.abandoned, 0)
+        return Kept(reader, done, last + 1,
+                    tuple(_abandoned(fresh, done, ceilings=bool(info.ceilings))), info.model_copy(deep=True))
 
     def options(self, asked: RunOptions) -> RunOptions:
         """What to run: as the run recorded it. ``asked``: results directory and command line of now."""

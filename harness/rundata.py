@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run directories in: a whole run in memory, bounded, tolerant of a run that was interrupted.
 
-A directory may come from anybody, so what is opened is a plain file and how much is kept is limited. What an
-interruption leaves (no outcome for a point, a last line cut short) is a note in the report, not an error.
+A directory may come from anybody, so what is opened is a plain file (:mod:`harness.runfiles`) and how much is kept is
+limited. What an interruption leaves (no outcome for a point, a last line cut short) is a note in the report, not an
+error.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UsageError
+from harness.missing import missing_trials
 from harness.plan import Plan
 from harness.records import PointOutcome, RunInfo, Trial
 from harness.store import POINTS, RUN, TRIALS, RunReader
@@ -45,9 +47,8 @@ class RunData:
 
 def load_run(path: Path) -> RunData:
     """Read a run directory. Raises UsageError with the file, what is wrong with it and what to do."""
-    for name in (RUN, TRIALS, POINTS):
-        refuse_special(path / name)
     reader = RunReader(path)
+    path = reader.path
     plan = _plan(path / RUN, reader.info)
     outcomes = tuple(_bounded(reader.outcomes(), MAX_OUTCOMES, path / POINTS))
     wanted = {entry.trial for outcome in outcomes for entry in outcome.latency}
@@ -56,7 +57,9 @@ def load_run(path: Path) -> RunData:
         if trial.latency is not None and trial.number not in wanted:
             trial.latency.histogram = []
         trials.append(trial)
-    return RunData(path, reader.info, plan, tuple(trials), outcomes, reader.problems())
+    lacking = missing_trials(reader.info, outcomes, ((t.number, t.repeat, t.point) for t in trials), reader.abandoned)
+    problems = (*reader.problems(), lacking) if lacking else reader.problems()
+    return RunData(path, reader.info, plan, tuple(trials), outcomes, problems)
 
 
 def _plan(file: Path, info: RunInfo) -> Plan:
@@ -76,9 +79,3 @@ def _bounded(records: Iterator[_Record], limit: int, file: Path) -> Iterator[_Re
     yield from islice(records, limit)
     if next(records, None) is not None:
         raise UsageError(f"{file}: more than {limit:,} lines; split the scenario into several runs")
-
-
-def refuse_special(file: Path) -> None:
-    """A pipe or device in place of a file would make reading wait for ever."""
-    if file.exists() and not file.is_file():
-        raise UsageError(f"{file}: not a regular file; a run directory holds plain files")

@@ -178,6 +178,12 @@ class _Session:
             self.progress.message(remark)
             self.writer.info.notes.append(remark)
 
+    def _unsettled(self, number: int, said: str) -> None:
+        """Say it of the first trial; each keeps its own."""
+        begins = said.partition("(")[0]
+        if not any(begins in note for note in self.writer.info.notes):
+            self._note(f"trial {number}, perhaps others: {said}")
+
     def _heed(self, checks: list[Check]) -> None:
         """Keep what the checks found. Raises TestbedError when one of them refuses the run."""
         self.writer.info.checks += checks
@@ -197,6 +203,8 @@ class _Session:
         self.writer.add_trial(trial)
         if self.deployment.watchdog is not None:
             self.deployment.watchdog.look(trial)
+        if unsettled := trial.counters.get("unsettled"):
+            self._unsettled(trial.number, unsettled)
         self.trials_s += max(trial.real_s, trial.duration_s)
         self.progress.trial_done(trial)
 

@@ -17,12 +17,13 @@ from harness.generator.embedded import EmbeddedServer, on_cores
 from harness.generator.side import OverSsh, ThisMachine, survey
 from harness.generator.tcpclient import ClientHost
 from harness.generator.trex import Server
-from harness.generator.trexhost.host import TrexHost, open_trex_host
+from harness.generator.trexhost.host import TrexHost, locked_generator, open_trex_host
 from harness.host.channel import ByteChannel
 from harness.host.child import Spawn, spawn_here
 from harness.host.dut import SshDut
 from harness.host.inventory import Request, Survey
-from harness.host.ssh import SshConnection, SshTarget
+from harness.host.link import DUT_PART, Member, new_run
+from harness.host.ssh import SshTarget
 from harness.host.topology import Topology
 from harness.lab.lab import Lab, enter_argv
 from harness.lab.netns import in_netns
@@ -143,10 +144,11 @@ class LabSite:
 
 
 class HostSite:
-    """Hosts of a testbed file, whatever generates."""
+    """Hosts of a testbed file, whatever generates. ``run``: the secret by which generator and DUT share a host's lock
+    where they are one machine, under whatever names."""
 
-    def __init__(self, testbed: Testbed) -> None:
-        self._testbed, self._generator = testbed, testbed.generator
+    def __init__(self, testbed: Testbed, run: str) -> None:
+        self._testbed, self._generator, self._run = testbed, testbed.generator, run
 
     def open_dut(self, name: str, used: Sequence[int]) -> SshDut:
         dut = self._testbed.dut(name)
@@ -155,7 +157,7 @@ class HostSite:
             home: Sequence[int] = Topology.parse(dut.topology.cpus).apart_from(used)
         else:
             home = [core for core in range(dut.all_cores) if core not in dut.cores]
-        return SshDut.connect(name, target_of(dut.ssh), home_cores=home)
+        return SshDut.connect(name, target_of(dut.ssh), home_cores=home, member=Member(self._run, DUT_PART))
 
     def spawn(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
         return _spawner(self._generator.netns)(argv, **streams)
@@ -173,8 +175,8 @@ class TrexSite(HostSite):
     """The generator is TRex on its host, driven by its own client there: the server that runs, or one started for the
     run."""
 
-    def __init__(self, testbed: Testbed, trex: TrexHost) -> None:
-        super().__init__(testbed)
+    def __init__(self, testbed: Testbed, trex: TrexHost, run: str) -> None:
+        super().__init__(testbed, run)
         self._trex = trex
 
     def survey(self, request: Request) -> Survey:
@@ -201,10 +203,10 @@ class TrexSite(HostSite):
 
 class XdpgenSite(HostSite):
     """The generator is ``harness xdpgen``, driven by the built-in client beside it: started by hand on a host that is
-    reached over SSH, or started here, for the run."""
+    reached over SSH, whose lock is held for the run, or started here, for the run."""
 
-    def __init__(self, testbed: Testbed, side: ThisMachine | OverSsh) -> None:
-        super().__init__(testbed)
+    def __init__(self, testbed: Testbed, side: ThisMachine | OverSsh, run: str) -> None:
+        super().__init__(testbed, run)
         self._side = side
         self._here = isinstance(side, ThisMachine)
 
@@ -266,16 +268,17 @@ def site_of(testbed: Testbed, plan: Plan) -> Iterator[Site]:
     """The hosts of a testbed file, connected to the generator's for the time of the block. Raises TestbedError."""
     generator = testbed.generator
     target = target_of(generator.ssh) if generator.ssh is not None else None
+    run = new_run()
     if generator.trex is not None:
-        with open_trex_host(testbed, plan, target) as trex:
-            yield TrexSite(testbed, trex)
+        with open_trex_host(testbed, plan, target, run) as trex:
+            yield TrexSite(testbed, trex, run)
     elif target is not None:
-        with SshConnection.open(target) as connection:
-            yield XdpgenSite(testbed, OverSsh(connection))
+        with locked_generator(testbed, target, run) as host:
+            yield XdpgenSite(testbed, OverSsh(host.connection), run)
     else:
         namespace = generator.netns
         inside = partial(enter_argv, namespace) if namespace else list
-        yield XdpgenSite(testbed, ThisMachine(_spawner(namespace), inside))
+        yield XdpgenSite(testbed, ThisMachine(_spawner(namespace), inside), run)
 
 
 def _spawner(namespace: str) -> Spawn:

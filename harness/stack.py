@@ -49,6 +49,8 @@ class RoleInfo:
     layer: str = ""
     #: Frames whose UDP checksum is wrong do not get through: they end in the kernel, before a socket.
     checks_checksum: bool = False
+    #: Role echo: the reply has an IP header of its own, as a socket's has, so what a generator marked there is gone.
+    new_ip_header: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,16 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness import owner
+from harness import owner, runfiles
 from harness.errors import ResultsError, UsageError
 from harness.migrations import migrated
 from harness.records import PointOutcome, Resumption, RunInfo, Trial
@@ -29,9 +30,12 @@ from harness.records import PointOutcome, Resumption, RunInfo, Trial
 RUN, TRIALS, POINTS, LOGS = "run.json", "trials.jsonl", "points.jsonl", "logs"
 #: Folders of evidence, and what is in each.
 ANOMALIES, EVIDENCE = f"{LOGS}/anomalies", "README.txt"
-_MAX_RUN_BYTES = 64 * 1024 * 1024
+#: The most that is read of each file, bytes: all of it is held in memory.
+MOST_BYTES = {RUN: 64 << 20, TRIALS: 1 << 30, POINTS: 256 << 20}
 MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_LINES = 1_000_000
+#: Remedy where a file of a run holds what no harness writes.
+_DAMAGED = "the file is damaged: fetch the run again, or move its directory away"
 #: Disk space kept back while a run is made, so that on a full disk it can still be marked as failed.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1024 * 1024
 
@@ -64,6 +68,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def write_named(path: Path, write: Callable[[], None]) -> None:
+    """Let ``write`` write a file that a user named, in folders that need not be there yet. Raises UsageError where that
+    cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}; name another file") from None
+
+
 class RunWriter:
     """The run being made. One writer a run, held by a lock on its trials; use as a context manager.
 
@@ -75,16 +89,18 @@ class RunWriter:
         self.info = info
         info.owner = owner.this_process()
         with self._on_disk():
-            if not again:
+            if again:
+                _check_ours(path)
+            else:
                 path.mkdir(parents=True)
-                (path / LOGS).mkdir()
-            # Unbuffered: a line that did not fit on the disk must not come back when the file is closed.
-            self._trials: IO[bytes] = (path / TRIALS).open("a+b", buffering=0)
+            (path / LOGS).mkdir(exist_ok=again)
+            self._trials = runfiles.appending(path, TRIALS)
             self._claim()
-            self._points: IO[bytes] = (path / POINTS).open("a+b", buffering=0)
+            self._points = runfiles.appending(path, POINTS)
             for stream in (self._trials, self._points):
                 stream.truncate(_whole_lines(stream))
-            with (path / _RESERVE).open("wb") as reserve:
+            self._free_reserve()
+            with runfiles.created(path, _RESERVE) as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
         self.save()
 
@@ -137,7 +153,8 @@ class RunWriter:
         """Keep a log beside the numbers, e.g. of a stack that died. Raises ResultsError."""
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100]
         with self._on_disk():
-            (self.path / LOGS / safe).write_text(text, encoding="utf-8", errors="replace")
+            with runfiles.replacing(self.path / LOGS, safe) as stream:
+                stream.write(text.encode("utf-8", "replace"))
 
     def finish(self, state: str, exit_code: int) -> None:
         """Record how the run ended and make a complete one read-only."""
@@ -145,8 +162,17 @@ class RunWriter:
         self.info.ended_at, self.info.state, self.info.exit_code = now(), state, exit_code
         self.save()
         if state == "complete":
-            for name in (RUN, TRIALS, POINTS):
-                os.chmod(self.path / name, 0o444)
+            with self._on_disk(), runfiles.reading(self.path, RUN) as run:
+                for stream in (run, self._trials, self._points):
+                    os.fchmod(stream.fileno(), 0o444)
+
+
+def _check_ours(path: Path) -> None:
+    """That nothing which a writer opens leads out of the run. Raises UsageError, before anything is changed."""
+    for name in (RUN, TRIALS, POINTS, _RESERVE):
+        runfiles.check(path / name, MOST_BYTES.get(name), writing=True)
+    for folder in (path, path / LOGS, path / ANOMALIES):
+        runfiles.check_folder(folder)
 
 
 def _whole_lines(stream: IO[bytes]) -> int:
@@ -177,23 +203,26 @@ class RunReader:
     """A run directory, opened for reading."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        if not (path / RUN).is_file():
+        self.path = runfiles.own_path(path)
+        there = [runfiles.check(self.path / name, most) for name, most in MOST_BYTES.items()]
+        if not there[0]:
             raise UsageError(f"{path}: not a run directory (it has no {RUN}); see `harness results list`")
         self.info = self._info()
         if self.info.state == "running" and self.info.owner is not None and owner.gone(self.info.owner):
             self.info.state = "died"
 
     def _info(self) -> RunInfo:
-        file = self.path / RUN
-        if file.stat().st_size > _MAX_RUN_BYTES:
-            raise UsageError(f"{file}: larger than {_MAX_RUN_BYTES} bytes; this is not a run of this harness")
-        return _parse(RunInfo, file.read_bytes(), str(file))
+        with runfiles.reading(self.path, RUN, MOST_BYTES[RUN]) as stream:
+            return _parse(RunInfo, stream.read(MOST_BYTES[RUN]), str(self.path / RUN))
 
     def trials(self) -> Iterator[Trial]:
         """Every finished trial, in the order made, but for those of repeats that were begun again."""
-        abandoned = {number for resumption in self.info.resumed for number in resumption.abandoned}
-        return (trial for trial in self.every_trial() if trial.number not in abandoned)
+        return (trial for trial in self.every_trial() if trial.number not in self.abandoned)
+
+    @cached_property
+    def abandoned(self) -> frozenset[int]:
+        """Numbers of trials of repeats that were begun again; an older harness named one at every resumption since."""
+        return frozenset(number for resumption in self.info.resumed for number in resumption.abandoned)
 
     def every_trial(self) -> Iterator[Trial]:
         """Every finished trial, in the order made."""
@@ -222,20 +251,25 @@ class RunReader:
         elif state != "complete":
             yield f"The run is marked “{state[:40]}”: what was measured until then is shown."
         for name in (TRIALS, POINTS):
-            file = self.path / name
-            if not file.exists():
+            if not runfiles.check(self.path / name):
                 yield f"There is no {name}: nothing was written to it."
-            elif cut(file):
+            elif self.cut(name):
                 yield f"The last line of {name} is cut short and was left out."
-        again = sum(len(resumption.abandoned) for resumption in self.info.resumed)
-        if again:
-            yield f"{again} trials of points that had not ended were {LEFT_OUT}"
+        if self.abandoned:
+            yield f"{len(self.abandoned)} trials of points that had not ended were {LEFT_OUT}"
+
+    def cut(self, name: str) -> bool:
+        """Whether a file ends in the middle of a line."""
+        with runfiles.reading(self.path, name) as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, end - 1))
+            return end > 0 and stream.read(1) != b"\n"
 
     def _lines(self, name: str, model: type[_Line]) -> Iterator[_Line]:
         file = self.path / name
-        if not file.exists():
+        if not runfiles.check(file):
             return
-        with file.open("rb") as stream:
+        with runfiles.reading(self.path, name, MOST_BYTES[name]) as stream:
             for number in range(1, _MAX_LINES + 1):
                 line = stream.readline(MAX_LINE_BYTES)
                 if not line:
@@ -248,26 +282,17 @@ class RunReader:
         raise UsageError(f"{file}: more than {_MAX_LINES} lines")
 
 
-def cut(file: Path) -> bool:
-    """Whether the file ends in the middle of a line."""
-    with file.open("rb") as stream:
-        if stream.seek(0, os.SEEK_END) == 0:
-            return False
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"
-
-
 def _parse(model: type[_Line], text: bytes, where: str) -> _Line:
     try:
         raw: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not JSON: {error}") from error
+        raise UsageError(f"{where}: not JSON ({error}); {_DAMAGED}") from error
     try:
         return model.model_validate(migrated(raw, where))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {place}: {first['msg']}") from error
+        raise UsageError(f"{where}: {place}: {first['msg']}; {_DAMAGED}") from error
 
 
 class Store:
@@ -299,16 +324,26 @@ class Store:
         return RunWriter(reader.path, info.model_copy(update=ended), again=True)
 
     def runs(self) -> list[Path]:
-        """Run directories, oldest first."""
+        """Run directories, oldest first; links are none of them."""
         if not self.root.is_dir():
             return []
-        return sorted(p for p in self.root.iterdir() if (p / RUN).is_file())
+        return sorted(p for p in self.root.iterdir() if not p.is_symlink() and runfiles.is_plain(p / RUN))
+
+    @property
+    def nothing(self) -> str:
+        """What is said where no run is."""
+        return f"there are no runs in {self.root}; `harness run SCENARIO` makes one, --results names another directory"
 
     def open(self, name: str) -> RunReader:
         """A run by id, unique beginning of an id, path, or ``latest``."""
         if Path(name).is_dir():
             return RunReader(Path(name))
+        here = self.root / name
+        if here.is_symlink() or os.path.lexists(here / RUN):
+            return RunReader(here)  # also where it is none that is listed, which is then refused in words
         runs = self.runs()
+        if not runs:
+            raise UsageError(f"{name}: {self.nothing}")
         matches = runs[-1:] if name == "latest" else [p for p in runs if p.name.startswith(name)]
         exact = [p for p in matches if p.name == name]
         if not matches:

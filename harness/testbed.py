@@ -133,9 +133,10 @@ class Trex(_Section):
     async_port: int = Field(default=4500, ge=1, le=65535, description="Port of the server's events")
     start: Literal["auto", "never"] = Field(default="auto", description="auto: where no TRex serves, one is started "
                                                                         "for the run; never: only attach to one")
-    software: bool = Field(default=False, description="Start it with --software: frames are received in software, "
-                                                      "which latency of role echo needs, at a lower rate; always so "
-                                                      "for ports without pci")
+    software: bool | Literal["auto"] = Field(
+        default="auto", description="Whether it is started with --software: frames are received in software, at a "
+                                    "lower rate. auto: where latency of role echo needs it (replies of sockets, which "
+                                    "no filter of a NIC knows again); always so for ports without pci")
     master_core: int | None = Field(default=None, ge=0, le=63, description="Core of its control thread, of all its "
                                                                            "threads where they share one; chosen "
                                                                            "from cores when left out")

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lab tests of stacks share: a lab, its DUT, and a hand on the generator's end of each wire."""
+"""What the lab tests of stacks share: a lab, its DUT, and a hand on the generator's end of each wire. Tests that need a
+VPP are deselected where ``HARNESS_VPP_DIR`` does not name one."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,6 +18,16 @@ from harness.lab.lab import Lab
 from harness.plan import PointPlan
 from harness.stacks.servers import NATIVE
 from tests.wires import Wires, point_maker
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect (not skip) tests marked ``vpp`` without ``HARNESS_VPP_DIR``."""
+    if os.environ.get("HARNESS_VPP_DIR"):
+        return
+    needing = [item for item in items if item.get_closest_marker("vpp")]
+    if needing:
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
 
 
 @pytest.fixture(scope="session")

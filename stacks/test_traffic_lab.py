@@ -49,7 +49,8 @@ def claimed() -> list[tuple[str, Role, dict[str, Any], str]]:
 
 
 def test_nothing_is_claimed_that_is_not_tested() -> None:
-    tested = {name for name, *_ in claimed()}
+    """VPP's cross-connect is, where there is one, in vpp/tests/test_vpp_lab.py."""
+    tested = {name for name, *_ in claimed()} | {"vpp"}
     assert {name for name, stack in stacks.available().items() if stack.features} <= tested
 
 

@@ -1,32 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rack in namespaces of this machine: a generator, hosts each with an SSH server and agent of its own, cables between
-them or a switch that joins every generator port with a port of every host. Real frames, real sshd; needs root."""
+"""The rack of tests/rack.py with test ports wired as a lab's: a generator, DUTs, cables between them or a switch that
+joins every generator port with a port of every DUT. Real frames, real sshd; needs root."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shlex
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from harness.host.dut import RUN_DIR, STATE_DIR
-from harness.lab import netns, sshd, wires
+from harness.lab import netns, wires
 from harness.lab.lab import enter_argv
-from harness.lab.process import stop_all
+from tests import rack as racks
 
 #: What a test machine of two cores and no NICs cannot be.
 CHECKS = {name: "ignore" for name in ("isolated-cores", "load", "irqbalance", "idle-states", "governor", "turbo", "smt",
                                       "packet-sockets", "hugepages", "firewall")}
-_LOOPBACK = "127.0.0.1"
+GENERATOR = "tg"
 
 
 @dataclass(frozen=True)
@@ -40,55 +35,68 @@ class RackPort:
 
 @dataclass
 class RackHost:
-    """A host: namespace, folder of its SSH keys, server process, test ports."""
+    """A host of the rack and its test ports."""
 
     name: str
-    netns: str
-    folder: Path
+    inside: racks.Rack
     ports: list[RackPort]
-    server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def netns(self) -> str:
+        """Its namespace."""
+        return self.inside.netns_of(self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Of its sshd, and of what its sessions have in place of the agent's folders."""
+        return self.inside.folder / self.name
 
     def run(self, *argv: str) -> str:
         """The output of a program in its namespace."""
-        done = subprocess.run(enter_argv(self.netns, argv), capture_output=True, text=True, check=True, timeout=30)
-        return done.stdout
+        return self.inside.run(self.name, *argv)
 
     def counter(self, port: int, name: str) -> int:
         """A counter of one of its test ports, such as ``rx_packets``."""
         return int(self.run("cat", f"/sys/class/net/{self.ports[port].ifname}/statistics/{name}"))
 
     def kill(self) -> None:
-        """End everything that runs there at once, as a power failure does: SSH server, agent, stacks."""
-        stop_all(partial(_processes, [self.netns]))
-        if self.server is not None:
-            self.server.wait(timeout=5)
+        """End everything that runs there at once, as a power failure does."""
+        self.inside.kill(self.name)
 
     def start(self) -> None:
-        """Its SSH server, again after :meth:`kill`; what a killed agent left is there still."""
-        _serve(self)
+        """Its SSH server, again after :meth:`kill`."""
+        self.inside.serve(self.name)
 
     def entry(self, cores: Sequence[int]) -> dict[str, Any]:
         """Of ``duts`` in a testbed file."""
-        return {"name": self.name, "management": "lo", "cores": list(cores), "all_cores": os.cpu_count() or 1,
-                "ssh": {"address": _LOOPBACK, "netns": self.netns, "key": str(self.folder / "client_key"),
-                        "known_hosts": str(self.folder / "known_hosts")},
+        return {"name": self.name, "management": "eno1", "cores": list(cores), "all_cores": os.cpu_count() or 1,
+                "ssh": self.inside.ssh(self.name),
                 "ports": [{"mac": port.mac, "ifname": port.ifname} for port in self.ports]}
 
 
 @dataclass
 class Rack:
-    """A rack that is up."""
+    """A rack that is up. ``hosts``: the DUTs."""
 
-    token: str
-    folder: Path
-    generator: list[RackPort]
+    inside: racks.Rack
+    generator: RackHost
     hosts: dict[str, RackHost]
     wires: list[dict[str, Any]]
 
     @property
+    def folder(self) -> Path:
+        """For files of the tests."""
+        return self.inside.folder
+
+    @property
+    def token(self) -> str:
+        """Of this rack alone."""
+        return self.inside.token
+
+    @property
     def tg_netns(self) -> str:
         """Where the generator's ports are."""
-        return f"rk{self.token}-tg"
+        return self.generator.netns
 
     def testbed(self, **more: Any) -> Path:
         """Its testbed file; ``more``: other sections. Of two cores the generator has one and the hosts share one."""
@@ -96,7 +104,7 @@ class Rack:
         document = {
             "name": "rack", "wires": self.wires, "checks": CHECKS,
             "generator": {"netns": self.tg_netns, "cores": cores[:1],
-                          "ports": [{"mac": port.mac, "ifname": port.ifname} for port in self.generator]},
+                          "ports": [{"mac": port.mac, "ifname": port.ifname} for port in self.generator.ports]},
             "duts": [host.entry(cores[1:2]) for host in self.hosts.values()], **more}
         path = self.folder / "rack.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
@@ -107,21 +115,11 @@ class Rack:
 def rack(hosts: Sequence[str], *, switched: bool = False, ports: int = 2, joined: bool = False) -> Iterator[Rack]:
     """``ports`` of every host. Cabled: as many generator ports for each host. ``switched``: ``ports`` generator ports,
     each in a segment (a bridge) with that port of every host; ``joined``: all in one segment."""
-    with contextlib.ExitStack() as undo:
-        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="rack-")))
-        token = secrets.token_hex(2)
-        made = Rack(token, folder, [], {}, [])
-        names = [made.tg_netns, *(f"rk{token}-{name}" for name in hosts), *([f"rk{token}-sw"] if switched else [])]
-        undo.callback(_remove, made, names)
-        netns.prepare_directory()
-        for name in names:
-            netns.create(name)
-            netns.in_netns(name, wires._set_sysctls)
-            _in(name, "ip link set lo up")
-        made.hosts = {name: RackHost(name, f"rk{token}-{name}", folder / name, []) for name in hosts}
+    with racks.rack([GENERATOR, *hosts]) as inside:
+        made = Rack(inside, RackHost(GENERATOR, inside, []), {name: RackHost(name, inside, []) for name in hosts}, [])
+        for name in (GENERATOR, *hosts):
+            netns.in_netns(inside.netns_of(name), wires._set_sysctls)
         (_switch if switched else _cables)(made, ports, joined)
-        for host in made.hosts.values():
-            _serve(host)
         yield made
 
 
@@ -135,7 +133,7 @@ def _cables(made: Rack, ports: int, joined: bool) -> None:
 
 
 def _switch(made: Rack, ports: int, joined: bool) -> None:
-    switch = f"rk{made.token}-sw"
+    switch = made.inside.netns_of("sw")
     for bridge in range(1 if joined else ports):
         _in(switch, f"ip link add br{bridge} type bridge forward_delay 0 && ip link set br{bridge} up")
     for port in range(ports):
@@ -148,15 +146,15 @@ def _switch(made: Rack, ports: int, joined: bool) -> None:
 
 
 def _into_switch(made: Rack, end: RackPort, letter: str, bridge: int) -> None:
-    there = RackPort(f"rk{made.token}-sw", f"r{made.token}{letter}", _mac(made.token, 9, int(letter[1:]) + 16 * (
+    there = RackPort(made.inside.netns_of("sw"), f"r{made.token}{letter}", _mac(made.token, 9, int(letter[1:]) + 16 * (
         letter[0] == "u")))
     _veth(end, there)
     _in(there.netns, f"ip link set {there.ifname} master br{bridge}")
 
 
 def _plug(made: Rack, tg: RackPort, host: RackHost, end: RackPort, number: int) -> None:
-    if tg not in made.generator:
-        made.generator.append(tg)
+    if tg not in made.generator.ports:
+        made.generator.ports.append(tg)
     host.ports.append(end)
     made.wires.append({"tg": number, "dut": f"{host.name}/{len(host.ports) - 1}", "speed": "10G", "virtual": True})
 
@@ -182,42 +180,3 @@ def _veth(one: RackPort, other: RackPort) -> None:
 
 def _in(namespace: str, script: str) -> None:
     subprocess.run(enter_argv(namespace, ["sh", "-ec", script]), check=True, capture_output=True, timeout=30)
-
-
-def _serve(host: RackHost) -> None:
-    """An SSH server of its own keys; lock and journal of the agent in folders that only its sessions see."""
-    if not host.folder.exists():
-        host.folder.mkdir()
-        sshd.PRIVSEP_DIR.mkdir(mode=0o755, exist_ok=True)
-        sshd.prepare(host.folder, _LOOPBACK)
-    start = ""
-    for path in (RUN_DIR, STATE_DIR):
-        own = host.folder / Path(path).parts[1]
-        own.mkdir(mode=0o700, exist_ok=True)
-        start += f"mkdir -p {path}; mount --bind {shlex.quote(str(own))} {path}; "
-    argv = [wires.tool("sshd"), "-D", "-e", "-f", str(host.folder / "sshd_config")]
-    options = []
-    if (shadow := sshd.unlocked_shadow()) is not None:
-        (host.folder / "shadow").write_text(shadow, encoding="utf-8")
-        options = ["--shadow", str(host.folder / "shadow")]
-    log = host.folder / "sshd.log"
-    inside = enter_argv(host.netns, ["sh", "-ec", f"{start}exec {shlex.join(argv)}"], options)
-    with log.open("wb") as output:
-        host.server = subprocess.Popen(inside, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
-                                       stderr=output)
-    target = sshd.SshTarget(_LOOPBACK, sshd.PORT, sshd.USER, host.folder / "client_key", host.folder / "known_hosts",
-                            host.netns)
-    sshd.await_ready(target, host.server, log)
-
-
-def _processes(names: Sequence[str]) -> set[Any]:
-    return netns.processes_in({key for name in names if (key := netns.key_of(name)) is not None})
-
-
-def _remove(made: Rack, names: Sequence[str]) -> None:
-    stop_all(partial(_processes, names))
-    for host in made.hosts.values():
-        if host.server is not None:
-            host.server.wait(timeout=5)
-    for name in names:
-        netns.delete(name)

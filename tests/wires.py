@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import select
 import socket
 import struct
@@ -21,6 +22,46 @@ from harness.plan import FrameMix, PointPlan, Role, WirePlan, line_rate_pps
 
 #: linux/if_packet.h: struct tpacket_auxdata.
 _SOL_PACKET, _PACKET_AUXDATA, _VLAN_VALID, _AUXDATA = 263, 8, 1 << 4, struct.Struct("=IIIHHHH")
+
+
+#: Of the same header: the sending ring of an AF_PACKET socket.
+_PACKET_VERSION, _PACKET_TX_RING, _TPACKET_V2 = 10, 13, 1
+_STATUS, _SEND_REQUEST, _AVAILABLE, _HEADER = struct.Struct("=II"), 1, 0, 32
+_SLOTS, _SLOT = 64, 2048
+
+
+class PagedSender:
+    """Sends frames out of a ring of AF_PACKET's (PACKET_TX_RING), as DPDK's driver for interfaces of the kernel does:
+    the kernel copies the Ethernet header alone and lets the rest lie in the ring's pages, so that IP and UDP headers
+    arrive in a page of the frame (a non-linear skb)."""
+
+    def __init__(self, ifname: str) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, struct.pack("=i", _TPACKET_V2))
+        request = struct.pack("=IIII", _SLOTS * _SLOT, 1, _SLOT, _SLOTS)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_TX_RING, request)
+        self._ring = mmap.mmap(self._socket.fileno(), _SLOTS * _SLOT)
+        self._socket.bind((ifname, 0x0800))
+        self._next = 0
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Up to 64 frames; all have left when it returns."""
+        assert len(frames) <= _SLOTS
+        for frame in frames:
+            data = frame.ljust(60, b"\0")
+            start = self._next * _SLOT
+            self._next = (self._next + 1) % _SLOTS
+            deadline = time.monotonic() + 5  # a slot is the receiver's until it has let go of the frame
+            while _STATUS.unpack_from(self._ring, start)[0] != _AVAILABLE:
+                assert time.monotonic() < deadline
+            self._ring[start + _HEADER:start + _HEADER + len(data)] = data
+            _STATUS.pack_into(self._ring, start, _SEND_REQUEST, len(data))
+        self._socket.send(b"")
+
+    def close(self) -> None:
+        """Give the ring back."""
+        self._ring.close()
+        self._socket.close()
 
 
 def _open(ifname: str) -> socket.socket:
@@ -45,7 +86,8 @@ class Wires:
     """Raw frames at the generator's ends: ``exchange`` as role checks use it, no load generator."""
 
     def __init__(self, lab: Lab) -> None:
-        self._sockets = [netns.in_netns(lab.tg_netns, partial(_open, name)) for name in lab.ifnames("tg")]
+        self._namespace, self._names = lab.tg_netns, lab.ifnames("tg")
+        self._sockets = [netns.in_netns(self._namespace, partial(_open, name)) for name in self._names]
 
     def exchange(self, port: int, frames: Sequence[bytes], rx_port: int, wait_s: float) -> list[bytes]:
         """Send frames on one port; all that arrived from outside at ``rx_port`` until ``wait_s`` later."""
@@ -58,6 +100,10 @@ class Wires:
                 if kind != socket.PACKET_OUTGOING:
                     received.append(frame)
         return received
+
+    def paged(self, port: int) -> PagedSender:
+        """A sender at a port whose frames have their headers in a page."""
+        return netns.in_netns(self._namespace, partial(PagedSender, self._names[port]))
 
     def close(self) -> None:
         for opened in self._sockets:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,10 @@ from harness.errors import UsageError
 from harness.records import RunInfo
 from harness.rundata import RunData, load_run
 from harness.store import RUN, RunReader, Store
+
+#: File in a directory of runs, a run id a line: that run begins the baseline of its scenario, older ones are left out.
+FROM = "baseline-from"
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,41 @@ def _candidates(run: RunData, folder: Path, notes: list[str]) -> Iterator[tuple[
         except UsageError as error:
             notes.append(f"left out: {error}")
             continue
-        if (info.run_id != run.info.run_id and info.started_at < run.info.started_at
-                and info.plan.get("scenario") == run.plan.scenario):
-            infos.append((info, path))
-    return iter(sorted(infos, key=lambda entry: entry[0].started_at, reverse=True))
+        infos.append((info, path))
+    since = _since(run, folder, [info for info, _ in infos])
+    earlier = [(info, path) for info, path in infos if _earlier(info, run)]
+    kept = [(info, path) for info, path in earlier if since is None or info.started_at >= since.started_at]
+    if since is not None and len(kept) < len(earlier):
+        notes.append(f"the baseline begins with {since.run_id} ({folder / FROM}): {len(earlier) - len(kept)} older "
+                     "left out")
+    return iter(sorted(kept, key=lambda entry: entry[0].started_at, reverse=True))
+
+
+def _earlier(info: RunInfo, run: RunData) -> bool:
+    return (info.run_id != run.info.run_id and info.started_at < run.info.started_at
+            and info.plan.get("scenario") == run.plan.scenario)
+
+
+def _since(run: RunData, folder: Path, infos: Sequence[RunInfo]) -> RunInfo | None:
+    """The newest run of the scenario, not newer than this one, that the directory's FROM names; None without one.
+    Raises UsageError for a file that names what is not there: older runs would come back unnoticed."""
+    file = folder / FROM
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"{file}: too large; it holds the id of a run a line")
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read: {error}") from error
+    known = {info.run_id: info for info in (*infos, run.info)}
+    named = [line.strip() for line in lines if line.strip()]
+    gone = next((name for name in named if name not in known), None)
+    if gone is not None:
+        raise UsageError(f"{file}: {gone[:80]!r} is no run in {folder} that can be read; put it back, or take the line "
+                         "out")
+    begun = [known[name] for name in named if known[name].run_id == run.info.run_id or _earlier(known[name], run)]
+    return max(begun, key=lambda info: info.started_at, default=None)
 
 
 def _items(differs: list[environment.Difference]) -> str:

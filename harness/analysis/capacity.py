@@ -23,6 +23,7 @@ from harness.figures import PDR_LOSS
 from harness.plan import PointPlan, Role
 from harness.records import Phase, PointOutcome, Trial, Verdict, in_order
 from harness.rundata import RunData
+from harness.units import format_rate
 
 #: From this share of line rate on the wire is the limit.
 _WIRE = 0.99
@@ -103,19 +104,24 @@ def plan_capacity(run: RunData, ask: Ask) -> CapacityPlan:
     found = samples(run)
     stacks = tuple(_stack(run, points, found, ask) for points in _groups(run.plan.points))
     if not any(stack.scaling.counts or stack.refuted for stack in stacks):
-        raise UsageError(f"{run.info.run_id}: no point has a {ask.rate.upper()}: {_why_none(run)}")
+        raise UsageError(f"{run.info.run_id}: no point has a {ask.rate.upper()}: {_why_none(run, found)}")
     lines = [point.line_rate_pps for point in run.plan.points if point.line_rate_pps > 0]
     return CapacityPlan(run.info.run_id, run.plan.role, run.plan.lab, ask, max(lines, default=0.0), stacks,
                         crossings(stacks, ask.target), tuple(_notes(run, stacks, ask, max(lines, default=0.0))))
 
 
-def _why_none(run: RunData) -> str:
+def _why_none(run: RunData, found: Mapping[str, Mapping[Metric, list[Sample]]]) -> str:
+    known = {metric.kind for metrics in found.values() for metric, values in metrics.items()
+             if any(math.isfinite(sample.value) for sample in values)}
+    for kind in (Kind.PDR, Kind.NDR, Kind.MRR):
+        if kind in known:
+            return f"it has {kind.upper()}; plan by that with `--rate {kind}`"
     bad = next((f"{o.point} {o.status}: {o.reason}" for o in run.outcomes if o.status != "ok"), "")
     if bad:
         return f"{bad[:200]}; see `harness results show`"
     if run.info.state != "complete":
         return f"the run is {run.info.state}; go on with it: `harness run --resume`"
-    return "its scenario asks for other goals; add it to measure.throughput.goals, or name another with --rate"
+    return "its scenario asks for other goals; add it to measure.throughput.goals"
 
 
 def plural(number: int, one: str) -> str:
@@ -151,7 +157,8 @@ def _stack(run: RunData, points: Sequence[PointPlan], found: Mapping[str, Mappin
             counts.append(count)
         curves.append(curve_of(len(point.cores), None if count is None else count.rate or count.at_least, mine,
                                outcomes, by_point[point.id], loss))
-    scaling, ordered = fit(counts), tuple(sorted(curves, key=lambda curve: curve.cores))
+    scaling = fit(counts, line_rate=max((point.line_rate_pps for point in points), default=0.0) or None)
+    ordered = tuple(sorted(curves, key=lambda curve: curve.cores))
     need = _need(scaling, ask.needed)
     if not counts and wrong:
         need = dataclasses.replace(need, reason=f"its {ask.rate.upper()} is refuted by the same run")
@@ -253,6 +260,8 @@ def _not_reached(scaling: Scaling, able: Sequence[Prediction]) -> str:
         return scaling.reason or "no rate was measured"
     best = max(able, key=lambda carried: carried.rate)
     most = max(count.cores for count in scaling.counts)
+    if scaling.line_rate is not None and best.rate >= scaling.line_rate:
+        return f"line rate is the limit from {plural(best.cores, 'core')} on"
     if scaling.cap is not None and best.bounded:
         return f"something other than its cores is the limit from {plural(best.cores, 'core')} on"
     if scaling.model is None:
@@ -280,12 +289,32 @@ def _there(scaling: Scaling, curves: Sequence[Curve], need: Need, ask: Ask,
     return cpu, there, met, None
 
 
+def _unprovable(run: RunData, stacks: Sequence[StackPlan]) -> Iterable[str]:
+    """What is foretold beyond the generator's ceiling. Its cores carry that or do not: the ceiling is no bound of
+    theirs, but no run on this testbed shows it."""
+    beyond: dict[float, list[str]] = {}
+    for stack in stacks:
+        carries, ceiling = stack.need.carries, _ceiling(run, stack)
+        if stack.need.cores is not None and carries is not None and ceiling and carries.rate > ceiling \
+                and carries.source in ("fitted", "extrapolated"):
+            beyond.setdefault(ceiling, []).append(stack.label)
+    for ceiling, labels in beyond.items():
+        yield (f"{', '.join(labels)}: foretold beyond the generator's ceiling ({format_rate(ceiling)}), so that no run "
+               "on this testbed could confirm it.")
+
+
+def _ceiling(run: RunData, stack: StackPlan) -> float | None:
+    return max((found.kept_pps or found.sent_pps or 0.0 for found in run.info.ceilings
+                if found.host == stack.key.host and found.frames.label == stack.key.frames), default=None)
+
+
 def _notes(run: RunData, stacks: Sequence[StackPlan], ask: Ask, line_rate: float) -> Iterable[str]:
     if line_rate and ask.target > line_rate:
         yield (f"The target is {ask.target / line_rate:.3g} times line rate ({line_rate / 1e6:.4g} Mpps): it takes "
                "more wires, and what one wire's run says about several is not known.")
     elif line_rate and ask.needed > line_rate:
         yield f"With its headroom the target is above line rate ({line_rate / 1e6:.4g} Mpps per direction)."
+    yield from _unprovable(run, stacks)
     if not any(stack.need.cores for stack in stacks):
         yield "No stack of this run is known to carry the target with its headroom."
     if run.info.state != "complete":

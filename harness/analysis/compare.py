@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.analysis import environment
+import numpy as np
+
+from harness.analysis import decision, environment
 from harness.analysis.metrics import Kind, Metric
-from harness.analysis.sides import Place, RunView, Side, views
-from harness.analysis.statistics import Difference, difference
+from harness.analysis.sides import Place, RunView, Side, granularity, views
+from harness.analysis.statistics import LEVEL, Difference, difference, smallest_seen
 from harness.errors import UsageError
 from harness.rundata import RunData
 
@@ -30,8 +32,10 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one point in both runs. ``resolution``: the search's width (relative), within which two rates are
-    the same; 0 for what is not searched."""
+    """One metric of one point in both runs. ``resolution``: the width (relative) within which two values are the same:
+    of rates the search's, of latencies what their source cannot tell apart; 0 for others. ``p``: adjusted for the
+    number of rows (Benjamini-Hochberg), None where ``difference.p`` is. ``visible``: the difference that these repeats
+    show with a probability of POWER among so many rows."""
 
     place: Place
     metric: Metric
@@ -39,6 +43,8 @@ class Row:
     other: Side
     difference: Difference
     finding: Finding
+    p: float | None = None
+    visible: float | None = None
     resolution: float = 0.0
 
     @property
@@ -50,8 +56,9 @@ class Row:
     def smallest(self) -> float | None:
         """Smallest difference that could have been seen, as ``difference.value``; None without an interval, and where
         a bound hides the difference."""
-        found = None if self.hidden else self.difference.smallest
-        return found if found is None else max(found, self.resolution)
+        if self.hidden or self.visible is None:
+            return None
+        return max(self.visible, self.resolution) or None
 
 
 @dataclass(frozen=True)
@@ -103,16 +110,15 @@ def unlike(base: RunData, other: RunData, *, across: bool) -> tuple[environment.
 
 
 def _against(base: RunView, other: RunView, apart: tuple[environment.Difference, ...]) -> Comparison:
-    common = [place for place in base.points if place in other.points]
-    if not common:
+    if not any(place in other.points for place in base.points):
         raise UsageError(_nothing_common(base, other))
-    rows = tuple(row for place in common for row in _rows(base, other, place))
-    return Comparison(base.run, other.run, apart, rows, tuple(_gaps(base, other)))
+    return Comparison(base.run, other.run, apart, _rows(base, other), tuple(_gaps(base, other)))
 
 
 def _nothing_common(base: RunView, other: RunView) -> str:
     lists = [f"{view.run.info.run_id} has {'; '.join(_described(view.points))}" for view in (base, other)]
-    return ("no point in common (same stack, parameters, tuning, role, frame, cores and traffic): " + ". ".join(lists))
+    return ("no point in common (same stack, parameters, tuning, role, frame, cores and traffic): " + ". ".join(lists)
+            + "; name runs of one scenario")
 
 
 def _described(places: Mapping[Place, object]) -> list[str]:
@@ -120,13 +126,24 @@ def _described(places: Mapping[Place, object]) -> list[str]:
     return some + ([f"and {len(places) - 4} more"] if len(places) > 4 else [])
 
 
-def _rows(base: RunView, other: RunView, place: Place) -> Iterator[Row]:
-    for metric in sorted(base.metrics(place) & other.metrics(place)):
-        one, two = base.side(place, metric), other.side(place, metric)
-        if one.values and two.values:
-            found = difference(one.values, two.values, relative=not metric.is_ratio)
-            width = max(resolution(base.run, metric), resolution(other.run, metric))
-            yield Row(place, metric, one, two, found, finding(metric, one, two, found, width), width)
+def _rows(base: RunView, other: RunView) -> tuple[Row, ...]:
+    pairs = [(place, metric, one, two, difference(one.values, two.values, relative=not metric.is_ratio))
+             for place in base.points if place in other.points
+             for metric in sorted(base.metrics(place) & other.metrics(place))
+             if (one := base.side(place, metric)).values and (two := other.side(place, metric)).values]
+    tested = [found.p for *_, found in pairs if found.p is not None]
+    adjusted = iter(decision.adjusted(np.array(tested)).tolist() if tested else ())
+    return tuple(_row(base, other, pair, next(adjusted) if pair[-1].p is not None else None, len(tested))
+                 for pair in pairs)
+
+
+def _row(base: RunView, other: RunView, pair: tuple[Place, Metric, Side, Side, Difference], p: float | None,
+         tested: int) -> Row:
+    place, metric, one, two, found = pair
+    width = max(resolution(base.run, metric), resolution(other.run, metric), granularity(one, two))
+    visible = None if p is None else smallest_seen(one.values, two.values, relative=found.relative,
+                                                   level=1 - (1 - LEVEL) / tested)
+    return Row(place, metric, one, two, found, finding(metric, one, two, found, p, width), p, visible, width)
 
 
 def resolution(run: RunData, metric: Metric) -> float:
@@ -135,12 +152,16 @@ def resolution(run: RunData, metric: Metric) -> float:
     return search.width if search is not None and metric.kind in (Kind.NDR, Kind.PDR) else 0.0
 
 
-def finding(metric: Metric, base: Side, other: Side, found: Difference, width: float = 0.0) -> Finding:
-    """What may be said. A lower bound can be exceeded, so it supports "slower than it" and nothing else."""
-    if found.interval is None:
+def finding(metric: Metric, base: Side, other: Side, found: Difference, p: float | None,
+            width: float = 0.0) -> Finding:
+    """What may be said; ``p``: adjusted for the number of rows.
+
+    A lower bound can be exceeded, so it supports "slower than it" and nothing else."""
+    if found.interval is None or p is None:
         lower = (found.value < 0) == metric.higher_is_better
         return Finding.LIMITED if (other.at_least if lower else base.at_least) else Finding.FEW
-    seen = found.seen and abs(found.value) > width
+    # A step of one bucket is not beyond the width, whatever its last digit.
+    seen = found.seen and p <= 1 - LEVEL and abs(found.value) > width * (1 + 1e-9)
     worse = seen and (found.value < 0) == metric.higher_is_better
     if base.at_least or other.at_least:
         certain = seen and (not other.at_least if worse else not base.at_least)

@@ -90,7 +90,11 @@ def comparability(info: RunInfo) -> dict[str, str]:
 def differences(a: RunInfo, b: RunInfo) -> list[Difference]:
     """Where two runs differ or may differ, in the order of the items; empty when nothing known tells them apart.
     Settings of what one of them did not measure, a host for example, are no difference."""
-    left, right = comparability(a), comparability(b)
+    return apart(comparability(a), comparability(b))
+
+
+def apart(left: Mapping[str, str], right: Mapping[str, str]) -> list[Difference]:
+    """As :func:`differences`, of the items of two runs (:func:`comparability`)."""
     pairs = ((item, left.get(item, UNKNOWN), right.get(item, UNKNOWN)) for item in {**left, **right})
     left_out = {item for item in {**left, **right} if NOT_MEASURED in (left.get(item), right.get(item))}
     return [Difference(item, one, other) for item, one, other in pairs
@@ -121,6 +125,8 @@ def _run_items(info: RunInfo) -> Iterator[tuple[str, str]]:
     yield "generator", _text(_at(plan, "generator", "kind"))
     yield "generator.version", _text(_at(info.generator, "server", "version"))
     yield "generator.client", _text(_at(info.generator, "client"))
+    if _at(plan, "generator", "kind") == "trex":
+        yield "generator.software", _text(_at(info.generator, "receives_in_software"))
     yield "cores.generator", _cores(plan, _at(plan, "generator", "cores"))
     yield "cores.dut", "; ".join(_cores(plan, _at(host, "cores")) for host in _list(_at(plan, "hosts"))[:8]) or UNKNOWN
     yield "tuning", _tuning(plan)

@@ -16,19 +16,22 @@ from statistics import median
 
 from harness.analysis.metrics import Kind, Metric, Sample
 from harness.analysis.scaling import BEYOND
-from harness.records import LatencyAt, PointOutcome, Trial
+from harness.records import LatencyAt, Phase, PointOutcome, Trial
 
 
 @dataclass(frozen=True)
 class Curve:
     """What one point (a stack on so many cores) showed. ``busy``: (load, busy cores), ``p99``: (load, ns or None,
-    why there is none), loads ascending, frames per second; medians over repeats."""
+    why there is none), loads ascending, frames per second; medians over repeats. ``cycles``: (load, cycles per packet
+    times the load), empty unless every load of ``busy`` has them from one source, ``cycles_source``."""
 
     cores: int
     rate: float | None
     busy: tuple[tuple[float, float], ...]
     p99: tuple[tuple[float, float | None, str], ...]
     useful: tuple[tuple[float, float], ...] = ()
+    cycles: tuple[tuple[float, float], ...] = ()
+    cycles_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,12 @@ def curve_of(cores: int, rate: float | None, found: Mapping[Metric, Sequence[Sam
     loads = sorted(metric.at for metric in found if metric.kind is Kind.CORES)
     busy = [(load, value) for load in loads if (value := at(Kind.CORES, load)) is not None
             and (at(Kind.LOSS, load) or 0.0) <= loss]
-    return Curve(cores, rate, tuple(busy), tuple(_latencies(outcomes, trials, loss)), _useful(trials))
+    cycles = [(load, each * load) for load, _ in busy if (each := at(Kind.CYCLES, load)) is not None]
+    sources = {trial.cpu.cycles_source for trial in trials
+               if trial.phase is Phase.LOAD and trial.cpu is not None and trial.cpu.cycles_per_packet is not None}
+    told = len(cycles) == len(busy) and len(sources) == 1
+    return Curve(cores, rate, tuple(busy), tuple(_latencies(outcomes, trials, loss)), _useful(trials),
+                 tuple(cycles) if told else (), next(iter(sources)) if told else "")
 
 
 def _latencies(outcomes: Sequence[PointOutcome], trials: Sequence[Trial],

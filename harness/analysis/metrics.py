@@ -135,12 +135,13 @@ def _json(value: Mapping[str, Any]) -> str:
 @dataclass(frozen=True)
 class Sample:
     """One repeat's value of a metric, in the metric's unit. ``at_least``: the generator was the limit, so that the
-    stack may be faster."""
+    stack may be faster. ``resolution``: what its source cannot tell apart, in the same unit; 0: not known."""
 
     repeat: int
     value: float
     at_least: bool = False
     verdicts: tuple[Verdict, ...] = ()
+    resolution: float = 0.0
 
 
 def samples(run: RunData) -> dict[str, dict[Metric, list[Sample]]]:
@@ -163,7 +164,7 @@ def _of(outcome: PointOutcome, trials: Mapping[int, Trial], pdr_loss: float | No
         if bound is not None and bound.pps is not None:
             yield Metric(kind), Sample(outcome.repeat, bound.pps, _limited(bound, pdr_loss), tuple(bound.verdicts))
     for entry in outcome.latency:
-        yield from _latency(outcome.repeat, entry)
+        yield from _latency(outcome.repeat, entry, trials.get(entry.trial))
     for point in outcome.load_curve:
         if point.trial in trials:
             yield from _load(outcome.repeat, point.load_pps, trials[point.trial])
@@ -173,13 +174,16 @@ def _limited(bound: Bound, pdr_loss: float | None) -> bool:
     return at_least(bound) if pdr_loss is None else at_least(bound, pdr_loss)
 
 
-def _latency(repeat: int, entry: LatencyAt) -> Iterator[tuple[Metric, Sample]]:
+def _latency(repeat: int, entry: LatencyAt, trial: Trial | None) -> Iterator[tuple[Metric, Sample]]:
     if entry.percentiles is None:
         return
+    verdicts = tuple(trial.verdicts) if trial is not None else ()
+    resolution = float(entry.percentiles.resolution_ns)
     for name, attribute in PERCENTILES.items():
         value = getattr(entry.percentiles, attribute)
         if value is not None:
-            yield Metric(Kind.LATENCY, name, entry.fraction), Sample(repeat, float(value))
+            yield (Metric(Kind.LATENCY, name, entry.fraction),
+                   Sample(repeat, float(value), verdicts=verdicts, resolution=resolution))
 
 
 def _load(repeat: int, load_pps: float, trial: Trial) -> Iterator[tuple[Metric, Sample]]:

@@ -7,11 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 
-from harness.records import Phase, Trial, Verdict
+from harness.records import Frequency, Phase, Trial, Verdict
 
 #: Share of a given core's time that the hypervisor took, below which it is no cause.
 _STEAL = 0.005
+#: Difference of a core's frequency, relative to its middle over the point's trials, beyond which it has changed: less
+#: than one step of 100 MHz, and well below the 5 % that ``noisy`` begins at.
+_FREQUENCY = 0.02
+#: Share of a trial that a core has to be at work for its frequency to matter.
+_AT_WORK = 0.1
 _SEARCHED = (Phase.SEARCH, Phase.LATENCY, Phase.LOAD)
 
 
@@ -22,12 +28,14 @@ class Cause(StrEnum):
     STEAL = "steal"
     OTHER_LOAD = "other load"
     FREQUENCY = "frequency"
+    THROTTLING = "throttling"
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """``trials`` of ``of`` show it. ``worst``: longest pause, ns; largest share stolen of a given core, 0..1.
-    ``names``: programs, most frequent first; what lets the frequency change."""
+    """``trials`` of ``of`` show it. ``worst``: longest pause, ns; largest share stolen of a given core, 0..1; largest
+    difference of a core's frequency from its middle, relative to that. ``names``: programs, most frequent first; where
+    no trial tells the frequency (``of`` 0), what lets it change."""
 
     cause: Cause
     trials: int = 0
@@ -39,7 +47,8 @@ class Suspect:
 def suspects(trials: Iterable[Trial], facts: object = None) -> tuple[Suspect, ...]:
     """Of the trials of one point, ceiling and warm-up left out, and the recorded facts of its host."""
     made = [trial for trial in trials if trial.phase in _SEARCHED]
-    return tuple([*_pauses(made), *_steal(made), *_other(made), *_frequency(facts)])
+    return tuple([*_pauses(made), *_steal(made), *_other(made), *_throttling(made),
+                  *(_frequency(made) if _told(made) else _may_change(facts))])
 
 
 def _pauses(trials: Sequence[Trial]) -> Iterator[Suspect]:
@@ -71,8 +80,41 @@ def program(text: str) -> str:
     return text.partition(": ")[2].removesuffix(" %").rpartition(" ")[0] or text
 
 
-def _frequency(facts: object) -> Iterator[Suspect]:
-    """A trial does not record its frequency; whether it could change is known of the host."""
+def _throttling(trials: Sequence[Trial]) -> Iterator[Suspect]:
+    counts = [[core.throttled for core in trial.cpu.cores if core.throttled is not None] for trial in trials
+              if trial.cpu is not None]
+    known = [sum(count) for count in counts if count]
+    if any(known):
+        yield Suspect(Cause.THROTTLING, sum(count > 0 for count in known), len(known))
+
+
+def _at_work(trial: Trial) -> Mapping[int, Frequency]:
+    """Core -> frequency, of the cores that did something."""
+    cores = trial.cpu.cores if trial.cpu is not None else ()
+    return {core.core: core.frequency for core in cores if core.frequency is not None and core.busy >= _AT_WORK}
+
+
+def _told(trials: Sequence[Trial]) -> bool:
+    return any(_at_work(trial) for trial in trials)
+
+
+def _frequency(trials: Sequence[Trial]) -> Iterator[Suspect]:
+    """Trials in which a core at work ran slower or faster than in the middle one of this point, at any time."""
+    every = [found for trial in trials if (found := _at_work(trial))]
+    means: dict[int, list[float]] = {}
+    for found in every:
+        for core, frequency in found.items():
+            means.setdefault(core, []).append(frequency.mean_hz)
+    middle = {core: median(values) for core, values in means.items()}
+    worst = [max(abs(hz / middle[core] - 1) for core, f in found.items() for hz in (f.mean_hz, f.least_hz, f.most_hz))
+             for found in every]
+    hit = [difference for difference in worst if difference > _FREQUENCY]
+    if hit:
+        yield Suspect(Cause.FREQUENCY, len(hit), len(every), max(hit))
+
+
+def _may_change(facts: object) -> Iterator[Suspect]:
+    """Where no trial tells the frequency: whether it could change is known of the host."""
     cpu = facts.get("cpu") if isinstance(facts, Mapping) else None
     cpu = cpu if isinstance(cpu, Mapping) else {}
     governor, turbo = cpu.get("governor"), cpu.get("turbo")

@@ -7,9 +7,12 @@ Models, of n cores; every coefficient is at least 0, so no fit promises more tha
 ``amdahl``   l n / (1 + s (n - 1))                                from 3
 ``usl``      l n / (1 + s (n - 1) + k n (n - 1))                  from 5; Universal Scalability Law, can fall
 
-Each is linear in its coefficients once the relative error is what is small (n / rate for the latter two), so that
-non-negative least squares finds the one best fit, without a start value. The lowest AICc wins; where there are too few
-rates for AICc, the smallest error among the models with as many coefficients as there can be.
+What is small is the relative error: the sum of squared logarithms of rate over fit (errors that are log-normal and of
+one size make that the likeliest fit, which AICc presumes). Each model is linear in its coefficients (n / rate for the
+latter two), so that a few rounds of non-negative least squares find the best fit without a start value. The lowest AICc
+wins; the variance of the errors counts as a parameter. Models with as many coefficients as each other are ordered alike
+by AICc and by their error. Where there are too few rates for one model's AICc, core counts are left out in turn and
+foretold by the others, and the smallest error of that wins.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ RESAMPLES = 200
 #: Rates are not known better than this (relative): below it one fit is as good as another.
 _FINEST = 0.002
 _LEAST_REPEATS = 3
+#: Steps of a fit; it is done after two or three, where the rates are near a model.
+_ROUNDS = 20
 #: Of the normal distribution, what holds 95 % on both sides.
 _NORMAL = 1.96
 #: A difference in AICc that says little (Burnham and Anderson).
@@ -64,7 +69,8 @@ class CountRates:
 @dataclass(frozen=True)
 class Prediction:
     """Rate on ``cores``, frames per second. ``source``: measured, fitted (between measured counts) or extrapolated.
-    ``low``, ``high``: 95 %, None where nothing tells. ``bounded``: by what was the limit with fewer cores."""
+    ``low``, ``high``: 95 %, None where nothing tells. ``bounded``: by what was the limit with fewer cores, or by line
+    rate."""
 
     cores: int
     rate: float
@@ -90,12 +96,13 @@ class Model:
 @dataclass(frozen=True)
 class Scaling:
     """What is known of one stack's rate against cores. ``model`` None: why is in ``reason``. ``draws``: coefficients
-    of the resampled fits, by model."""
+    of the resampled fits, by model. ``line_rate``: of the wire, frames per second; no number of cores carries more."""
 
     counts: tuple[CountRates, ...]
     model: Model | None
     reason: str
     draws: tuple[Model, ...] = ()
+    line_rate: float | None = None
 
     @property
     def measured(self) -> dict[int, float]:
@@ -123,6 +130,7 @@ class Scaling:
         floor = count.at_least if count is not None and count.at_least is not None else 0.0
         capped_at = [c.cores for c in self.counts if c.capped]
         cap = self.cap if capped_at and cores > min(capped_at) and self.cap is not None else math.inf
+        cap = min(cap, self.line_rate or math.inf)
         low, high = self._interval(cores)
         rate = min(max(self.model.rate(cores), floor), cap)
         return Prediction(cores, rate, None if low is None else min(max(low, floor), cap),
@@ -160,19 +168,21 @@ class Scaling:
         return None
 
 
-def fit(counts: Sequence[CountRates], *, seed: int = 1, resamples: int = RESAMPLES) -> Scaling:
+def fit(counts: Sequence[CountRates], *, seed: int = 1, resamples: int = RESAMPLES,
+        line_rate: float | None = None) -> Scaling:
     """Fit the models that so many core counts allow, and keep the best. Counts with only bounds, and those that were
-    capped by something else than cores, are not fitted."""
+    capped by something else than cores, are not fitted. ``line_rate``: frames per second, None where there is none."""
     ordered = tuple(sorted(counts, key=lambda count: count.cores))
     usable = [count for count in ordered if count.rates and not count.capped]
     if len(usable) < NEEDS["line"]:
-        return Scaling(ordered, None, _why_not(ordered, len(usable)))
+        return Scaling(ordered, None, _why_not(ordered, len(usable)), line_rate=line_rate)
     cores = np.array([float(count.cores) for count in usable for _ in count.rates])
     rates = np.array([rate for count in usable for rate in count.rates])
     models = _candidates(cores, rates)
     if not models:
-        return Scaling(ordered, None, "no model can be fitted to these rates")
-    return Scaling(ordered, models[0], "", _draws(_plausible(models), cores, rates, seed, resamples))
+        return Scaling(ordered, None, "no model can be fitted to these rates", line_rate=line_rate)
+    draws = _draws(_plausible(models, cores, rates), cores, rates, seed, resamples)
+    return Scaling(ordered, models[0], "", draws, line_rate)
 
 
 def _why_not(counts: Sequence[CountRates], usable: int) -> str:
@@ -198,15 +208,27 @@ def _rates(name: str, coefficients: Array, cores: Array) -> Array:
 
 
 def _solve(name: str, cores: Array, rates: Array) -> tuple[Array, float] | None:
-    """Coefficients, and the sum of squared log errors; None where the best fit is no rate at all."""
+    """Coefficients, and the sum of squared log errors, which is the smallest; None where the best fit is no rate at
+    all."""
     from scipy.optimize import nnls
 
-    scale = 1 / rates if name == "line" else rates / cores
-    coefficients, _ = nnls(_columns(name, cores) * scale[:, None], np.ones_like(cores))
-    if (not coefficients[0] and name != "line") or not coefficients.any():
-        return None
-    errors = np.log(_rates(name, coefficients, cores) / rates)
-    return coefficients, float(errors @ errors)
+    columns, wanted = _columns(name, cores), rates if name == "line" else cores / rates
+    best: tuple[Array, float] | None = None
+    coefficients, _ = nnls(columns / wanted[:, None], np.ones_like(cores))
+    for _ in range(_ROUNDS):
+        if (not coefficients[0] and name != "line") or not coefficients.any():
+            break
+        fitted = columns @ coefficients
+        errors = np.log(fitted / wanted)
+        error = float(errors @ errors)
+        before = math.inf if best is None else best[1]
+        if error < before:
+            best = coefficients, error
+        if before - error <= max(1e-4 * error, 1e-12):
+            break
+        # Gauss and Newton's step: log(x) is log(f) + x / f - 1 near the fit f.
+        coefficients, _ = nnls(columns / fitted[:, None], 1 - errors)
+    return best
 
 
 def _candidates(cores: Array, rates: Array) -> list[Model]:
@@ -217,32 +239,57 @@ def _candidates(cores: Array, rates: Array) -> list[Model]:
     for name, least in NEEDS.items():
         solved = _solve(name, cores, rates) if distinct >= least else None
         if solved is not None:
-            error = max(solved[1], len(rates) * _FINEST ** 2)
+            # Six digits: fits that come to the same, as two proportional ones do, tie.
+            error = float(f"{max(solved[1], len(rates) * _FINEST ** 2):.6g}")
             found.append((Model(name, tuple(map(float, solved[0])), _aicc(error, len(rates), len(solved[0]))), error))
-    known = [model for model, _ in found if model.aicc is not None]
-    if known:
-        return sorted(reversed(known), key=lambda model: model.aicc or 0.0)
-    return [model for model, _ in sorted(reversed(found), key=lambda pair: pair[1])]
+    if _alike([model for model, _ in found]):
+        return [model for model, _ in sorted(reversed(found), key=lambda pair: pair[1])]
+    if all(model.aicc is not None for model, _ in found):
+        return sorted((model for model, _ in reversed(found)), key=lambda model: model.aicc or 0.0)
+    return sorted((model for model, _ in reversed(found)), key=lambda model: _left_out(model.name, cores, rates))
+
+
+def _alike(models: Sequence[Model]) -> bool:
+    return len({len(model.coefficients) for model in models}) == 1
+
+
+def _left_out(name: str, cores: Array, rates: Array) -> float:
+    """Sum of squared log errors, each core count foretold from the others."""
+    total = 0.0
+    for count in np.unique(cores):
+        out = cores == count
+        solved = _solve(name, cores[~out], rates[~out])
+        if solved is None:
+            return math.inf
+        errors = np.log(_rates(name, solved[0], cores[out]) / rates[out])
+        total += max(float(errors @ errors), float(out.sum()) * _FINEST ** 2)
+    return total
 
 
 def _best(cores: Array, rates: Array) -> Model | None:
     return next(iter(_candidates(cores, rates)), None)
 
 
-def _plausible(models: Sequence[Model]) -> list[Model]:
+def _plausible(models: Sequence[Model], cores: Array, rates: Array) -> list[Model]:
     """The best, and those that the rates do not tell from it."""
-    best = models[0].aicc
-    if best is None:
-        return list(models)
-    return [model for model in models if model.aicc is not None and model.aicc - best <= _NOT_TOLD_APART]
+    scores = [model.aicc for model in models]
+    if None in scores:
+        if _alike(models):
+            return list(models)
+        # Stone (1977): leaving out in turn orders models as Akaike's criterion does.
+        scores = [len(rates) * math.log(_left_out(model.name, cores, rates)) for model in models]
+    least = min(score for score in scores if score is not None)
+    return [model for model, score in zip(models, scores, strict=True)
+            if score is not None and score - least <= _NOT_TOLD_APART]
 
 
 def _aicc(error: float, rates: int, coefficients: int) -> float | None:
-    """Akaike's criterion, corrected for few observations."""
-    spare = rates - coefficients - 1
+    """Akaike's criterion, corrected for few observations; the variance of the errors is a parameter too."""
+    parameters = coefficients + 1
+    spare = rates - parameters - 1
     if spare < 1:
         return None
-    return rates * math.log(error / rates) + 2 * coefficients + 2 * coefficients * (coefficients + 1) / spare
+    return rates * math.log(error / rates) + 2 * parameters + 2 * parameters * (parameters + 1) / spare
 
 
 def _draws(models: Sequence[Model], cores: Array, rates: Array, seed: int, resamples: int) -> tuple[Model, ...]:

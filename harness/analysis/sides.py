@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import statistics as plain
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,6 +54,8 @@ class Side:
     left_out: int = 0
     reason: str = ""
     lost: bool = False
+    #: What the source of the values cannot tell apart, in their unit; 0 where that is not known.
+    resolution: float = 0.0
     #: Of noisy repeats: what was recorded that may be the cause.
     suspects: tuple[Suspect, ...] = ()
 
@@ -65,6 +68,15 @@ class Side:
     def interval(self) -> Interval | None:
         """95 % interval of the repeats; None where there are too few."""
         return interval(self.values)
+
+
+def granularity(one: Side, two: Side) -> float:
+    """What the sources of two sides with values cannot tell apart, relative to the smaller side; 0 where not known.
+
+    A bucket may be as wide as its lowest value, and the widest one of a run is recorded: so never more than that."""
+    least = min(plain.fmean(side.values) for side in (one, two))
+    coarsest = max(one.resolution, two.resolution)
+    return min(coarsest / least, 1.0) if least > 0 and math.isfinite(coarsest) else 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class RunView:
         verdicts = _verdicts(metric, found, values, outcomes)
         causes = self._suspects(self.points[place]) if Verdict.NOISY in verdicts else ()
         return Side(tuple(values), any(sample.at_least for sample in found), verdicts, len(found) - len(values),
-                    suspects=causes)
+                    resolution=max(sample.resolution for sample in found), suspects=causes)
 
     def _suspects(self, point: PointPlan) -> tuple[Suspect, ...]:
         trials = (trial for trial in self.run.trials if trial.point == point.id)
@@ -105,6 +117,11 @@ class RunView:
         if not bad or len(bad) == len(outcomes):
             return ""
         return f"{len(bad)} of {len(outcomes)} repeats {bad[0].status}: {bad[0].reason or 'no reason was recorded'}"
+
+    def unfinished_share(self, place: Place) -> float:
+        """Share of a point's repeats that came to nothing; 0 where none was begun."""
+        outcomes = self.outcomes.get(self.points[place].id, ())
+        return sum(outcome.status != "ok" for outcome in outcomes) / len(outcomes) if outcomes else 0.0
 
     def trouble(self, place: Place) -> str:
         """Why the point has no number at all: "failed: reason"; empty where some repeat was measured."""

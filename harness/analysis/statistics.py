@@ -115,9 +115,9 @@ class Moments:
                          np.where(self.mean == 0, 0.0, np.inf))
         return np.asarray(2 * stdtr(self.df, -t))
 
-    def smallest(self) -> Array:
-        """The mean that would have been told from zero with a probability of POWER."""
-        return (t_quantile((1 + LEVEL) / 2, self.df) + t_quantile(POWER, self.df)) * np.sqrt(self.variance)
+    def smallest(self, level: float = LEVEL) -> Array:
+        """The mean that would have been told from zero at ``level`` with a probability of POWER."""
+        return (t_quantile((1 + level) / 2, self.df) + t_quantile(POWER, self.df)) * np.sqrt(self.variance)
 
 
 def t_quantile(probability: float, df: npt.ArrayLike) -> Array:
@@ -174,6 +174,14 @@ def difference(base: Sequence[float], other: Sequence[float], *, relative: bool 
     # Repeats that are all alike are as fine as their source's resolution, which is not known here.
     smallest = back(float(moments.smallest())) if moments.variance > 0 else None
     return Difference(relative, value, sizes, Interval(back(low), back(high), method), float(moments.p()), smallest)
+
+
+def smallest_seen(base: Sequence[float], other: Sequence[float], *, relative: bool, level: float) -> float:
+    """The difference of such samples, at least two values each, that would have been seen at ``level`` with a
+    probability of POWER; 0 where the values of each side are all alike. ``relative``: of positive values."""
+    one, two = (Moments.of(np.log(side) if relative else side) for side in (base, other))
+    found = float(two.minus(one).smallest(level))
+    return math.expm1(found) if relative else found
 
 
 def _interval_of_mean(array: Array, name: str) -> tuple[float, float, str]:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from harness.analysis import environment
 from harness.analysis.changepoints import Memo, change, change_points
 from harness.analysis.metrics import Metric
 
 if TYPE_CHECKING:
     import duckdb
-
-_NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -140,16 +139,9 @@ def _runs(index: duckdb.DuckDBPyConnection, scenario: str) -> tuple[RunRow, ...]
     for _, _, text in rows:
         if text not in known:
             items[text] = json.loads(text)
-            alike = (known[other] for other in known if not item_differences(items[other], items[text]))
+            alike = (known[other] for other in known if not environment.apart(items[other], items[text]))
             known[text] = next(alike, len(set(known.values())))
     return tuple(RunRow(run, started, known[text], items[text]) for run, started, text in rows)
-
-
-def item_differences(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
-    """(item, a's value, b's) where two environments differ; what one of them did not measure is no difference."""
-    pairs = ((item, a.get(item, "unknown"), b.get(item, "unknown")) for item in {**a, **b})
-    return tuple((item, one, other) for item, one, other in pairs
-                 if one != other and _NOT_MEASURED not in (one, other))
 
 
 _Values = dict[tuple[tuple[str, ...], str], tuple[str, str, str, dict[str, tuple[float, bool]]]]
@@ -173,7 +165,8 @@ def _left_out(index: duckdb.DuckDBPyConnection, scenario: str) -> tuple[tuple[st
     """Runs of the scenario that did not end well, and those that cannot be read, whose scenario is not known."""
     rows = index.execute("SELECT run, state, problem FROM runs WHERE (scenario = ? AND state <> 'complete') OR "
                          "scenario IS NULL ORDER BY run", [scenario]).fetchall()
-    return tuple((str(run), str(problem or state)) for run, state, problem in rows)
+    return tuple((str(run), str(problem) if state == "unreadable" else f"it is {state}, not complete")
+                 for run, state, problem in rows)
 
 
 def _steps(values: Sequence[float | None], runs: Sequence[RunRow], metric: Metric, across: bool,
@@ -228,4 +221,5 @@ def _transitions(values: Sequence[float | None], runs: Sequence[RunRow], metric:
 def _step(last: RunRow, first: RunRow, before: float, after: float, p: float | None, metric: Metric, *,
           transition: bool) -> Step:
     better = (after > before) == metric.higher_is_better
-    return Step(last.run, first.run, before, after, p, better, transition, item_differences(last.items, first.items))
+    items = tuple((item.item, item.a, item.b) for item in environment.apart(last.items, first.items))
+    return Step(last.run, first.run, before, after, p, better, transition, items)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import FILE, json_option, print_json
+from harness.commands.common import FILE, json_option, print_json, say
 from harness.errors import HarnessError
 
 
@@ -86,7 +86,7 @@ def scenarios_check(files: tuple[Path, ...], testbed: str | None, as_json: bool)
         if entry["ok"]:
             click.echo(f"{entry['file']}: ok, {entry['points']} points, about {entry['trials']} trials")
     for problem in problems:
-        click.echo(f"harness: {problem}", err=True)
+        say(f"harness: {problem}")
     return max((problem.exit_code for problem in problems), default=0)
 
 

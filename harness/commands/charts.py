@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,24 @@ class _Some(click.ParamType[tuple[str, ...]]):
         return given
 
 
+def chart_files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say as which files charts are written: ``formats``, ``themes``, ``sizes``."""
+    for option in (
+            click.option("--size", "sizes", type=_Some(_SIZES), default="web", show_default=True, metavar="LIST",
+                         help="web (1040 wide, as high as needed), slide (1280 x 720), or both."),
+            click.option("--theme", "themes", type=_Some(_THEMES), default="light", show_default=True, metavar="LIST",
+                         help="light, dark, or both."),
+            click.option("--format", "formats", type=_Some(_FORMATS), default="svg,png", show_default=True,
+                         metavar="LIST", help="svg (letters outlined), png (twice the size), or both.")):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("-o", "--out", type=FILE, required=True, metavar="DIR",
               help="Directory to write into; of several runs each gets one of its own there.")
-@click.option("--format", "formats", type=_Some(_FORMATS), default="svg,png", show_default=True, metavar="LIST",
-              help="svg (letters outlined), png (twice the size), or both.")
-@click.option("--theme", "themes", type=_Some(_THEMES), default="light", show_default=True, metavar="LIST",
-              help="light, dark, or both.")
-@click.option("--size", "sizes", type=_Some(_SIZES), default="web", show_default=True, metavar="LIST",
-              help="web (1040 wide, as high as needed), slide (1280 x 720), or both.")
+@chart_files
 @click.option("--references", is_flag=True,
               help="Draw published figures of the same role, frame size and cores too, hollow, with their source.")
 @results_option
@@ -61,7 +69,7 @@ def charts(runs: tuple[str, ...], out: Path, formats: tuple[str, ...], themes: t
     store = Store(results)
     directories = list(dict.fromkeys(store.open(name).path.resolve() for name in runs))
     from harness.report.charts.catalogue import draw_all
-    from harness.report.charts.files import write_charts
+    from harness.report.charts.files import provenance, write_charts
     from harness.report.charts.material import Material
     from harness.report.charts.published import published_points
     from harness.rundata import load_run
@@ -75,7 +83,7 @@ def charts(runs: tuple[str, ...], out: Path, formats: tuple[str, ...], themes: t
         entry: dict[str, Any] = {"run": run.info.run_id, "directory": str(folder), "charts": [],
                                  "not_drawn": dict(drawn.missing), "notes": list(drawn.notes)}
         told.append(entry)
-        for chart in write_charts(drawn.all(), run, folder, formats=formats, themes=themes, sizes=sizes):
+        for chart in write_charts(drawn.all(), provenance(run), folder, formats=formats, themes=themes, sizes=sizes):
             written += 1
             entry["charts"].append({"name": chart.picture.name, "title": chart.picture.title,
                                     "files": [str(file) for file in chart.files],

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.texttable import plain
+
 if TYPE_CHECKING:
     from harness.records import Check
 
@@ -26,6 +28,11 @@ def one_line(text: object, limit: int = 400) -> str:
     """Text of a file on one line for a terminal: control characters are shown as ?."""
     shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
     return shown if len(shown) <= limit else shown[:limit - 1] + "…"
+
+
+def say(text: str) -> None:
+    """What is under way, on standard error: it may quote a host."""
+    click.echo(plain(text, lines=True), err=True)
 
 
 def print_json(data: Any) -> None:
@@ -65,11 +72,7 @@ def write_file(path: Path, text: str) -> None:
 
 def write_with(path: Path, write: Callable[[], None]) -> None:
     """The same for a file that ``write`` writes, which may raise OSError."""
-    from harness.errors import UsageError
+    from harness.store import write_named
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}; name another file") from None
+    write_named(path, write)
     click.echo(f"written: {path}", err=True)

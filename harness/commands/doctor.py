@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.common import FILE, interrupt_on_termination, json_option, print_checks
+from harness.commands.common import FILE, interrupt_on_termination, json_option, print_checks, say
 
 if TYPE_CHECKING:
     from harness.options import RunOptions
@@ -50,7 +50,7 @@ def _examine(options: RunOptions, *, whole: bool) -> list[Check]:
     from harness.machines import machines_of
 
     with ExitStack() as owned:
-        machines = owned.enter_context(machines_of(options, lambda text: click.echo(text, err=True)))
+        machines = owned.enter_context(machines_of(options, say))
         machines.every_core = whole
         for name in machines.dut_names():
             machines.connect_dut(name, owned)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from harness.commands.common import interrupt_on_termination, json_option, print_json
+from harness.commands.common import interrupt_on_termination, json_option, print_json, say
 
 
 @click.group()
@@ -51,7 +51,7 @@ def lab_up(name: str | None, wires: int, dut: str, nic: str, iommu: bool, memory
     if dut == "vm":
         machine = Machine(nic=nic, memory_mib=memory, accelerator=accel, iommu=iommu)
         made = VmLab.up(name, wires=wires, persistent=True, machine=machine,
-                        say=lambda text: click.echo(text, err=True))
+                        say=say)
     else:
         made = Lab.up(name, wires=wires, persistent=True)
     labs = [status for status in Lab.status() if status.name == made.name]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import FILE, json_option, one_line, print_json, results_option, write_file, write_with
+from harness.commands.common import FILE, json_option, one_line, print_json, results_option, say, write_file, write_with
 from harness.errors import UsageError
 
 
@@ -69,7 +69,7 @@ def results_export(names: tuple[str, ...], form: str, table: str | None, output:
     readers = [Store(results).open(name) for name in names]
     for reader in readers:
         for problem in reader.problems():
-            click.echo(f"warning: {reader.info.run_id}: {problem}", err=True)
+            say(f"warning: {reader.info.run_id}: {problem}")
     if output is not None and form == "parquet":
         write_with(output, lambda: export.write_parquet(readers, table or "trials", output))
         return 0
@@ -101,7 +101,7 @@ def results_sql(query: str, results: Path, as_csv: bool, as_json: bool) -> int:
 
     if as_csv and as_json:
         raise UsageError("--csv and --json: one of them")
-    with cache.opened(Store(results), lambda text: click.echo(text, err=True)) as index:
+    with cache.opened(Store(results), say) as index:
         answer = queries.ask(index, query)
         unreadable = queries.ask(index, "SELECT run, problem FROM runs WHERE state = 'unreadable' ORDER BY run").rows
     for run, problem in unreadable:

@@ -15,6 +15,7 @@ from harness.commands.common import (
     one_line,
     print_checks,
     print_json,
+    say,
     write_file,
 )
 
@@ -68,7 +69,7 @@ def init(output: Path, name: str, generator: str | None, duts: tuple[str, ...], 
     while not duts and at_terminal:
         duts = _ask_duts()
     asked = Asked.of(generator or "", duts, ports, key=key, known_hosts=known_hosts, jump=jump, trex=trex)
-    found = set_up(asked, name, lambda text: click.echo(text, err=True), _choose_ports if at_terminal and not ports
+    found = set_up(asked, name, say, _choose_ports if at_terminal and not ports
                    else None)
     write_file(output, found.text)
     code = 3 if found.missing else 0
@@ -118,5 +119,5 @@ def check(file: Path, as_json: bool) -> int:
     from harness.testbed import load_testbed
 
     interrupt_on_termination()
-    checks = check_against_hosts(load_testbed(file), lambda text: click.echo(text, err=True))
+    checks = check_against_hosts(load_testbed(file), say)
     return print_checks(checks, as_json=as_json)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from harness.commands.common import FILE, json_option, one_line, print_json, results_option
+from harness.commands.charts import chart_files
+from harness.commands.common import FILE, json_option, one_line, print_json, results_option, say, write_file
 from harness.errors import UsageError
 
 
@@ -18,8 +19,11 @@ from harness.errors import UsageError
               help="ndr, pdr, mrr, or like latency.p99@50%, cores@200k; may be repeated.  [default: ndr, pdr, mrr]")
 @click.option("--across", is_flag=True, help="One series over all runs, also those that are not comparable.")
 @click.option("--html", type=FILE, metavar="FILE", help="Write a page with a chart a metric.")
+@click.option("--charts", type=FILE, metavar="DIR", help="Write the charts, and their numbers as CSV, into DIR.")
+@chart_files
 @json_option
 def trend(scenario: str | None, results: Path, names: tuple[str, ...], across: bool, html: Path | None,
+          charts: Path | None, formats: tuple[str, ...], themes: tuple[str, ...], sizes: tuple[str, ...],
           as_json: bool) -> int:
     """Show the history of SCENARIO (its name or file) over all complete runs, and where its level changed.
 
@@ -38,7 +42,7 @@ def trend(scenario: str | None, results: Path, names: tuple[str, ...], across: b
         metrics = [Metric.parse(name) for name in dict.fromkeys(names or ("ndr", "pdr", "mrr"))]
     except ValueError as error:
         raise UsageError(f"--metric: {error}") from None
-    with cache.opened(Store(results), lambda text: click.echo(text, err=True)) as index:
+    with cache.opened(Store(results), say) as index:
         with connected(index) as connection, cache.memo(index) as memo:
             name = _chosen(scenario, scenarios(connection), results)
             found = history(connection, name, metrics, across=across, memo=memo)
@@ -47,9 +51,16 @@ def trend(scenario: str | None, results: Path, names: tuple[str, ...], across: b
     if not found.runs:
         raise UsageError(f"{one_line(name)}: no complete run in {results}; `harness results list` shows the others")
     if html is not None:
-        from harness.report.trendpage import write_trend
+        from harness.report.trendpage import render_trend
 
-        click.echo(f"trend: {write_trend(found, html)}", err=True)
+        write_file(html, render_trend(found))
+    if charts is not None:
+        from harness.report.charts.files import write_charts
+        from harness.report.trendpage import about, pictures
+
+        for written in write_charts(pictures(found), about(found), charts, formats=formats, themes=themes, sizes=sizes):
+            names_of = (file.name for file in (*written.files, *written.data))
+            click.echo(f"{written.picture.name}: {', '.join(names_of)}", err=True)
     if as_json:
         print_json(trend_data(found))
     else:

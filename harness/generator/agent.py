@@ -24,7 +24,7 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple
 
 Json = Dict[str, Any]
 
@@ -33,6 +33,15 @@ MAX_LINE = 64 * 1024 * 1024
 LATENCY_PG = 1000
 #: Counters are read once what was received has stood still this long; frames may wait in a queue of the DUT (seconds).
 STILL_S, STILL_DEADLINE_S = 0.02, 2.0
+#: What has to stand still on every port.
+SETTLING = ("opackets", "ipackets", "oerrors", "ierrors")
+#: As long as it is not known how often a NIC brings its counters up to date (TRex asks the driver every time): longer
+#: than the second that some take. Known after so many changes were seen.
+UNKNOWN_STILL_S, KNOWN_AFTER = 1.5, 5
+#: Ports whose counters are the driver's own, right at every moment: xdpgen's, and DPDK's for interfaces of the kernel.
+IMMEDIATE = ("net_af_packet",)
+#: In the names of a driver's counters (DPDK's xstats) that say what was lost.
+NIC_SIGNS = ("drop", "err", "miss", "discard", "out_of_buffer", "no_mbuf", "nombuf")
 #: How long a client waits after the last departure: TRex's port counters follow by some 10 ms, xdpgen's at once.
 RX_DELAY_MS = {"stl": 0, "trex": 100}
 #: TRex prepares frames up to this long, without FCS, ahead of a trial, where a stream has up to so many flows: its
@@ -78,8 +87,6 @@ def load_trex(trex_dir: str, mode: str = "stl") -> Any:
     raise UsageError("no TRex client below %s: trex_dir must be the directory that holds t-rex-64" % trex_dir)
 
 
-#: API versions that servers speak, by mode, newest first: v2.8x to v3.x.
-API_VERSIONS = {"STL": ((5, 1), (5, 0)), "ASTF": ((2, 3), (2, 2), (2, 1), (2, 0), (1, 9))}
 LISTENS_S, ANSWERS_S = 2.0, 3.0
 
 
@@ -113,14 +120,14 @@ class RawRpc:
             raise Refused(str(error.get("specific_err") or error.get("message") or reply)[:300])
         return reply["result"]
 
-    def introduce(self, mode: str) -> None:
-        """Agree on the API's version, which every other RPC needs."""
-        for number, (major, minor) in enumerate(API_VERSIONS[mode]):
+    def introduce(self, mode: str, apis: List[List[int]]) -> None:
+        """Agree on the API's version, which every other RPC needs. ``apis``: those to try, (major, minor)."""
+        for number, (major, minor) in enumerate(apis):
             try:
                 self.handle = {"api_h": self.call("api_sync_v2", name=mode, major=major, minor=minor)["api_h"]}
                 return
             except Refused:
-                if number + 1 == len(API_VERSIONS[mode]):
+                if number + 1 == len(apis):
                     raise
 
     def close(self) -> None:
@@ -140,19 +147,23 @@ def look(params: Json) -> Json:
     try:
         version = rpc.call("get_version")
         mode = str(version["mode"])
-        return {"serving": True, "version": str(version["version"]), "mode": mode,
-                "ports": port_owners(rpc, mode) if mode in API_VERSIONS else []}
-    except (rpc.zmq.ZMQError, Refused, ValueError, KeyError, TypeError) as error:
+        told = {"serving": True, "version": str(version["version"]), "mode": mode, "ports": [], "software": None}
+        if mode in params["apis"]:
+            rpc.introduce(mode, params["apis"][mode])
+            system = rpc.call("get_system_info")
+            told["ports"] = port_owners(rpc, mode, system)
+            told["software"] = in_software(system) if mode == "STL" else None
+        return told
+    except (rpc.zmq.ZMQError, Refused, ValueError, KeyError, TypeError, AttributeError) as error:
         return {"serving": False, "stranger": "it does not answer as one: %s: %s" % (type(error).__name__, error)}
     finally:
         rpc.close()
 
 
-def port_owners(rpc: RawRpc, mode: str) -> List[Json]:
+def port_owners(rpc: RawRpc, mode: str, system: Json) -> List[Json]:
     """Every port of a server: index, MACs, device, owner ("" where it is free), state."""
-    rpc.introduce(mode)
     ports = []
-    for told in rpc.call("get_system_info")["ports"]:
+    for told in system["ports"]:
         index = int(told["index"])
         owner = rpc.call("get_owner", port_id=index)["owner"]
         profile = {"profile_id": "*"} if mode == "STL" else {}  # an unknown profile would crash the server
@@ -163,6 +174,12 @@ def port_owners(rpc: RawRpc, mode: str) -> List[Json]:
                       "pci": str(told.get("pci_addr", "")), "owner": "" if owner == "<FREE>" else str(owner),
                       "state": str(status.get("state", ""))})
     return ports
+
+
+def in_software(system: Json) -> bool:
+    """Whether a stateless server receives every frame in software, by what it can do then: count tagged groups. (Of
+    releases before these came, False says nothing.)"""
+    return any("tpg" in port.get("rx", {}).get("caps", []) for port in system.get("ports", []))
 
 
 def take_ports(client: Any, ports: List[int], user: str) -> None:
@@ -177,6 +194,25 @@ def take_ports(client: Any, ports: List[int], user: str) -> None:
             raise HeldError("port %d belongs to %r, who uses this TRex; ask for it, or have it released (trex-console: "
                             "release)" % (index, owner[:60]))
     client.acquire(ports=ports, force=user in owners.values())
+
+
+class Cadence:
+    """How often the counters of a server's ports move while frames are sent, learnt from looks at a sending port during
+    the first trials: where a NIC or its driver brings them up to date now and then, they stand still in between, and
+    what was read then would be too little."""
+
+    def __init__(self, immediate: bool) -> None:
+        self.period_s = 0.0 if immediate else None  # type: Optional[float]
+
+    def still_s(self) -> float:
+        """How long counters have to stand still to be final: twice the longest time that they did while they rose."""
+        return UNKNOWN_STILL_S if self.period_s is None else max(STILL_S, 2.0 * self.period_s)
+
+    def learn(self, looks: List[Tuple[float, int]]) -> None:
+        """From (time, counter) of a port that sends, in order."""
+        moved = [looks[i][0] for i in range(1, len(looks)) if looks[i][1] != looks[i - 1][1]]
+        if len(moved) > KNOWN_AFTER:
+            self.period_s = max(moved[i] - moved[i - 1] for i in range(1, len(moved)))
 
 
 class Session:
@@ -203,6 +239,8 @@ class Session:
         if self.kind == "trex":
             take_ports(self.client, self.ports, user)
         self.client.reset(ports=self.ports)
+        self.cadence = Cadence(self.kind == "stl" or all(
+            str(self.client.get_port_info(ports=[port])[0].get("driver")) in IMMEDIATE for port in self.ports))
 
     def describe(self) -> Json:
         """Server and client versions, and the ports."""
@@ -213,8 +251,11 @@ class Session:
             ports.append({"index": index, "mac": info.get("hw_mac") or info.get("src_mac") or "",
                           "speed_gbps": float(info.get("speed", 0)), "driver": str(info.get("driver", "")),
                           "link_up": str(info.get("link", "UP")).upper() != "DOWN"})
-        return {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
-                "python": sys.version.split()[0]}
+        about = {"client": "trex.stl.api" if self.kind == "trex" else "stl", "server": version, "ports": ports,
+                 "python": sys.version.split()[0]}
+        if self.kind == "trex":
+            about["receives_in_software"] = in_software(self.client.get_server_system_info())
+        return about
 
     def ping(self) -> Json:
         """Ask the server something; raises when it is gone."""
@@ -345,13 +386,13 @@ class Session:
             if self.client.is_connected():
                 self.client.stop(ports=self.tx_ports)  # a trial that failed sends nothing more
             raise
-        after = self.settled()
+        after, unsettled = self.settled()
         reports = self.raw("x_get_reports", {}) if self.kind == "stl" else []
         first, last = sending_time(reports, int(started * 1e9), int(ended * 1e9))
         result = {"asked_s": duration, "real_s": (last - first) / 1e9, "started_ns": first, "ended_ns": last,
                   "ports": {str(p): difference(before[p], after[p]) for p in self.ports},
                   "latency": self.latency_results(), "queue_full": self.queue_full() - queue_before,
-                  "reports": reports, "utilisation": None}
+                  "reports": reports, "utilisation": None, "unsettled": unsettled}
         if self.kind == "trex":
             told = self.own_state(duration)
             told["trex"]["prepared"] = self.prepared
@@ -363,6 +404,8 @@ class Session:
     def await_end(self, started: float, duration: float) -> float:
         """Wait until all is sent and what comes back has arrived; when sending ended (of TRex to some ms: its ports are
         looked at, for its client counts the time for stragglers from that end, which nobody else sees)."""
+        if self.cadence.period_s is None:
+            self.watch(started + duration)
         time.sleep(max(0.0, duration - (time.monotonic() - started)))
         if self.kind == "trex":
             self.cut_short(started + STRETCHED * duration + 1.0)
@@ -370,6 +413,14 @@ class Session:
         self.client.wait_on_traffic(ports=self.tx_ports, timeout=max(10.0, duration * 20),
                                     rx_delay_ms=RX_DELAY_MS[self.kind])
         return ended if self.kind == "trex" else time.monotonic()
+
+    def watch(self, until: float) -> None:
+        """Learn how often counters move, while frames are sent. What is read here counts for nothing else."""
+        port, looks = self.tx_ports[0], []  # type: int, List[Tuple[float, int]]
+        while time.monotonic() < until:
+            looks.append((time.monotonic(), int(self.client.get_stats(ports=[port])[port]["opackets"])))
+            time.sleep(STILL_S)
+        self.cadence.learn(looks)
 
     def cut_short(self, latest: float) -> None:
         """Stop traffic that is still sent at this time: TRex sends every frame of a load, however long that takes, and
@@ -380,16 +431,22 @@ class Session:
                 return
             time.sleep(LOOK_AGAIN_S)
 
-    def settled(self) -> Dict[int, Json]:
-        """The counters, once nothing more arrives; read at most until the deadline."""
-        deadline = time.monotonic() + STILL_DEADLINE_S
-        counters = self.port_counters()
-        while time.monotonic() < deadline:
+    def settled(self) -> Tuple[Dict[int, Json], Json]:
+        """The counters, once all have stood still for longer than they do between two updates; read at most until a
+        deadline. Second: which then still moved, and for how long they had been watched; empty when they did not."""
+        still_s = self.cadence.still_s()
+        began = since = time.monotonic()
+        moving, counters = [], self.port_counters()  # type: List[str], Dict[int, Json]
+        while time.monotonic() - since < still_s:
+            if time.monotonic() - began > max(STILL_DEADLINE_S, 3.0 * still_s):
+                return counters, {"counters": moving, "watched_s": round(time.monotonic() - began, 3)}
             time.sleep(STILL_S)
             last, counters = counters, self.port_counters()
-            if all(counters[port]["ipackets"] == last[port]["ipackets"] for port in self.ports):
-                break
-        return counters
+            moved = ["%s of port %d" % (name, port) for port in self.ports for name in SETTLING
+                     if counters[port].get(name) != last[port].get(name)]
+            if moved:
+                moving, since = moved, time.monotonic()
+        return counters, {}
 
     def queue_full(self) -> int:
         """TRex's count of transmit attempts on a full queue."""
@@ -411,7 +468,18 @@ class Session:
         busiest = [core["utilisation"] for core in cores if core["utilisation"] is not None]
         return {"utilisation": max(busiest) if busiest else None,
                 "links_down": [port for port in self.ports if self.link_down(port)],
-                "trex": {"cores": cores, "receiving_utilisation": float(overall.get("rx_cpu_util", 0.0)) / 100.0}}
+                "trex": {"cores": cores, "receiving_utilisation": float(overall.get("rx_cpu_util", 0.0)) / 100.0,
+                         "rx_drop_bps": float(overall.get("rx_drop_bps", 0.0)), "nic": self.nic_errors(),
+                         "still_s": self.cadence.still_s()}}
+
+    def nic_errors(self) -> Json:
+        """By port, what its driver counts of errors and drops, under the driver's names; those that are not zero."""
+        told = {}  # type: Json
+        for port in self.ports:
+            counted = self.client.get_xstats(port)
+            told[str(port)] = {str(name)[:64]: int(value) for name, value in sorted(counted.items())
+                               if isinstance(value, int) and value and any(sign in name for sign in NIC_SIGNS)}
+        return told
 
     def link_down(self, port: int) -> bool:
         """Whether a port has no link now, as the server says when asked."""
@@ -536,7 +604,7 @@ class AstfSession:
     def __init__(self, params: Json) -> None:
         self.api = load_trex(params["trex_dir"], "astf")
         if not hasattr(self.api.ASTFProgram, "add_stats"):
-            raise UsageError("this TRex's programs cannot count (ASTFProgram.add_stats); v3.08 can")
+            raise UsageError("this TRex's programs cannot count (ASTFProgram.add_stats); those from v3.00 on can")
         self.port = int(params["ports"][0])
         self.configured: Json = {}
         self.first_ip = self.blocks = self.used = self.reply = 0
@@ -883,9 +951,14 @@ def answer(agent: "Agent", line: str) -> Json:
     """The reply to one line of input; every failure becomes a reply."""
     request_id = None
     try:
-        request = json.loads(line)
+        try:
+            request = json.loads(line)
+        except RecursionError:
+            raise UsageError("nested too deeply") from None
         if not isinstance(request, dict) or not isinstance(request.get("params", {}), dict):
             raise UsageError("a request is an object with id, op and an object params")
+        if not isinstance(request.get("id"), (int, str, type(None))):
+            raise UsageError("an id is a number or a text")
         request_id = request.get("id")
         return {"id": request_id, "ok": True, "result": agent.handle(request.get("op"), request.get("params", {}))}
     except (UsageError, KeyError, ValueError, TypeError, binascii.Error) as error:
@@ -897,19 +970,37 @@ def answer(agent: "Agent", line: str) -> Json:
         return failure(request_id, "lost" if is_lost(error) else "generator", error)
 
 
+def lines(stream: BinaryIO, limit: int) -> Iterator[Optional[str]]:
+    """Lines of at most ``limit`` bytes; None once for a longer one, of which nothing is taken for a request."""
+    skipping = False
+    for line in iter(lambda: stream.readline(limit), b""):
+        ended = line.endswith(b"\n")
+        if not skipping:
+            skipping = not ended and len(line) >= limit
+            yield None if skipping else line.decode("utf-8", "replace")
+        elif ended:
+            skipping = False
+
+
+def reply_to(agent: "Agent", line: Optional[str]) -> str:
+    """The reply, as JSON, to one of :func:`lines`."""
+    if line is None:
+        return json.dumps(failure(None, "usage", UsageError("a line is at most %d bytes long" % MAX_LINE)))
+    reply = answer(agent, line)
+    try:
+        return json.dumps(reply)
+    except (TypeError, ValueError) as error:
+        return json.dumps(failure(reply["id"], "generator", error))
+
+
 def main() -> None:
     # Clients print; keep the reply channel to ourselves and give them stderr.
     replies = os.fdopen(os.dup(1), "w", 1)
     os.dup2(2, 1)
     agent = Agent()
     try:
-        for line in iter(lambda: sys.stdin.readline(MAX_LINE), ""):
-            reply = answer(agent, line)
-            try:
-                text = json.dumps(reply)
-            except (TypeError, ValueError) as error:
-                text = json.dumps(failure(reply["id"], "generator", error))
-            replies.write(text + "\n")
+        for line in lines(sys.stdin.buffer, MAX_LINE):
+            replies.write(reply_to(agent, line) + "\n")
             replies.flush()
     finally:
         agent.close()

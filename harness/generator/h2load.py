@@ -26,11 +26,11 @@ _PACE_ERROR, _LONGEST_PERIOD_MS = 0.01, 2000
 #: Its times have this granularity; its log tells microseconds.
 LOG_RESOLUTION_NS = 1000
 _NS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_COUNTS = re.compile(r"^requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, (\d+) failed, "
-                     r"(\d+) errored, (\d+) timeout$", re.MULTILINE)
-_STATUS = re.compile(r"^status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx$", re.MULTILINE)
+_COUNTS = re.compile(r"^requests: (\d{1,15}) total, (\d{1,15}) started, (\d{1,15}) done, (\d{1,15}) succeeded, "
+                     r"(\d{1,15}) failed, (\d{1,15}) errored, (\d{1,15}) timeout$", re.MULTILINE)
+_STATUS = re.compile(r"^status codes: (\d{1,15}) 2xx, (\d{1,15}) 3xx, (\d{1,15}) 4xx, (\d{1,15}) 5xx$", re.MULTILINE)
 #: min, max, mean and standard deviation, each a number and its unit.
-_CONNECT = re.compile("^time for connect:" + r" +([\d.]+)(us|ms|s)" * 4 + " ", re.MULTILINE)
+_CONNECT = re.compile("^time for connect:" + r" +(\d{1,15}(?:\.\d{1,9})?)(us|ms|s)" * 4 + " ", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class ThisMachine:
 
 
 class OverSsh:
-    """A host that is connected to. Nothing of it is changed but files in the cache, so it needs no agent."""
+    """A host that is connected to. Nothing of it is changed but files in the cache."""
 
     def __init__(self, connection: SshConnection) -> None:
         self._connection = connection

@@ -845,7 +845,7 @@ class STLClient(object):
             params = self._owned(port, profile_id=DEFAULT_PROFILE, mul=mul, duration=duration, force=force)
             params.update(core_mask=ALL_CORES if mask is None else mask, start_at_ts=at)
             self._rpc.call("start_traffic", params)
-            self._ports[port].expected_end = time.time() + ahead + duration if duration > 0 else None
+            self._ports[port].expected_end = time.monotonic() + ahead + duration if duration > 0 else None
 
     def stop(self, ports: Ports = None, rx_delay_ms: Optional[int] = None) -> None:
         """Stop all traffic of ports; returns when nothing is sent any more."""
@@ -892,9 +892,9 @@ class STLClient(object):
     ) -> None:
         """Block until the traffic of ports has ended by itself; TRexTimeoutError after ``timeout`` seconds."""
         chosen = self._chosen(ports, acquired=True)
-        deadline = None if timeout is None else time.time() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         while self.is_traffic_active(chosen):
-            if deadline is not None and time.time() > deadline:
+            if deadline is not None and time.monotonic() > deadline:
                 raise TRexTimeoutError(timeout)
             time.sleep(self._patience(chosen))
         self._remove_rx_filters(chosen, rx_delay_ms)
@@ -902,7 +902,7 @@ class STLClient(object):
     def _patience(self, ports: List[int]) -> float:
         """Seconds until the next look: the generator's cores are busy, so ask rarely before the expected end."""
         ends = [self._ports[port].expected_end for port in ports]
-        left = max([end - time.time() for end in ends if end is not None] or [0.0])
+        left = max([end - time.monotonic() for end in ends if end is not None] or [0.0])
         return min(max(left / 2, 0.02), 0.5)
 
     def pause(self, ports: Ports = None) -> None:

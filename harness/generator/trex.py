@@ -23,6 +23,7 @@ from harness.generator.contract import (
 from harness.generator.driven import Driven
 from harness.generator.frames import flow_frame
 from harness.generator.histogram import decode_hdr
+from harness.generator.trexhost.release import receives_in_software
 from harness.plan import WIRE_OVERHEAD, DirectionPlan
 
 _CALL_S = 30.0
@@ -55,7 +56,11 @@ class TrexGenerator(Driven):
         self._traffic: TrafficSpec | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        return {k: v for k, v in self._about.items() if k != "ports"}
+        told = {k: v for k, v in self._about.items() if k != "ports"}
+        if "receives_in_software" in told:
+            version = str(told["server"].get("version", ""))
+            told["receives_in_software"] = receives_in_software(version, told["receives_in_software"])
+        return told
 
     def configure(self, traffic: TrafficSpec) -> None:
         streams = [
@@ -136,8 +141,8 @@ def _latency_missing(directions: Sequence[DirectionResult], latency: Sequence[La
         return ""
     return (
         f"TRex received {back} frames and recognised none of the {sent} latency frames it sent: its receiving core "
-        "does not see them with this driver and these port settings; try TRex's --software mode, or measure latency "
-        "with another generator"
+        "does not see them with this driver and these port settings; write software: true under generator.trex (a "
+        "server that runs: start it with --software), or measure latency with another generator"
     )
 
 
@@ -190,15 +195,28 @@ def _trex_state(raw: Mapping[str, Any]) -> dict[str, Any]:
     queue, errors by port, how many frames of each stream were prepared ahead, latency frames that came late or that it
     could not place, and how full its links were."""
     latency = raw["latency"]
+    links = {port: {way: _on_wire(c, way, float(raw["real_s"])) for way in ("o", "i")}
+             for port, c in raw["ports"].items()}
     return {
         **raw["trex"], "queue_full": int(raw["queue_full"]),
         "errors": {port: {name: int(c.get(name, 0)) for name in ("ierrors", "oerrors")}
                    for port, c in raw["ports"].items()},
         "late_latency": sum(int(entry.get("late", 0)) for entry in latency),
         "strange_latency": max((int(entry.get("strange", 0)) for entry in latency), default=0),
-        "link_gbps": {port: {way: _on_wire(c, way, float(raw["real_s"])) for way in ("o", "i")}
-                      for port, c in raw["ports"].items()},
+        "link_gbps": links,
+        # For tables of one value a trial: of all ports, the busiest link.
+        "missed": sum(int(c.get("ierrors", 0)) for c in raw["ports"].values()),
+        "link_out_gbps": max((link["o"] for link in links.values() if link["o"] is not None), default=None),
+        "link_in_gbps": max((link["i"] for link in links.values() if link["i"] is not None), default=None),
     }
+
+
+def _unsettled(told: Mapping[str, Any]) -> str:
+    """What is said of counters that did not come to rest, a sentence."""
+    which = ", ".join(told["counters"])
+    return (f"the generator's counters did not come to rest after its traffic had ended ({which}, "
+            f"watched for {float(told['watched_s']):.1f} s): frames that are not the test's (ARP, LLDP, a switch "
+            "that floods), or a NIC that counts late; what was received may be wrong by those")
 
 
 def _on_wire(counters: Mapping[str, Any], way: str, seconds: float) -> float | None:
@@ -224,6 +242,8 @@ def _self_report(raw: Mapping[str, Any], clock_ns: int) -> SelfReport:
         extra["queue_full"] = int(raw["queue_full"])
     if "trex" in raw:
         extra["trex"] = _trex_state(raw)
+    if raw.get("unsettled"):
+        extra["unsettled"] = _unsettled(raw["unsettled"])
     return SelfReport(
         asked_s=float(raw["asked_s"]), real_s=float(raw["real_s"]), started_ns=int(raw["started_ns"]) - clock_ns,
         ended_ns=int(raw["ended_ns"]) - clock_ns, utilisation=utilisation, queue_full=int(raw["queue_full"]),

@@ -47,7 +47,6 @@ MAX_READ = 1 << 20
 MAX_VALUE = 64 << 10
 MAX_PENDING = 64
 MAX_PROCESSES = 64
-MAX_LEASE_S = 4000.0  # a trial of an hour, with what comes before and after
 MAX_SAMPLE_CELLS = 400000
 MAX_PAUSES = 20000
 UNDO_TIMEOUT_S = 30.0
@@ -71,6 +70,13 @@ class AgentError(Exception):
     def __init__(self, message: str, kind: str = "failed") -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def wall_offset_ns() -> int:
+    """The wall clock's time less the time since boot: it jumps when somebody sets the clock, and creeps (by less than a
+    thousandth) where somebody keeps it right."""
+    since_boot = getattr(time, "CLOCK_BOOTTIME", 7)  # it has a name from Python 3.7 on
+    return int((time.clock_gettime(time.CLOCK_REALTIME) - time.clock_gettime(since_boot)) * 1e9)
 
 
 def now_ns() -> int:
@@ -126,6 +132,20 @@ def start_time(pid: int) -> Optional[int]:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
+def thread_place(pid: int) -> Json:
+    """Where and how a thread runs: its policy, priority and cores. Raises OSError."""
+    return {"policy": os.sched_getscheduler(pid), "priority": os.sched_getparam(pid).sched_priority,
+            "cores": sorted(os.sched_getaffinity(pid))}
+
+
+def place_thread(pid: int, place: Json) -> None:
+    """Give a thread a place that :func:`thread_place` told; read back. Raises OSError and AgentError."""
+    os.sched_setscheduler(pid, place["policy"], os.sched_param(place["priority"]))
+    os.sched_setaffinity(pid, place["cores"])
+    if sorted(os.sched_getaffinity(pid)) != sorted(place["cores"]):
+        raise AgentError("thread %d did not take its cores back" % pid)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Journal
 # ---------------------------------------------------------------------------------------------------------------------
@@ -169,6 +189,10 @@ class Journal:
         else:
             self.live[seq] = entry
             self.last = max(self.last, seq)
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._fd)
 
     def _append(self, entry: Json, sync: bool) -> None:
         data = (json.dumps(entry) + "\n").encode()
@@ -277,7 +301,7 @@ class Undo:
         kind, path = entry["kind"], str(entry.get("path", ""))
         if entry["boot"] != boot_id():
             return kind in ("file", "created") and not path.startswith(("/proc/", "/sys/", "/run/", "/dev/"))
-        in_netns = kind == "apply" or path.startswith(("/proc/sys/net/", "/sys/class/net/"))
+        in_netns = kind in ("apply", "napi") or path.startswith(("/proc/sys/net/", "/sys/class/net/"))
         return not in_netns or entry["netns"] == netns_id()
 
     @staticmethod
@@ -319,12 +343,22 @@ class Undo:
     @staticmethod
     def _undo_pin(entry: Json) -> None:
         pid = entry["pid"]
-        if start_time(pid) != entry["start"]:
+        if start_time(pid) == entry["start"]:
+            place_thread(pid, entry)
+
+    @staticmethod
+    def _undo_napi(entry: Json) -> None:
+        """The threads may be others by now; queue by queue, which is the order of NAPI ids, they are placed as those
+        were that are remembered."""
+        ifname = entry["ifname"]
+        if not os.path.exists("/sys/class/net/" + ifname):
             return
-        os.sched_setscheduler(pid, entry["policy"], os.sched_param(entry["priority"]))
-        os.sched_setaffinity(pid, entry["cores"])
-        if sorted(os.sched_getaffinity(pid)) != sorted(entry["cores"]):
-            raise AgentError("thread %d did not take its cores back" % pid)
+        threads = [pid for _, pid in sorted(napi_threads(ifname).items())]
+        for pid, place in zip(threads, entry["threads"]):  # noqa: B905 (no strict in Python 3.6)
+            if thread_place(pid) != place:
+                place_thread(pid, place)
+        if len(threads) < len(entry["threads"]):
+            raise AgentError("%s has %d NAPI threads and had %d" % (ifname, len(threads), len(entry["threads"])))
 
     def _undo_spawn(self, entry: Json) -> None:
         process = self.processes.pop(entry["seq"], None)
@@ -345,6 +379,8 @@ def describe(entry: Json) -> str:
         return "run %s" % " ".join(entry["undo"])
     if kind == "pin":
         return "give thread %d its cores back" % entry["pid"]
+    if kind == "napi":
+        return "give the NAPI threads of %s their cores back" % entry["ifname"]
     return "end %s" % entry.get("name", kind)
 
 
@@ -521,12 +557,21 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
+def breaths() -> Iterator[float]:
+    """Seconds to sleep between looks: short at first. Up to Python 3.8 a lock's time-out ends by the wall clock, which
+    somebody may set back by an hour; sleep and select know the monotonic clock only."""
+    seconds = 0.0005
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, 0.05)
+
+
 class Process:
     """A long-running program: the end of its output in a ring, its stdin open for control lines."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", name: str, start: int, marker: str) -> None:
         self.child, self.name, self.start, self.marker = child, name, start, marker
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._ring = bytearray()
         self._dropped = 0
         self._fresh = 0  # absolute position from which lines count as new: the last write
@@ -546,7 +591,6 @@ class Process:
                     del self._ring[:len(self._ring) - MAX_OUTPUT]
                 self._changed = time.monotonic()
                 self._eof = not data
-                self._lock.notify_all()
             if not data:
                 self.child.stdout.close()
                 return
@@ -578,33 +622,33 @@ class Process:
             regex = re.compile(pattern)
         except re.error as error:
             raise AgentError("bad pattern %r: %s" % (pattern, error), "bad-request") from None
-        deadline = time.monotonic() + timeout_s
-        with self._lock:
-            position = max(self._fresh, self._dropped)
-            while True:
-                position = max(position, self._dropped)
+        deadline, looks = time.monotonic() + timeout_s, breaths()
+        position = 0
+        while True:
+            with self._lock:
+                position = max(position, self._fresh, self._dropped)
                 text = bytes(self._ring[position - self._dropped:])
                 still = self._eof or time.monotonic() - self._changed > 0.05
-                lines = text.split(b"\n")
-                for line in lines if still else lines[:-1]:
-                    if regex.search(line.decode("utf-8", "replace")):
-                        return line.decode("utf-8", "replace")
-                position += len(text) - len(lines[-1])
-                if self._eof and self.child.poll() is not None:
-                    raise AgentError("%s ended with status %s before %r; its last output:\n%s"
-                                     % (self.name, self.child.returncode, pattern, self.tail(4000)), "gone")
-                if time.monotonic() > deadline or cancelled.is_set():
-                    raise AgentError("%s: no line matched %r in %.1f s; its last output:\n%s"
-                                     % (self.name, pattern, timeout_s, self.tail(4000)), "timeout")
-                self._lock.wait(0.05)
+                ended = self._eof and self.child.poll() is not None
+            lines = text.split(b"\n")
+            for line in lines if still else lines[:-1]:
+                if regex.search(line.decode("utf-8", "replace")):
+                    return line.decode("utf-8", "replace")
+            position += len(text) - len(lines[-1])
+            if ended:
+                raise AgentError("%s ended with status %s before %r; its last output:\n%s"
+                                 % (self.name, self.child.returncode, pattern, self.tail(4000)), "gone")
+            if time.monotonic() > deadline or cancelled.is_set():
+                raise AgentError("%s: no line matched %r in %.1f s; its last output:\n%s"
+                                 % (self.name, pattern, timeout_s, self.tail(4000)), "timeout")
+            time.sleep(next(looks))
 
     def end(self, patience_s: float) -> Optional[int]:
         """End it and all it started; returns its exit status."""
         end_family(self.child.pid, self.start, self.marker, patience_s, self.child.poll)
-        deadline = time.monotonic() + 1.0
-        with self._lock:
-            while not self._eof and time.monotonic() < deadline:
-                self._lock.wait(0.05)
+        deadline, looks = time.monotonic() + 1.0, breaths()
+        while not self._eof and time.monotonic() < deadline:
+            time.sleep(next(looks))
         if self.child.stdin is not None:
             _close_quietly(self.child.stdin)
         return self.child.poll()
@@ -714,19 +758,101 @@ def thread_use(before: Dict[Tuple[int, int], int]) -> List[Tuple[int, str, float
     return rows[:500]
 
 
-class Sampler:
-    """Reads /proc/stat and the run times every ``period_s`` in a thread of its own, into memory. What was read is
-    parsed at the end: the core this runs on may be the generator's."""
+class Speed:
+    """How fast some cores run and how often they were throttled, as far as the host tells.
 
-    def __init__(self, period_s: float, probes: "List[Probe]", threads: bool) -> None:
+    ``source``: "APERF/MPERF", two counters of each core from /dev/cpu whose ratio, times the base frequency, is the
+    mean frequency of its time out of idle; else "scaling_cur_freq", kHz as the kernel last saw it; else "" with a
+    ``reason`` (a virtual machine mostly has neither). ``root``: where /dev and /sys are.
+    """
+
+    _PLACES = (("APERF/MPERF", "/dev/cpu/%d/msr"),
+               ("scaling_cur_freq", "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq"))
+    _MPERF, _APERF = 0xE7, 0xE8
+
+    def __init__(self, cores: Sequence[int], root: str = "") -> None:
+        self.source, self.reason = "", "no cores were named"
+        self._cores, self._root = list(cores), root
+        self._fds = {}  # type: Dict[int, int]
+        refused = []  # type: List[str]
+        for source, place in self._PLACES if self._cores else ():
+            try:
+                for core in self._cores:
+                    self._fds[core] = os.open(root + place % core, os.O_RDONLY | os.O_CLOEXEC)
+                self.source = source
+                rows = self.parse(self.read())
+                if len(rows) == len(self._cores):
+                    self.reason = ""
+                    break
+                refused.append("%s does not tell" % place.replace("%d", "*"))
+            except OSError as error:
+                refused.append("%s: %s" % (place.replace("%d", "*"), error.strerror))
+            self.close()
+            self.source, self.reason = "", "; ".join(refused)
+        self._throttled = self._throttle_counts()
+
+    def read(self) -> List[Tuple[int, bytes, bytes]]:
+        """The files as they are now, for :meth:`parse`; a core that has gone offline is left out."""
+        found = []  # type: List[Tuple[int, bytes, bytes]]
+        for core, fd in self._fds.items():
+            try:
+                if self.source == "scaling_cur_freq":
+                    found.append((core, os.pread(fd, 32, 0), b""))
+                else:
+                    found.append((core, os.pread(fd, 8, self._APERF), os.pread(fd, 8, self._MPERF)))
+            except OSError:
+                continue
+        return found
+
+    def parse(self, read: List[Tuple[int, bytes, bytes]]) -> List[List[int]]:
+        """[core, APERF, MPERF] or [core, kHz, 0]; what is no number, or zero, is left out."""
+        rows = []  # type: List[List[int]]
+        for core, one, other in read:
+            if self.source == "scaling_cur_freq":
+                values = [int(one) if one.strip().isdigit() else 0, 0]
+            else:
+                values = [int.from_bytes(one, "little"), int.from_bytes(other, "little")]
+            if values[0]:
+                rows.append([core, *values])
+        return rows
+
+    def _throttle_counts(self) -> Dict[int, int]:
+        """Core -> times that it or its package was throttled, of cores that count it."""
+        counts = {}  # type: Dict[int, int]
+        for core in self._cores:
+            folder = self._root + "/sys/devices/system/cpu/cpu%d/thermal_throttle/" % core
+            texts = [read_or(folder + name, "").strip() for name in ("core_throttle_count", "package_throttle_count")]
+            if any(text.isdigit() for text in texts):
+                counts[core] = sum(int(text) for text in texts if text.isdigit())
+        return counts
+
+    def throttled(self) -> Dict[int, int]:
+        """Core -> how often since this began, of cores that counted it then and now."""
+        return {core: max(0, count - self._throttled[core]) for core, count in self._throttle_counts().items()
+                if core in self._throttled}
+
+    def close(self) -> None:
+        """Close the files."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds = {}
+
+
+class Sampler:
+    """Reads /proc/stat, the run times and the speed of ``cores`` every ``period_s`` in a thread of its own, into
+    memory. What was read is parsed at the end: the core this runs on may be the generator's."""
+
+    def __init__(self, period_s: float, cores: Sequence[int], probes: "List[Probe]", threads: bool) -> None:
         self.period_s = period_s
-        self._samples = []  # type: List[Tuple[int, bytes, bytes]]
+        self._samples = []  # type: List[Tuple[int, bytes, bytes, List[Tuple[int, bytes, bytes]]]]
         self._cores = os.cpu_count() or 1
         self.truncated = False
         self._probes = probes
         self._run_time = RunTime()
+        self._speed = Speed(cores)
         self._stat = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
-        self._stop = threading.Event()
+        self._wake, self._stop = os.pipe()  # the loop ends when the second is closed
+        self._wall = wall_offset_ns()
         self._failure = None  # type: Optional[BaseException]
         self._threads = thread_times() if threads else None
         for probe in probes:
@@ -742,17 +868,17 @@ class Sampler:
         stat = os.pread(self._stat, 256 * (self._cores + 1), 0)
         when = now_ns()
         if self._cores * len(self._samples) < MAX_SAMPLE_CELLS:
-            self._samples.append((when, stat, self._run_time.read()))
+            self._samples.append((when, stat, self._run_time.read(), self._speed.read()))
         else:
             self.truncated = True
 
     def _parsed(self) -> List[Any]:
-        """[ns, [[core, ticks of 8 states], ...], [[core, run ns], ...]] of every sample."""
+        """[ns, [[core, ticks of 8 states], ...], [[core, run ns], ...], Speed's rows] of every sample."""
         parsed = []  # type: List[Any]
-        for when, stat, run in self._samples:
+        for when, stat, run, speed in self._samples:
             rows = [line.split() for line in stat.decode().splitlines() if re.match(r"cpu\d", line)]
             cores = [[int(row[0][3:])] + [int(value) for value in row[1:9]] for row in rows if len(row) >= 9]
-            parsed.append([when, cores, sorted(self._run_time.parse(run).items())])
+            parsed.append([when, cores, sorted(self._run_time.parse(run).items()), self._speed.parse(speed)])
         return parsed
 
     def _loop(self) -> None:
@@ -760,7 +886,7 @@ class Sampler:
         try:
             while True:
                 due = max(due + self.period_s, time.monotonic())
-                if self._stop.wait(due - time.monotonic()):
+                if select.select([self._wake], [], [], max(0.0, due - time.monotonic()))[0]:
                     return
                 self._take()
         except OSError as error:
@@ -768,8 +894,8 @@ class Sampler:
 
     def stop(self) -> Json:
         """End and return everything recorded."""
-        self._stop.set()
-        self._thread.join(10.0)
+        self._end_loop()
+        wall = [self._wall, wall_offset_ns()]
         probed = [probe.stop() for probe in self._probes]
         if self._failure is not None:
             raise AgentError("sampling failed: %s" % self._failure)
@@ -778,18 +904,27 @@ class Sampler:
         cost = usage.ru_utime + usage.ru_stime - self._used + sum(result["cost_s"] for result in probed)
         use = thread_use(self._threads) if self._threads is not None else []
         samples = self._parsed()
+        speed = {"source": self._speed.source, "reason": self._speed.reason,
+                 "throttled": sorted(self._speed.throttled().items())}
         self.close()
-        return {"samples": samples, "hz": os.sysconf("SC_CLK_TCK"), "run_source": self._run_time.source,
-                "probes": probed, "cost_s": cost, "threads": use, "truncated": self.truncated}
+        return {"samples": samples, "speed": speed, "hz": os.sysconf("SC_CLK_TCK"), "run_source": self._run_time.source,
+                "probes": probed, "cost_s": cost, "threads": use, "truncated": self.truncated, "wall_offset_ns": wall}
+
+    def _end_loop(self) -> None:
+        if self._stop >= 0:
+            os.close(self._stop)
+            self._stop = -1
+            self._thread.join(10.0)
+            os.close(self._wake)
 
     def close(self) -> None:
         """Stop the thread and close files, dropping what was recorded."""
-        self._stop.set()
-        self._thread.join(10.0)
+        self._end_loop()
         if self._stat >= 0:
             os.close(self._stat)
             self._stat = -1
         self._run_time.close()
+        self._speed.close()
 
 
 class Probe:
@@ -1047,10 +1182,11 @@ def system_counters() -> Dict[str, int]:
 
 
 class Netlink:
-    """Just enough generic netlink to ask family ``netdev`` for the NAPI threads of one interface of this namespace."""
+    """Just enough netlink to ask the kernel about the interfaces of this namespace: ``protocol`` 16 is generic netlink
+    (NAPI threads, by its family ``netdev``), 0 is rtnetlink (queueing disciplines)."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         self._socket.settimeout(2.0)
         self._socket.bind((0, 0))
 
@@ -1059,11 +1195,13 @@ class Netlink:
         self._socket.close()
 
     @staticmethod
-    def _attribute(kind: int, data: bytes) -> bytes:
+    def attribute(kind: int, data: bytes) -> bytes:
+        """An attribute as it is sent."""
         return (struct.pack("=HH", 4 + len(data), kind) + data).ljust((4 + len(data) + 3) & ~3, b"\0")
 
     @staticmethod
-    def _attributes(data: bytes) -> Dict[int, bytes]:
+    def attributes(data: bytes) -> Dict[int, bytes]:
+        """Attributes as they were received."""
         found, offset = {}, 0  # type: Dict[int, bytes], int
         while offset + 4 <= len(data):
             length, kind = struct.unpack_from("=HH", data, offset)
@@ -1073,23 +1211,52 @@ class Netlink:
             offset += (length + 3) & ~3
         return found
 
-    def ask(self, family_id: int, command: int, attributes: bytes, dump: bool) -> List[Dict[int, bytes]]:
-        """Send one request; returns the attributes of every answer."""
-        flags = 0x301 if dump else 0x5
-        payload = struct.pack("=BBH", command, 1, 0) + attributes
-        self._socket.send(struct.pack("=IHHII", 16 + len(payload), family_id, flags, 1, 0) + payload)
-        answers = []  # type: List[Dict[int, bytes]]
+    def ask(self, kind: int, header: bytes, attributes: bytes, dump: bool) -> Iterator[Tuple[bytes, Dict[int, bytes]]]:
+        """Send one request of this message type; the family's header and the attributes of every answer."""
+        flags, size = 0x301 if dump else 0x5, 16 + len(header)
+        payload = header + attributes
+        self._socket.send(struct.pack("=IHHII", 16 + len(payload), kind, flags, 1, 0) + payload)
         while True:
             data, offset = self._socket.recv(1 << 16), 0
             while offset + 16 <= len(data):
-                length, kind = struct.unpack_from("=IH", data, offset)
-                if kind in (2, 3):  # NLMSG_ERROR (0: acknowledged), NLMSG_DONE
+                length, answer = struct.unpack_from("=IH", data, offset)
+                if answer in (2, 3):  # NLMSG_ERROR (0: acknowledged), NLMSG_DONE
                     code = struct.unpack_from("=i", data, offset + 16)[0] if length >= 20 else 0
                     if code:
                         raise OSError(-code, os.strerror(-code))
-                    return answers
-                answers.append(self._attributes(data[offset + 20:offset + length]))
+                    return
+                yield data[offset + 16:offset + size], self.attributes(data[offset + size:offset + length])
                 offset += (length + 3) & ~3
+
+    def ask_generic(self, family_id: int, command: int, attributes: bytes, dump: bool) -> List[Dict[int, bytes]]:
+        """The same with a header of generic netlink, which tells nothing in an answer."""
+        header = struct.pack("=BBH", command, 1, 0)
+        return [answer for _, answer in self.ask(family_id, header, attributes, dump)]
+
+
+#: RTM_GETQDISC; TCA_KIND, TCA_STATS2 and in it TCA_STATS_QUEUE (five numbers of 32 bits: length, backlog, drops, ...).
+_GETQDISC, _TCA_KIND, _TCA_STATS2, _STATS_QUEUE, _TC_ROOT = 38, 1, 7, 3, 0xFFFFFFFF
+
+
+def qdisc_drops(ifnames: Sequence[str]) -> Dict[str, Dict[str, int]]:
+    """What the queueing discipline of each interface has dropped, as ``qdisc.KIND@HANDLE:.drops``; nothing where the
+    kernel does not tell. Of the root alone: the kernel adds the drops of its classes and leaves to it."""
+    indices = {socket.if_nametoindex(ifname): ifname for ifname in ifnames}
+    found = {ifname: {} for ifname in ifnames}  # type: Dict[str, Dict[str, int]]
+    netlink = Netlink(0)
+    try:
+        for header, answer in netlink.ask(_GETQDISC, bytes(20), b"", True):
+            index, handle, parent = struct.unpack_from("=iII", header, 4)
+            queue_stats = Netlink.attributes(answer.get(_TCA_STATS2, b"")).get(_STATS_QUEUE, b"")
+            if parent == _TC_ROOT and index in indices and len(queue_stats) >= 12:
+                kind = answer.get(_TCA_KIND, b"").partition(b"\0")[0].decode("ascii", "replace")
+                name = "qdisc.%s@%x:.drops" % (kind, handle >> 16)
+                found[indices[index]][name] = struct.unpack_from("=I", queue_stats, 8)[0]
+    except OSError:  # a kernel without them, a sandbox, no answer in time: a missing counter is no reason to end a run
+        return {}
+    finally:
+        netlink.close()
+    return found
 
 
 def napi_threads(ifname: str) -> Dict[int, int]:
@@ -1100,10 +1267,11 @@ def napi_threads(ifname: str) -> Dict[int, int]:
         raise AgentError("there is no interface %s" % ifname, "gone") from None
     if read_or("/sys/class/net/%s/threaded" % ifname, "0").strip() == "0":
         return {}
-    netlink = Netlink()
+    netlink = Netlink(16)
     try:
-        family_id = struct.unpack("=H", netlink.ask(16, 3, Netlink._attribute(2, b"netdev\0"), False)[0][1])[0]
-        answers = netlink.ask(family_id, 11, Netlink._attribute(1, struct.pack("=I", index)), True)
+        family = netlink.ask_generic(16, 3, Netlink.attribute(2, b"netdev\0"), False)[0]
+        family_id = struct.unpack("=H", family[1])[0]
+        answers = netlink.ask_generic(family_id, 11, Netlink.attribute(1, struct.pack("=I", index)), True)
     except (OSError, KeyError, IndexError):
         return _napi_by_name(ifname)
     finally:
@@ -1245,6 +1413,10 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _is_part(value: Any) -> bool:
+    return value in ("", "generator", "dut")
+
+
 def _is_env(value: Any) -> bool:
     return (isinstance(value, dict) and len(value) <= 256
             and all(_text(65536)(key) and _text(65536)(item) and key and "=" not in key
@@ -1273,6 +1445,7 @@ OPERATIONS = {
     "stop": {"pid": (_PID, True), "timeout_s": (_TIME, True)},
     "pin": {"pid": (_PID, True), "core": (_whole(0, 65535), True), "fifo": (_whole(0, 97), True)},
     "napi_threads": {"ifname": (_is_ifname, True)},
+    "keep_napi": {"ifname": (_is_ifname, True)},
     "mark": {},
     "undo_to": {"mark": (_whole(0, 1 << 60), True)},
     "interface_counters": {"ifnames": (_list_of(_is_ifname, 0, 64), True)},
@@ -1281,7 +1454,6 @@ OPERATIONS = {
                      "probe_period_ns": (_whole(0, 10 ** 9), True), "probe_program": (_text(4096), True),
                      "threads": (_is_bool, True)},
     "sample_stop": {},
-    "extend": {"seconds": (_number(0, MAX_LEASE_S), True)},
     "cached": {"source": (_text(100), True), "target": (_is_target, True)},
     "build": {"source": (_text(100), True), "target": (_is_target, True), "archive": (_text(MAX_LINE), True),
               "timeout_s": (_TIME, True)},
@@ -1289,7 +1461,8 @@ OPERATIONS = {
 }  # type: Dict[str, Dict[str, Tuple[Check, bool]]]
 
 HELLO = {"protocol": (_whole(0, 1 << 30), True), "owner": (_text(500), True), "lease_s": (_number(0.2, 600), True),
-         "home_cores": (_CORES, True), "wait_s": (_number(0, 120), True)}  # type: Dict[str, Tuple[Check, bool]]
+         "home_cores": (_CORES, True), "wait_s": (_number(0, 120), True), "run": (_text(64), False),
+         "part": (_is_part, False)}  # type: Dict[str, Tuple[Check, bool]]
 
 
 def check_request(spec: Dict[str, Tuple[Check, bool]], op: str, args: Any) -> Json:
@@ -1308,34 +1481,82 @@ def check_request(spec: Dict[str, Tuple[Check, bool]], op: str, args: Any) -> Js
     return args
 
 
+#: Parts of a run that may be on one host.
+GENERATOR, DUT = "generator", "dut"
+
+
 class HostLock:
-    """The host's lock: an flock on a file whose text says who holds it since when."""
+    """The host's lock: an flock on a file whose first line says who holds it since when.
+
+    One run may have two parts on a host, its generator and a DUT: each is an agent of its own, with its own journal.
+    The first takes the lock alone, then holds it shared; the second, which knows the run's secret (the file's second
+    line), shares it. Nobody else gets it before both have given it back, and of each part there is one."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
+        self._part = -1
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def take(self, owner: str, wait_s: float) -> None:
-        """Take it within ``wait_s`` or raise AgentError(busy) naming the holder."""
+    def take(self, owner: str, wait_s: float, run: str = "", part: str = "", lease_s: float = 0.0) -> bool:
+        """Take it within ``wait_s``, or share that of the same ``run``; returns whether it is shared. Raises
+        AgentError(busy) naming the holder. ``lease_s``: of the controller's silence, after which the lock is given
+        back; said in its text (0: there is no lease)."""
         deadline = time.monotonic() + wait_s
         while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
+            if self._flock(self._fd, fcntl.LOCK_EX):
+                self._sign(owner, run, lease_s)
+                self._take_part(part)
+                return False
+            if run and self._flock(self._fd, fcntl.LOCK_SH):
+                if self._text()[1:] == [run]:
+                    self._take_part(part)
+                    return True
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
             if time.monotonic() > deadline:
-                holder = os.pread(self._fd, 4096, 0).decode("utf-8", "replace").strip()
-                raise AgentError(holder or "an agent that is starting or ending", "busy")
+                holder = self._text()
+                raise AgentError(holder[0] if holder else "an agent that is starting or ending", "busy")
             time.sleep(0.05)
-        os.ftruncate(self._fd, 0)
+
+    def share(self, run: str) -> None:
+        """Let the run's other part in, now that what was left over is undone. Between the two locks another run may
+        have taken it: AgentError(busy)."""
+        if run and not (self._flock(self._fd, fcntl.LOCK_SH) and self._text()[1:] == [run]):
+            raise AgentError(" ".join(self._text()[:1]) or "an agent that is starting", "busy")
+
+    @staticmethod
+    def _flock(fd: int, how: int) -> bool:
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            return False
+
+    def _take_part(self, part: str) -> None:
+        if not part:
+            return
+        self._part = os.open("%s-%s" % (self._path, part), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not self._flock(self._part, fcntl.LOCK_EX):
+            raise AgentError("the run has another %s on this machine" % part, "twin")
+
+    def _sign(self, owner: str, run: str, lease_s: float) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        os.pwrite(self._fd, ("%s, since %s, agent pid %d" % (owner, since, os.getpid())).encode(), 0)
+        lease = ", lease %g s" % lease_s if lease_s else ""
+        text = "%s, since %s, agent pid %d%s" % (owner.replace("\n", " "), since, os.getpid(), lease)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, ("%s\n%s" % (text, run) if run else text).encode(), 0)
+
+    def _text(self) -> List[str]:
+        return os.pread(self._fd, 4096, 0).decode("utf-8", "replace").strip().splitlines()
 
     def release(self) -> None:
-        """Give it back."""
-        os.ftruncate(self._fd, 0)
+        """Give it back; who holds it is wiped out by the last."""
+        if self._flock(self._fd, fcntl.LOCK_EX):
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
+        if self._part >= 0:
+            os.close(self._part)
 
 
 def private_folder(path: str) -> None:
@@ -1359,10 +1580,13 @@ class Places:
         """The lock's file."""
         return os.path.join(self.run, "lock")
 
-    @property
-    def journal(self) -> str:
-        """The journal's file."""
-        return os.path.join(self.state, "journal.jsonl")
+    def journal(self, part: str = "") -> str:
+        """The journal's file; the generator of a run has one of its own, for a DUT may be the same host."""
+        return os.path.join(self.state, "journal-%s.jsonl" % part if part == GENERATOR else "journal.jsonl")
+
+    def journals(self) -> List[str]:
+        """Every journal that may be there."""
+        return [self.journal(), self.journal(GENERATOR)]
 
     def log(self, text: str) -> None:
         """Append to the agent's own log, which is started anew at 1 MiB."""
@@ -1383,7 +1607,6 @@ class Host:
         self.cancelled = threading.Event()
         self.changing = threading.RLock()
         self.closing = False
-        self.extended_until = 0.0
         self._everywhere = os.sched_getaffinity(0)
         self._home = set(home_cores) & self._everywhere or self._everywhere
         os.sched_setaffinity(0, self._home)
@@ -1573,9 +1796,7 @@ class Host:
             start = start_time(pid)
             if start is None:
                 raise AgentError("there is no thread %d" % pid, "gone")
-            policy, priority = os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority
-            seq = self.journal.intend("pin", pid=pid, start=start, policy=policy, priority=priority,
-                                      cores=sorted(os.sched_getaffinity(pid)))
+            seq = self.journal.intend("pin", pid=pid, start=start, **thread_place(pid))
             try:
                 os.sched_setaffinity(pid, [core])
                 if fifo:
@@ -1587,6 +1808,13 @@ class Host:
 
     def op_napi_threads(self, ifname: str) -> Dict[int, int]:
         return napi_threads(ifname)
+
+    def op_keep_napi(self, ifname: str) -> None:
+        with self._change():
+            there = os.path.exists("/sys/class/net/" + ifname)  # a stack's driver may have the port
+            threads = [thread_place(pid) for _, pid in sorted(napi_threads(ifname).items())] if there else []
+            if threads:
+                self.journal.confirm(self.journal.intend("napi", ifname=ifname, threads=threads))
 
     # -- undo
 
@@ -1611,7 +1839,10 @@ class Host:
     # -- counters and sampling
 
     def op_interface_counters(self, ifnames: List[str]) -> Dict[str, Dict[str, int]]:
-        return {ifname: interface_counters(ifname) for ifname in ifnames}
+        counters = {ifname: interface_counters(ifname) for ifname in ifnames}
+        for ifname, drops in qdisc_drops(ifnames).items():
+            counters[ifname].update(drops)
+        return counters
 
     def op_system_counters(self) -> Dict[str, int]:
         return system_counters()
@@ -1628,7 +1859,7 @@ class Host:
                 if key not in self._probes:
                     with self._off_home():
                         self._probes[key] = Probe(*key)
-            self._sampler = Sampler(period_s, [self._probes[key] for key in keys], threads)
+            self._sampler = Sampler(period_s, cores, [self._probes[key] for key in keys], threads)
         except (AgentError, OSError):
             self._end_probes()  # some may be watching already
             raise
@@ -1649,9 +1880,6 @@ class Host:
         for probe in self._probes.values():
             probe.close()
         self._probes.clear()
-
-    def op_extend(self, seconds: float) -> None:
-        self.extended_until = time.monotonic() + seconds
 
     # -- programs
 
@@ -1755,11 +1983,13 @@ class Server:
         try:
             if args["protocol"] != PROTOCOL:
                 raise AgentError("protocol %d is not %d" % (args["protocol"], PROTOCOL), "bad-request")
-            lock.take(args["owner"], args["wait_s"])
-            journal = Journal(self.places.journal)
+            run, part = args.get("run", ""), args.get("part", "")
+            shared = lock.take(args["owner"], args["wait_s"], run, part, args["lease_s"])
+            left, replayed, told = (0, [], "") if shared else undo_left_over(self.places)
+            if not shared:
+                lock.share(run)
+            journal = Journal(self.places.journal(part))
             host = Host(self.places, journal, args["home_cores"])
-            left = len(journal.live)
-            replayed = host.undo_left_over()
         except (AgentError, OSError) as error:
             self._reply({"id": number, "error": {"kind": getattr(error, "kind", "failed"), "message": str(error)}})
             return 1
@@ -1774,7 +2004,7 @@ class Server:
         worker = threading.Thread(target=self._work, args=(host,), daemon=True)
         worker.start()
         self._requests.put((number, "hello", {"left_over": left, "not_undone": replayed,
-                                              "journal": journal.path}, None))
+                                              "journal": told or journal.path}, None))
         reason = self._listen(host, args["lease_s"])
         if reason:
             host.close(reason)
@@ -1811,7 +2041,7 @@ class Server:
         undo what a dead run left may have taken longer, and until hello is answered the controller is silent."""
         self._heard = time.monotonic()
         while not self._ending:
-            ends = max(self._heard + lease_s, host.extended_until)
+            ends = self._heard + lease_s
             if time.monotonic() >= ends:
                 return "the controller was silent for %.0f s" % (time.monotonic() - self._heard)
             lines = self._lines(ends - time.monotonic())
@@ -1858,12 +2088,27 @@ class Server:
 
     @staticmethod
     def _serve_one(host: Host, op: str, args: Any) -> Any:
-        if op == "hello" and "left_over" in args:
+        if op == "hello" and isinstance(args, dict) and "left_over" in args:
             return dict(args, protocol=PROTOCOL, pid=os.getpid(), python=sys.version.split()[0], boot_id=boot_id(),
                         uid=os.geteuid(), cores=os.cpu_count(), now_ns=now_ns())
         if op not in OPERATIONS:
             raise AgentError("unknown operation %r" % op[:100], "bad-request")
         return getattr(host, "op_" + op)(**check_request(OPERATIONS[op], op, args))
+
+
+def undo_left_over(places: Places) -> Tuple[int, List[str], str]:
+    """Undo what dead agents left, of either part of a run: how many changes there were, those that cannot be undone,
+    and the journal that names them. The lock is held alone."""
+    left, failures, where = 0, [], ""  # type: int, List[str], str
+    for path in places.journals():
+        if os.path.exists(path):
+            journal = Journal(path)
+            left += len(journal.live)
+            failed = Host(places, journal, ()).undo_left_over()
+            failures += failed
+            where = where or (path if failed else "")
+            journal.close()
+    return left, failures, where
 
 
 def undo_main(places: Places) -> int:
@@ -1874,8 +2119,7 @@ def undo_main(places: Places) -> int:
     except AgentError as error:
         sys.stderr.write("the host is in use by %s\n" % error)
         return 1
-    host = Host(places, Journal(places.journal), ())
-    failures = host.undo_left_over()
+    failures = undo_left_over(places)[1]
     lock.release()
     for failure in failures:
         sys.stderr.write(failure + "\n")

@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-#: How long a host hears nothing in a trial, unless told otherwise.
-TRIAL_QUIET_S = 180.0
-
 
 @dataclass(frozen=True)
 class Completed:
@@ -29,11 +26,24 @@ class Completed:
 class CpuSample:
     """One reading of every core: ``ns`` CLOCK_MONOTONIC of that host; ``ticks``: per core, state -> seconds spent
     (user, nice, system, idle, iowait, irq, softirq, steal) from /proc/stat; ``run_ns``: per core, time tasks ran
-    (schedstat), finer than ticks, None where the kernel has none."""
+    (schedstat), finer than ticks, None where the kernel has none. ``speed``: per core, what ``Sampling.speed`` tells
+    of: (APERF, MPERF), or (kHz, 0)."""
 
     ns: int
     ticks: dict[int, dict[str, float]]
     run_ns: dict[int, int] | None
+    speed: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Where the samples' speed comes from: ``source`` "APERF/MPERF" (counters of each core, whose ratio times the base
+    frequency is the mean frequency of its time out of idle), "scaling_cur_freq" (kHz), or "" for a ``reason``.
+    ``throttled``: core -> times that it or its package was throttled meanwhile, of cores that count it."""
+
+    source: str = ""
+    reason: str = "the host was not asked"
+    throttled: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,7 +54,8 @@ class Sampling:
     the agent itself and all its probes used, ``probe_costs``: probed core -> those of its probe. ``threads``: (core,
     comm) -> seconds of run time of threads seen on that core, for naming extra work. ``probe_periods``: probed core ->
     seconds between two looks; a pause is surely seen when it is longer than that plus 250 us, shorter ones by chance,
-    and it may have begun up to one period before its start."""
+    and it may have begun up to one period before its start. ``wall_offset_ns``: the wall clock less the time since
+    boot, at the beginning and at the end; they differ by more than a creep when somebody set the clock."""
 
     samples: list[CpuSample]
     pauses: list[tuple[int, int, int]]
@@ -52,6 +63,8 @@ class Sampling:
     threads: dict[tuple[int, str], float] = field(default_factory=dict)
     probe_periods: dict[int, float] = field(default_factory=dict)
     probe_costs: dict[int, float] = field(default_factory=dict)
+    speed: Speed = Speed()
+    wall_offset_ns: tuple[int, int] | None = None
 
 
 class RemoteProcess(Protocol):
@@ -121,6 +134,11 @@ class Dut(Protocol):
     def napi_threads(self, ifname: str) -> Mapping[int, int]:
         """NAPI id -> pid of the threaded NAPI kthreads of an interface (empty when not threaded)."""
 
+    def keep_napi(self, ifname: str) -> None:
+        """Journal where the threaded NAPI kthreads of an interface run (cores, policy, priority; nothing when it is not
+        threaded): undo gives that to the threads that are there then. Drivers start new ones, anywhere, with every
+        change of queues, rings and some features, so call it before such a change."""
+
     def undo_mark(self) -> int:
         """The journal's present length."""
 
@@ -129,14 +147,15 @@ class Dut(Protocol):
         those, which ends the run."""
 
     def interface_counters(self, ifnames: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-        """ethtool -S and /sys/class/net/*/statistics of each interface."""
+        """ethtool -S and /sys/class/net/*/statistics of each interface, and what its queueing discipline dropped
+        (``qdisc.KIND@HANDLE:.drops``, 32 bits; missing where the kernel does not tell)."""
 
     def system_counters(self) -> Mapping[str, int]:
         """/proc/net/snmp (udp.InDatagrams ...), netstat and softnet_stat (per core, ``softnet.N.dropped``)."""
 
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = TRIAL_QUIET_S) -> None:
-        """Start CPU samples and the pause probe in the agent; returns once the first sample is taken. The host hears
-        nothing more until ``stop_sampling``, for at most ``quiet_s``: longer than the trial."""
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int]) -> None:
+        """Start CPU samples and the pause probe in the agent; returns once the first sample is taken. Until
+        ``stop_sampling`` the host hears no more than the lease needs: nothing for 3 s, then a heartbeat each 3 s."""
 
     def stop_sampling(self) -> Sampling:
         """Stop and return what was recorded."""

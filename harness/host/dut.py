@@ -9,7 +9,7 @@ import os
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 from harness.errors import HostError, HostNotRestored, TestbedError
 from harness.host.bootstrap import PYTHONS, start_agent
 from harness.host.build import archive, source_files, source_hash
-from harness.host.contract import TRIAL_QUIET_S, Completed, CpuSample, Sampling
+from harness.host.contract import Completed, CpuSample, Sampling, Speed
 from harness.host.facts import facts_of
 from harness.host.inventory import SURVEY_S, Request, Survey
-from harness.host.link import LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, quiet
+from harness.host.link import ALONE, LEASE_S, LOCK_WAIT_S, AgentLink, AgentRefused, Member
 from harness.host.ssh import SshConnection, Target
 
 PROBE_SOURCE = Path(__file__).with_name("probe")
@@ -81,10 +81,12 @@ class AgentDut:
         self._probe: str | None = None
         self.agent: Mapping[str, Any] = {}
 
-    def greet(self, *, home_cores: Sequence[int], lease_s: float = LEASE_S, lock_wait_s: float = LOCK_WAIT_S) -> None:
+    def greet(self, *, home_cores: Sequence[int], lease_s: float = LEASE_S, lock_wait_s: float = LOCK_WAIT_S,
+              member: Member = ALONE) -> None:
         """Take the host's lock. Raises TestbedError when it is busy or an earlier run's changes cannot be undone."""
         owner = f"{getpass.getuser()}@{socket.gethostname()} (harness pid {os.getpid()})"
-        self.agent = self._link.hello(owner, home_cores=home_cores, lease_s=lease_s, wait_s=lock_wait_s)
+        self.agent = self._link.hello(owner, home_cores=home_cores, lease_s=lease_s, wait_s=lock_wait_s,
+                                      member=member)
         _, not_undone = self.left_over
         if not_undone:
             raise TestbedError(
@@ -166,6 +168,9 @@ class AgentDut:
         answer = self._link.call("napi_threads", ifname=ifname)
         return {int(napi): int(pid) for napi, pid in sorted(answer.items(), key=lambda item: int(item[0]))}
 
+    def keep_napi(self, ifname: str) -> None:
+        self._link.call("keep_napi", ifname=ifname)
+
     # -- undo
 
     def undo_mark(self) -> int:
@@ -183,7 +188,7 @@ class AgentDut:
 
     def interface_counters(self, ifnames: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """sysfs statistics by name (``rx_packets``), the driver's (``rx_queue_0_drops``) beside; where a driver has one
-        of the same name it is ``ethtool.rx_packets``."""
+        of the same name it is ``ethtool.rx_packets``. ``qdisc.KIND@HANDLE:.drops``: of the root queueing discipline."""
         counters: Mapping[str, Mapping[str, int]] = self._link.call("interface_counters", ifnames=list(ifnames))
         return counters
 
@@ -191,17 +196,13 @@ class AgentDut:
         counters: Mapping[str, int] = self._link.call("system_counters")
         return counters
 
-    def quiet(self, seconds: float) -> AbstractContextManager[None]:
-        """No traffic to the host inside the block, of at most ``seconds``; the lease is extended over it."""
-        return quiet(self._link, seconds)
-
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = TRIAL_QUIET_S,
-                       probe_period_s: float = 0.0, threads: bool = True) -> None:
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, probe_period_s: float = 0.0,
+                       threads: bool = True) -> None:
         """As the contract says. ``probe_period_s`` 0: the shortest of 1, 2 and 4 ms that costs at most 0.4 % of a busy
         core of this host. ``threads``: note what ran."""
         self._link.call("sample_start", period_s=period_s, cores=list(probe_cores), threads=threads,
                         probe_period_ns=round(probe_period_s * 1e9), probe_program=self._probe_program())
-        self._link.hush(quiet_s)
+        self._link.hush()
 
     def _probe_program(self) -> str:
         """The native pause probe, built on the host; "" (the agent's own, three times as dear) without a compiler."""
@@ -265,15 +266,20 @@ def _sampling(answer: Mapping[str, Any]) -> Sampling:
             ticks={int(row[0]): {state: value / hz for state, value in zip(_TICKS, row[1:], strict=False)}
                    for row in cores},
             run_ns={int(core): int(ran) for core, ran in run} or None,
+            speed={int(core): (int(one), int(other)) for core, one, other in speed},
         )
-        for when, cores, run in answer["samples"]
+        for when, cores, run, speed in answer["samples"]
     ]
     pauses = [(int(start), int(length), int(probe["core"])) for probe in answer["probes"]
               for start, length in probe["pauses"]]
     threads = {(int(core), str(name)): float(seconds) for core, name, seconds in answer["threads"]}
     periods = {int(probe["core"]): probe["period_ns"] / 1e9 for probe in answer["probes"]}
     costs = {int(probe["core"]): float(probe["cost_s"]) for probe in answer["probes"]}
-    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs)
+    told = answer["speed"]
+    speed = Speed(str(told["source"]), str(told["reason"]), {int(core): int(n) for core, n in told["throttled"]})
+    first, last = answer["wall_offset_ns"]
+    return Sampling(samples, sorted(pauses), float(answer["cost_s"]), threads, periods, costs, speed,
+                    (int(first), int(last)))
 
 
 class SshDut(AgentDut):
@@ -286,19 +292,19 @@ class SshDut(AgentDut):
     @classmethod
     def connect(cls, name: str, target: Target, *, home_cores: Sequence[int] = (), virtual: bool = False,
                 state_dir: str = "", cache_dir: str = CACHE_DIR, lease_s: float = LEASE_S,
-                lock_wait_s: float = LOCK_WAIT_S) -> SshDut:
+                lock_wait_s: float = LOCK_WAIT_S, member: Member = ALONE) -> SshDut:
         """Connect, put the agent there, start it, take the host's lock.
 
         ``home_cores``: where the agent itself runs, never cores that stacks are given. ``state_dir``: its journal and
-        lock, where several DUTs share one machine (labs). ``lock_wait_s``: how long an ending run may keep the host.
-        Raises TestbedError with the remedy.
+        lock, where several DUTs share one machine (labs). ``lock_wait_s``: how long an ending run may keep the host;
+        ``member``: who may share the lock. Raises TestbedError with the remedy.
         """
         with ExitStack() as undo:
             connection = undo.enter_context(SshConnection.open(target))
             channel = start_agent(connection, name, state_dir or RUN_DIR, state_dir or STATE_DIR, cache_dir)
             dut = cls(connection, AgentLink(channel, name), name, virtual=virtual)
             undo.callback(dut.abandon)
-            dut.greet(home_cores=home_cores, lease_s=lease_s, lock_wait_s=lock_wait_s)
+            dut.greet(home_cores=home_cores, lease_s=lease_s, lock_wait_s=lock_wait_s, member=member)
             undo.pop_all()
         return dut
 

@@ -15,8 +15,8 @@ LISTING = ("sed", "-E", r"s/^( *[0-9]+:)( +[0-9]+)+ /\1 /", "/proc/interrupts")
 _MOST_VECTORS = 2048
 #: The queue's number in an interrupt's name. eth1-TxRx-0, i40e-eth1-TxRx-0, iavf-eth1-TxRx-0, eth1-rxtx-0 (vmxnet3),
 #: eth1-Tx-Rx-0 (ena), eth1-rx-0, eth1-fp-0 (bnx2x), eth1-q0 (be2net), eth1-Rx0, virtio0-input.0, mlx5_comp0@pci:...
-_RECEIVE = re.compile(r"(?:-(?:tx-?rx|rx-?tx|rx|fp|q)-?|-input\.|^mlx5_comp)(\d+)(?:@\S*)?$", re.IGNORECASE)
-_TRANSMIT = re.compile(r"(?:-tx-?|-output\.)(\d+)$", re.IGNORECASE)
+_RECEIVE = re.compile(r"(?:-(?:tx-?rx|rx-?tx|rx|fp|q)-?|-input\.|^mlx5_comp)(\d{1,9})(?:@\S*)?$", re.IGNORECASE)
+_TRANSMIT = re.compile(r"(?:-tx-?|-output\.)(\d{1,9})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,13 @@ def vectors(dut: Dut, ifname: str) -> list[int]:
 
 def parse(text: str) -> dict[int, str]:
     """/proc/interrupts, with or without its counts: number -> name of the (last) action."""
-    rows = re.findall(r"^ *(\d+):.*?(\S+)[ \t]*$", text, re.MULTILINE)
-    return {int(number): name for number, name in rows}
+    found = {}
+    for line in text.split("\n"):
+        number, _, rest = line.partition(":")
+        words = rest.split()
+        if re.fullmatch(r" *\d{1,9}", number) and words:
+            found[int(number)] = words[-1]
+    return found
 
 
 def queues_among(names: Mapping[int, str]) -> list[QueueInterrupt]:

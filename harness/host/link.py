@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HostError, HostLost, TestbedError
 from harness.host.channel import ByteChannel
 
 PROTOCOL = 1
-BEAT_S = 2.0
 LEASE_S = 10.0
+#: Time between two signs of life, as shares of the lease: a beat may be late or sent again by TCP before it ends.
+_BEAT, _HUSHED_BEAT = 0.2, 0.3
 #: How long to wait for an agent of an earlier run that is still undoing.
 LOCK_WAIT_S = 15.0
 _GRACE_S = 15.0
@@ -30,6 +33,26 @@ class AgentRefused(HostError):
         self.kind = kind
 
 
+@dataclass(frozen=True)
+class Member:
+    """What an agent is of which run: ``part`` "generator" or "dut", ``run`` the run's secret. The two parts of one run
+    share a host's lock, so that one machine may be both, under whatever names; of each part a machine is only one."""
+
+    run: str
+    part: str
+
+
+#: The parts, as the agent knows them.
+GENERATOR_PART, DUT_PART = "generator", "dut"
+#: Shares with nobody.
+ALONE = Member("", "")
+
+
+def new_run() -> str:
+    """A secret for the parts of a run."""
+    return secrets.token_hex(16)
+
+
 class AgentLink:
     """One connection to an agent. Calls are made one at a time; a heartbeat goes out in between from a thread."""
 
@@ -40,24 +63,29 @@ class AgentLink:
         self._broken = ""
         self._calling = threading.RLock()
         self._sending = threading.Lock()
-        self._quiet_until = 0.0
+        self._lease_s, self._beat = LEASE_S, _BEAT
+        self._sent_at = time.monotonic()
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._beat_on, name=f"heartbeat {host}", daemon=True)
 
     def hello(self, owner: str, *, home_cores: Sequence[int] = (), lease_s: float = LEASE_S,
-              wait_s: float = LOCK_WAIT_S) -> Mapping[str, Any]:
+              wait_s: float = LOCK_WAIT_S, member: Member = ALONE) -> Mapping[str, Any]:
         """Take the host's lock and begin the lease; returns what the agent says of itself. ``left_over``: changes of
         a dead run that it found and tried to undo, ``not_undone``: those it could not. Raises TestbedError when it is
-        busy."""
+        busy, or is the machine of another DUT of this run under another name."""
         try:
             answer = self.call("hello", within_s=wait_s + 60.0, protocol=PROTOCOL, owner=owner, lease_s=lease_s,
-                               home_cores=list(home_cores), wait_s=wait_s)
+                               home_cores=list(home_cores), wait_s=wait_s, run=member.run, part=member.part)
         except AgentRefused as error:
             if error.kind == "busy":
                 raise TestbedError(f"{self._host} is in use by {error}; wait for that run, or end it") from None
+            if error.kind == "twin":
+                raise TestbedError(f"{self._host} is a machine that the testbed file has under another name already "
+                                   f"({error}); a machine is one DUT, with all its ports: correct the file") from None
             raise TestbedError(f"{self._host}: the agent does not start: {error}") from None
         except HostLost as error:
             raise TestbedError(str(error)) from None
+        self._lease_s = lease_s
         self._heart.start()
         return dict(answer)
 
@@ -83,16 +111,19 @@ class AgentLink:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         try:
-            with self._sending:
-                self._channel.send(json.dumps(message).encode() + b"\n")
+            self._write(json.dumps(message).encode() + b"\n")
         except OSError as error:
             raise self._break(f"the agent is gone ({error})") from None
+
+    def _write(self, data: bytes) -> None:
+        with self._sending:
+            self._channel.send(data)
+            self._sent_at = time.monotonic()
 
     def _break(self, reason: str) -> HostLost:
         """Remember that nothing more can be asked, and say why."""
         details = self._channel.diagnosis()
         self._broken = f"{self._host}: {reason}" + (f": {details}" if details else "")
-        self._quiet_until = 0.0
         return HostLost(self._broken)
 
     def _answer(self, op: str, timeout_s: float) -> dict[str, Any]:
@@ -136,26 +167,24 @@ class AgentLink:
     # -- lease
 
     def _beat_on(self) -> None:
-        while not self._closed.wait(BEAT_S):
-            if time.monotonic() < self._quiet_until:
-                continue
-            try:
-                with self._sending:
-                    self._channel.send(b'{"op": "beat"}\n')
-            except OSError:
-                return  # the next call reports it
+        due = self._sent_at + self._beat * self._lease_s
+        while not self._closed.wait(max(0.0, due - time.monotonic())):
+            if time.monotonic() >= self._sent_at + self._beat * self._lease_s:
+                try:
+                    self._write(b'{"op": "beat"}\n')
+                except OSError:
+                    return  # the next call reports it
+            due = self._sent_at + self._beat * self._lease_s
 
-    def hush(self, seconds: float) -> None:
-        """Send no heartbeat for ``seconds``; the lease is extended over them. Used around trials: in the lab the SSH
-        server shares the cores that are measured."""
-        self.call("extend", seconds=seconds + LEASE_S)
-        self._quiet_until = time.monotonic() + seconds
+    def hush(self) -> None:
+        """Until :meth:`resume` only the heartbeats without which the lease would end, one in 3 s of silence. Used
+        around trials: in the lab the SSH server shares the cores that are measured, and trials up to 3 s are left
+        alone. The lease stays as it is: silence in a trial is undone as soon as at any other time."""
+        self._beat = _HUSHED_BEAT
 
     def resume(self) -> None:
-        """Heartbeats again, and the ordinary lease."""
-        if self._quiet_until:
-            self._quiet_until = 0.0
-            self.call("extend", seconds=0)
+        """Heartbeats as ever."""
+        self._beat = _BEAT
 
     # -- end
 
@@ -176,13 +205,3 @@ class AgentLink:
         """Close the channel without a good-bye (the greeting failed). The agent undoes and ends by itself."""
         self._closed.set()
         self._channel.close()
-
-
-@contextlib.contextmanager
-def quiet(link: AgentLink, seconds: float) -> Iterator[None]:
-    """No traffic to the host inside the block, of at most ``seconds``."""
-    link.hush(seconds)
-    try:
-        yield
-    finally:
-        link.resume()

@@ -31,6 +31,7 @@ MOST_FILE, MOST_OUTPUT, MOST_TOTAL = 16384, 131072, 700000
 MOST_INTERFACES, MOST_CORES, MOST_THREADS, MOST_SOCKETS = 32, 64, 20, 64
 COMMAND_S = 8.0
 CPU = "/sys/devices/system/cpu"
+MODULAR, LOADED, BUILTIN = "/proc/modules", "/sys/module/", "/lib/modules/%s/modules.builtin"
 FILES = (
     "/proc/sys/kernel/osrelease", "/proc/sys/kernel/version", "/proc/cmdline", "/etc/os-release", "/proc/meminfo",
     "/proc/buddyinfo", "/proc/loadavg", "/proc/uptime", "/proc/sys/kernel/random/boot_id", "/proc/net/ip_tables_names",
@@ -119,6 +120,14 @@ def run(argv: Sequence[str]) -> Json:
             "cut": len(out) > MOST_OUTPUT, "err": err[:500].decode("utf-8", "replace")}
 
 
+def would_load(module: str) -> bool:
+    """Whether a kernel has this module on disk only, so that asking for what it knows would load it, for good."""
+    if not os.path.exists(MODULAR) or os.path.isdir(LOADED + module):
+        return False
+    builtin = read(BUILTIN % os.uname().release, MOST_TOTAL)
+    return builtin is not None and "/%s.ko" % module not in builtin  # None: a container, which cannot tell
+
+
 def commands(tools: bool) -> Json:
     """name -> what the command printed, all at the same time."""
     wanted = dict(COMMANDS, **(TOOLS if tools else {}))
@@ -126,6 +135,11 @@ def commands(tools: bool) -> Json:
         if (read("/proc/net/" + tables) or "").strip():  # asking loads the tables where there are none
             wanted[name] = argv
     results = {}  # type: Json
+    if would_load("nf_tables"):
+        del wanted["nftables"]
+        results["nftables"] = {"status": 0, "out": '{"nftables": []}', "cut": False, "err": ""}
+    if would_load("nfnetlink"):  # nft opens its socket even to tell its version
+        wanted.pop("tool.nft", None)
 
     def one(name: str) -> None:
         results[name] = run(wanted[name])

@@ -41,8 +41,7 @@ def opened(store: Store, say: Say) -> Iterator[Path]:
 
     Raises UsageError when there is no run."""
     if not store.runs():
-        raise UsageError(f"{store.root}: there are no runs; `harness run SCENARIO` makes one, --results names another "
-                         "directory")
+        raise UsageError(store.nothing)
     folder = store.root / FOLDER
     try:
         folder.mkdir(exist_ok=True)
@@ -77,7 +76,7 @@ def _stamp(path: Path) -> str:
     parts = []
     for name in (RUN, TRIALS, POINTS):
         try:
-            stat = (path / name).stat()
+            stat = (path / name).lstat()
         except OSError:
             parts.append(f"{name}:none")
         else:

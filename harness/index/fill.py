@@ -19,13 +19,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.analysis.environment import comparability
 from harness.analysis.metrics import PointKey, samples
-from harness.analysis.table import trial_row
+from harness.analysis.table import GENERATOR, trial_row
 from harness.errors import UsageError
 from harness.index.schema import TABLES
+from harness.missing import missing_trials
 from harness.plan import Plan
 from harness.records import SCHEMA_VERSION, Cpu, Phase, PointOutcome, Trial, Verdict
-from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData, refuse_special
-from harness.store import MAX_LINE_BYTES, POINTS, RUN, TRIALS, RunReader, cut
+from harness.rundata import MAX_OUTCOMES, MAX_POINTS, RunData
+from harness.store import MAX_LINE_BYTES, POINTS, RUN, TRIALS, RunReader
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,12 +34,16 @@ if TYPE_CHECKING:
 _PLAN = TypeAdapter(Plan)
 _NESTED = {**{name: f"latency.{name}" for name in ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")},
            **{name: f"cpu.{name}" for name in ("busy_cores", "cycles_per_packet")},
-           "verdicts": "array_to_string(verdicts, ' ')"}
+           **{f"generator_{name}": f"counters.generator.{name}" for name in GENERATOR},
+           "losses": "coalesce(CAST(losses AS VARCHAR), '{}')", "verdicts": "array_to_string(verdicts, ' ')"}
 #: How DuckDB reads a line of trials.jsonl.
 _JSON = {"schema_version": "INTEGER",
          **{name: kind for name, kind in TABLES["trials"].items() if name not in _NESTED and name != "run"},
          "latency": "STRUCT(p50_ns BIGINT, p90_ns BIGINT, p99_ns BIGINT, p999_ns BIGINT, max_ns BIGINT)",
-         "cpu": "STRUCT(busy_cores DOUBLE, cycles_per_packet DOUBLE)", "verdicts": "VARCHAR[]"}
+         "cpu": "STRUCT(busy_cores DOUBLE, cycles_per_packet DOUBLE)", "verdicts": "VARCHAR[]", "losses": "JSON",
+         "unread": "JSON",
+         "counters": "STRUCT(generator STRUCT("
+                     + ", ".join(f"{name} {TABLES['trials']['generator_' + name]}" for name in GENERATOR) + "))"}
 _NEEDED = ("number", "point", "repeat", "phase", "status", "sent", "received", "lost")
 
 
@@ -59,8 +64,6 @@ def add_run(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[dict[str, Any]]]:
     """Rows of every table but trials, which are in the table ``staged``. Raises UsageError."""
-    for name in (RUN, TRIALS, POINTS):
-        refuse_special(path / name)
     reader = RunReader(path)
     plan = _plan(path, reader)
     outcomes = []
@@ -69,8 +72,9 @@ def _rows(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, list[d
         if len(outcomes) > MAX_OUTCOMES:
             raise UsageError(f"{path / POINTS}: more than {MAX_OUTCOMES:,} lines")
     _stage_trials(connection, reader)
-    data = RunData(path, reader.info, plan, _load_trials(connection, outcomes), tuple(outcomes), ())
-    return {"runs": [_run(reader, path.name)], "points": list(_points(path.name, plan, outcomes)),
+    data = RunData(path, reader.info, plan, _named_trials(connection, outcomes), tuple(outcomes), ())
+    runs = [_run(reader, path.name, _missing(connection, reader, outcomes))]
+    return {"runs": runs, "points": list(_points(path.name, plan, outcomes)),
             "metrics": list(_metrics(data))}
 
 
@@ -86,14 +90,19 @@ def _plan(path: Path, reader: RunReader) -> Plan:
     return plan
 
 
-def _run(reader: RunReader, name: str) -> dict[str, Any]:
+def _missing(connection: duckdb.DuckDBPyConnection, reader: RunReader, outcomes: Sequence[PointOutcome]) -> str:
+    made = connection.execute("SELECT number, repeat, point FROM staged").fetchall()
+    return missing_trials(reader.info, outcomes, made, reader.abandoned)
+
+
+def _run(reader: RunReader, name: str, missing: str) -> dict[str, Any]:
     info = reader.info
     return {"run": name, "scenario": info.plan.get("scenario"), "testbed": info.plan.get("testbed"),
             "role": info.plan.get("role"), "state": info.state, "started_at": info.started_at,
             "ended_at": info.ended_at, "harness_version": info.harness_version, "seed": info.seed,
             "exit_code": info.exit_code, "wall_s": info.wall_s,
             "environment": json.dumps(comparability(info), sort_keys=True),
-            "problem": " ".join(reader.problems()) or None}
+            "problem": " ".join(filter(None, (*reader.problems(), missing))) or None}
 
 
 def _points(run: str, plan: Plan, outcomes: Sequence[PointOutcome]) -> Iterator[dict[str, Any]]:
@@ -116,7 +125,9 @@ def _stage_trials(connection: duckdb.DuckDBPyConnection, reader: RunReader) -> N
     columns = ", ".join(f"{name} {kind}" for name, kind in TABLES["trials"].items())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE staged ({columns})")
     file = reader.path / TRIALS
-    if not file.exists() or file.stat().st_size == 0 or (not cut(file) and _read_fast(connection, reader, file)):
+    if not file.exists() or file.stat().st_size == 0:
+        return
+    if not reader.cut(TRIALS) and _read_fast(connection, reader, file):
         return
     trials = reader.trials()
     while batch := [{"run": reader.path.name, **trial_row(trial)} for trial in islice(trials, 5000)]:
@@ -136,35 +147,36 @@ def _read_fast(connection: duckdb.DuckDBPyConnection, reader: RunReader, file: P
                            [str(file)])
     except duckdb.Error:
         return False  # RunReader reads it, or names the line
-    odd = " OR ".join(["schema_version IS DISTINCT FROM ?", *(f"{name} IS NULL" for name in _NEEDED)])
+    odd = " OR ".join(["schema_version IS DISTINCT FROM ?", *(f"{name} IS NULL" for name in _NEEDED),
+                       "coalesce(CAST(unread AS VARCHAR), '{}') <> '{}'"])  # losses are not known everywhere
     if connection.execute(f"SELECT count(*) FROM incoming WHERE {odd}", [SCHEMA_VERSION]).fetchall()[0][0]:
         return False
     picked = ", ".join("? AS run" if name == "run" else f"{_NESTED.get(name, name)} AS {name}"
                        for name in TABLES["trials"])
-    abandoned = [number for resumption in reader.info.resumed for number in resumption.abandoned]
     connection.execute(f"INSERT INTO staged SELECT {picked} FROM incoming WHERE NOT list_contains(?::BIGINT[], number)",
-                       [reader.path.name, abandoned])
+                       [reader.path.name, sorted(reader.abandoned)])
     return True
 
 
-def _load_trials(connection: duckdb.DuckDBPyConnection, outcomes: Sequence[PointOutcome]) -> tuple[Trial, ...]:
-    """Of the trials that load curves name, what their metrics are taken from."""
+def _named_trials(connection: duckdb.DuckDBPyConnection, outcomes: Sequence[PointOutcome]) -> tuple[Trial, ...]:
+    """Of the trials that load curves and latencies name, what their metrics are taken from."""
     wanted = [point.trial for outcome in outcomes for point in outcome.load_curve]
+    wanted += [entry.trial for outcome in outcomes for entry in outcome.latency]
     if not wanted:
         return ()
     rows = connection.execute(
-        "SELECT number, point, repeat, started_at, asked_pps, duration_s, real_s, loss_ratio, status, verdicts, "
+        "SELECT number, point, repeat, phase, started_at, asked_pps, duration_s, real_s, loss_ratio, status, verdicts, "
         "busy_cores, cycles_per_packet FROM staged WHERE list_contains(?::BIGINT[], number)", [wanted]).fetchall()
-    return tuple(_load_trial(*row) for row in rows)
+    return tuple(_named_trial(*row) for row in rows)
 
 
-def _load_trial(number: int, point: str, repeat: int, started_at: str, asked_pps: float, duration_s: float,
-                real_s: float, loss_ratio: float | None, status: str, verdicts: str, busy_cores: float | None,
-                cycles: float | None) -> Trial:
+def _named_trial(number: int, point: str, repeat: int, phase: str, started_at: str, asked_pps: float,
+                 duration_s: float, real_s: float, loss_ratio: float | None, status: str, verdicts: str,
+                 busy_cores: float | None, cycles: float | None) -> Trial:
     cpu = None if busy_cores is None else Cpu(indicative=False, seconds=real_s, cores=[], busy_cores=busy_cores,
                                               cycles_per_packet=cycles)
     try:
-        return Trial(number=number, point=point, repeat=repeat, phase=Phase.LOAD, started_at=started_at,
+        return Trial(number=number, point=point, repeat=repeat, phase=Phase(phase), started_at=started_at,
                      asked_pps=asked_pps, duration_s=duration_s, real_s=real_s, loss_ratio=loss_ratio, status=status,
                      verdicts=[Verdict(word) for word in verdicts.split()], cpu=cpu)
     except ValueError as error:

@@ -7,7 +7,7 @@ Times are UTC in ISO 8601. Rates are frames (role accept: connections) per secon
 from __future__ import annotations
 
 #: Raised when a table or what fills it changes: an index of another version is made anew.
-VERSION = 1
+VERSION = 4
 
 TABLES: dict[str, dict[str, str]] = {
     "runs": {
@@ -23,10 +23,13 @@ TABLES: dict[str, dict[str, str]] = {
         "run": "VARCHAR", "number": "BIGINT", "point": "VARCHAR", "repeat": "INTEGER", "phase": "VARCHAR",
         "attempt": "INTEGER", "superseded": "BOOLEAN", "started_at": "VARCHAR", "asked_pps": "DOUBLE",
         "duration_s": "DOUBLE", "real_s": "DOUBLE", "offered_pps": "DOUBLE", "forwarding_pps": "DOUBLE",
-        "sent": "BIGINT", "received": "BIGINT", "lost": "BIGINT", "loss_ratio": "DOUBLE", "unexplained": "BIGINT",
+        "sent": "BIGINT", "received": "BIGINT", "lost": "BIGINT", "loss_ratio": "DOUBLE", "losses": "VARCHAR",
+        "unexplained": "BIGINT",
         "other_traffic": "BIGINT",
         "p50_ns": "BIGINT", "p90_ns": "BIGINT", "p99_ns": "BIGINT", "p999_ns": "BIGINT", "max_ns": "BIGINT",
-        "busy_cores": "DOUBLE", "cycles_per_packet": "DOUBLE", "verdicts": "VARCHAR", "status": "VARCHAR",
+        "busy_cores": "DOUBLE", "cycles_per_packet": "DOUBLE", "generator_utilisation": "DOUBLE",
+        "generator_missed": "BIGINT", "generator_link_out_gbps": "DOUBLE", "generator_link_in_gbps": "DOUBLE",
+        "generator_late_latency": "BIGINT", "verdicts": "VARCHAR", "status": "VARCHAR",
         "reason": "VARCHAR"},
     "metrics": {
         "run": "VARCHAR", "point": "VARCHAR", "metric": "VARCHAR", "unit": "VARCHAR", "repeat": "INTEGER",

@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from harness.generator.contract import TrafficResult
-from harness.measure.places import DRIVER, DUT_RING, RETURN, WIRE, Counters, port_losses
+from harness.measure.places import DRIVER, DUT_RING, QDISC, RETURN, WIRE, Counters, counts_qdisc, port_losses
 
-__all__ = ["BACKLOG", "DUT_RING", "NO_SOCKET", "RETURN", "SOCKET", "TG_RECEIVE", "Counters", "Readings", "bounded",
-           "losses_by_place", "rise"]
+__all__ = ["BACKLOG", "DUT_RING", "NO_SOCKET", "QDISC", "RETURN", "SOCKET", "TG_RECEIVE", "Counters", "Readings",
+           "bounded", "losses_by_place", "rise", "unread"]
 
 BACKLOG = "softirq backlog"
 SOCKET = "socket buffer"
@@ -35,9 +35,26 @@ class Readings:
     in_port_drops: int = 0
 
 
+#: Counters that the kernel keeps in 32 bits, and which come back to zero after 4 billion.
+_WRAPPING = re.compile(r"qdisc\..+\.drops|softnet\.\d+\.(processed|dropped|time_squeeze|received_rps)")
+
+
 def rise(before: Counters, after: Counters) -> dict[str, int]:
-    """Counters that rose, by how much. A counter that is new counts from zero."""
-    return {k: v - before.get(k, 0) for k, v in after.items() if v - before.get(k, 0) > 0}
+    """Counters that rose, by how much. A counter that is new counts from zero; one that fell was set back, and how much
+    it rose since is not known: it is left out, unless it is one of 32 bits that went once round."""
+    found = {name: value - before.get(name, 0) for name, value in after.items()}
+    for name, more in found.items():
+        if more < 0 and _WRAPPING.fullmatch(name) and more + 2**32 < 2**31:
+            found[name] = more + 2**32
+    return {name: more for name, more in found.items() if more > 0}
+
+
+def unread(before: Readings, after: Readings) -> dict[str, str]:
+    """Places of which no counter told, with the reason: what was lost there is not known."""
+    missing = [name for name in after.dut
+               if not (counts_qdisc(after.dut[name]) and counts_qdisc(before.dut.get(name, {})))]
+    return {QDISC: f"the kernel does not tell what the queueing discipline of {', '.join(missing)} drops"} if missing \
+        else {}
 
 
 def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult,
@@ -46,11 +63,13 @@ def losses_by_place(before: Readings, after: Readings, traffic: TrafficResult,
     counter of the whole host tells last. ``cores``: of which the softirq backlog is the test's (None: all)."""
     places = rise(before.stack, after.stack)
     places[TG_RECEIVE] = sum(traffic.report.extra.get("receive_drops", {}).values())
-    ports = dict.fromkeys((RETURN, DUT_RING, WIRE, DRIVER), 0)
+    ports = dict.fromkeys((RETURN, QDISC, DUT_RING, WIRE, DRIVER), 0)
     for name, counters in after.dut.items():
         for place, count in port_losses(counters, rise(before.dut.get(name, {}), counters)).items():
             ports[place] += count
-    ports[DUT_RING] -= min(ports[DUT_RING], after.in_port_drops - before.in_port_drops)
+    if unread(before, after):
+        ports[QDISC] = 0
+    ports[DUT_RING] -= min(ports[DUT_RING], max(0, after.in_port_drops - before.in_port_drops))
     ports[DUT_RING] += sum(d.refused for d in traffic.directions)
     system = rise(before.system, after.system)
     ports[BACKLOG] = sum(count for name, count in system.items() if _backlog(name, cores))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.generator.contract import TrafficResult
-from harness.measure.accounting import BACKLOG, DUT_RING, RETURN, TG_RECEIVE, Readings, losses_by_place, rise
+from harness.measure.accounting import BACKLOG, DUT_RING, QDISC, RETURN, TG_RECEIVE, Readings, losses_by_place, rise
 
 REFUSED = "refused (RST)"
 APPLICATION = "application"
@@ -29,9 +29,9 @@ def lost_connections(before: Readings, after: Readings, traffic: TrafficResult, 
 
     ``by_server``: completed by the server's count. Exact: refused (a SYN that met a RST), answered too late (completed
     by the server, when the client had given up or counted it as late) and application (accepted, not served). Bounded
-    by what is left: the listen queue (ListenDrops), the ring, the softirq backlog, the return path, the generator's
-    receiver. A client that repeats its SYNs makes late connections of those that a place has dropped: such a place
-    comes first. Any other disagreement of the two ends is left over, for "unexplained".
+    by what is left: the listen queue (ListenDrops), the ring, the softirq backlog, the return path, the port's queueing
+    discipline, the generator's receiver. A client that repeats its SYNs makes late connections of those that a place
+    has dropped: such a place comes first. Any other disagreement of the two ends is left over, for "unexplained".
     """
     client = sum(d.received or 0 for d in traffic.directions)
     lost = sum(d.sent for d in traffic.directions) - completed(traffic, by_server)
@@ -47,7 +47,7 @@ def lost_connections(before: Readings, after: Readings, traffic: TrafficResult, 
         (REFUSED, told.get("refused", 0)),
         *rise(before.stack, after.stack).items(),
         (LISTEN, system.get("tcpext.ListenDrops", 0)),
-        *((place, frames.get(place, 0)) for place in (DUT_RING, BACKLOG, RETURN, TG_RECEIVE)),
+        *((place, frames.get(place, 0)) for place in (DUT_RING, BACKLOG, RETURN, QDISC, TG_RECEIVE)),
     ):
         here = max(0, min(count, left))
         left -= here

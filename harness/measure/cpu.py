@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.host.contract import CpuSample, Sampling
 from harness.measure.accounting import BACKLOG, NO_SOCKET, SOCKET
+from harness.measure.frequency import frequency, why_not
 from harness.measure.places import DRIVER
 from harness.plan import Role
 from harness.records import CoreLoad, Cpu, Trial
@@ -30,29 +31,38 @@ _STATES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"
 
 
 def cpu_of_trial(
-    sampling: Sampling, start_ns: int, end_ns: int, given: Sequence[int], duration_s: float
+    sampling: Sampling, start_ns: int, end_ns: int, given: Sequence[int], duration_s: float,
+    nominal_hz: float | None = None,
 ) -> Cpu | None:
-    """Loads between the first and the last sample inside [start, end]; None when they cover less than half of it."""
+    """Loads between the first and the last sample inside [start, end]; None when they cover less than half of it.
+    ``nominal_hz``: base frequency of the cores."""
     inside = [s for s in sampling.samples if start_ns <= s.ns <= end_ns]
     if not inside or inside[-1].ns - inside[0].ns < COVERAGE * (end_ns - start_ns):
         return None
     first, last = inside[0], inside[-1]
     seconds = (last.ns - first.ns) / 1e9
-    cores = [_core(core, first, last, seconds, core in given) for core in sorted(last.ticks)]
+    # A core that was taken off or put on line meanwhile has no figures.
+    cores = [_core(core, first, last, seconds, core in given) for core in sorted(first.ticks.keys() & last.ticks)]
+    for load in cores:
+        if load.given:
+            load.frequency = frequency(sampling.speed, inside, load.core, nominal_hz)
+            load.throttled = sampling.speed.throttled.get(load.core)
     covered_s = (sampling.samples[-1].ns - sampling.samples[0].ns) / 1e9
     dearest = max(sampling.probe_costs.values(), default=None)
     return Cpu(
         indicative=duration_s < FULL_FIGURE_S, seconds=seconds, cores=cores,
         busy_cores=sum(c.busy for c in cores if c.given),
+        frequency_source=why_not(sampling.speed, nominal_hz) or sampling.speed.source,
         sampling_cost=sampling.cost_s / covered_s if covered_s else None,
         probe_cost=dearest / covered_s if covered_s and dearest is not None else None,
     )
 
 
 def _core(core: int, first: CpuSample, last: CpuSample, seconds: float, given: bool) -> CoreLoad:
-    share = {s: (last.ticks[core].get(s, 0.0) - first.ticks[core].get(s, 0.0)) / seconds for s in _STATES}
+    # The kernel lets iowait and steal fall at times, by a tick or so: time that did not pass is none.
+    share = {s: max(0.0, last.ticks[core].get(s, 0.0) - first.ticks[core].get(s, 0.0)) / seconds for s in _STATES}
     run = None
-    if first.run_ns is not None and last.run_ns is not None and core in last.run_ns:
+    if first.run_ns is not None and last.run_ns is not None and core in first.run_ns.keys() & last.run_ns:
         run = (last.run_ns[core] - first.run_ns[core]) / 1e9 / seconds
     return CoreLoad(
         core=core, given=given, user=share["user"] + share["nice"], system=share["system"], irq=share["irq"],

@@ -9,14 +9,16 @@ way through the DUT, the generator's what was lost on the way back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.measure.accounting import RETURN, TG_RECEIVE
+from harness.measure.accounting import QDISC, RETURN, TG_RECEIVE
 from harness.records import Pauses
 
 RING_FRAMES = 256
-RETURN_PLACES = frozenset({RETURN, TG_RECEIVE})
+#: A discipline's queue overflows when the port does not take frames: on a virtual wire while the generator pauses.
+RETURN_PLACES = frozenset({RETURN, QDISC, TG_RECEIVE})
 
 #: (start ns, length ns) on one clock.
 Interval = tuple[int, int]
@@ -39,9 +41,16 @@ class PauseLog:
 
     def excuses(self, losses: Mapping[str, int], rate_pps: float) -> bool:
         """Whether pauses account for all of these losses (frames by place) at this rate."""
+        return all(lost <= most for lost, most in self._by_side(losses, rate_pps))
+
+    def lost_at_most(self, losses: Mapping[str, int], rate_pps: float) -> int:
+        """Of these losses those that pauses can have cost: on each side no more than arrived meanwhile."""
+        return sum(min(lost, math.floor(most)) for lost, most in self._by_side(losses, rate_pps))
+
+    def _by_side(self, losses: Mapping[str, int], rate_pps: float) -> tuple[tuple[int, float], tuple[int, float]]:
+        """(frames lost, frames that arrived in its pauses): through the DUT, and on the way back."""
         back = sum(count for place, count in losses.items() if place in RETURN_PLACES)
-        there = sum(losses.values()) - back
-        return there <= at_risk(self.dut, rate_pps) and back <= at_risk(self.generator, rate_pps)
+        return (sum(losses.values()) - back, at_risk(self.dut, rate_pps)), (back, at_risk(self.generator, rate_pps))
 
 
 def at_risk(pauses: Iterable[Interval], rate_pps: float) -> float:

@@ -23,6 +23,10 @@ DUT_RING = "DUT ring"
 DRIVER = "driver"
 #: Handed to the port for sending, and not sent.
 RETURN = "return path"
+#: Dropped by the port's queueing discipline before its driver saw it. What a filter drops on its way in or out (clsact)
+#: is in none of its counters.
+QDISC = "qdisc"
+_QDISC_DROPS = r"qdisc\..+\.drops"
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,17 @@ def _of_any(names: Iterable[str], changes: Counters, groups: tuple[tuple[str, ..
     return 0
 
 
+def counts_qdisc(names: Iterable[str]) -> bool:
+    """Whether these counters of a port have its queueing discipline's among them."""
+    return any(re.fullmatch(_QDISC_DROPS, name) for name in names)
+
+
 def port_losses(names: Iterable[str], changes: Counters) -> dict[str, int]:
     """Frames lost at one port by place. ``names``: of all its counters; ``changes``: those that rose, by how much."""
+    return _of_driver(names, changes) | {QDISC: _total(changes, _QDISC_DROPS)}
+
+
+def _of_driver(names: Iterable[str], changes: Counters) -> dict[str, int]:
     every = list(names)
     driver = driver_of(every)
     if driver is None:

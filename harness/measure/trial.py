@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One trial, from the counters before it to the record after it.
 
-Order: read counters, start sampling, send, stop sampling, read counters. Nothing else touches the hosts in between:
-in the lab the SSH server would run on the cores that are being measured.
+Order: read counters, start sampling, send, stop sampling, read counters. Nothing else touches the hosts in between
+but a heartbeat each 3 s of a longer trial: in the lab the SSH server runs on the cores that are being measured.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from harness.errors import StackError
 from harness.generator.contract import Generator, TrafficResult
 from harness.host.contract import Dut, Sampling
 from harness.host.osprobe import AgentProbe, OsProbe
-from harness.measure.accounting import Readings, bounded, losses_by_place, rise
+from harness.measure.accounting import Readings, bounded, losses_by_place, rise, unread
 from harness.measure.bystander import Watch
 from harness.measure.connections import completed, lost_connections
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
-from harness.measure.verdicts import judge, lost_in_pauses, stretched
+from harness.measure.verdicts import judge, lost_in_pauses, stretched, with_unexplained
+from harness.measure.wallclock import WallClock
 from harness.plan import PointPlan, Role
 from harness.records import Cpu, Direction, Handshake, Phase, Trial
 from harness.stack import PollUsage, RunningStack, StackCounters
@@ -32,8 +33,6 @@ from harness.store import now
 #: Samples cost 0.3 ms each on a core that may be the generator's: few in a long trial, three intervals in a short one.
 SAMPLE_PERIOD_S, _SAMPLES = 0.5, 4
 _LEAST_PERIOD_S = 0.01
-#: How much longer than a trial the DUT may hear nothing: start, settling and reading of the generator's counters.
-_QUIET_MARGIN_S = 60.0
 #: Roles drop and accept: the exact counter is read until it has stood still this long (design.md, "Roles").
 _STILL_S = 0.05
 _STILL_DEADLINE_S = 5.0
@@ -59,6 +58,8 @@ class Bench:
     ifnames: Sequence[str] = ()
     #: Connects during trials of the load curve; None: nobody asked.
     bystander: Watch | None = None
+    #: Of the DUT; None: nobody watches it.
+    clock: WallClock | None = None
     #: Counters before and after the last trial; ``after`` None when the stack did not survive it.
     before: Snapshot | None = None
     after: Snapshot | None = None
@@ -118,7 +119,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     bench.before = before = snapshot(bench)
     bench.after = None
     period_s = max(_LEAST_PERIOD_S, min(SAMPLE_PERIOD_S, duration_s / _SAMPLES))
-    bench.probe.start(period_s, bench.point.cores, quiet_s=duration_s + _QUIET_MARGIN_S)
+    bench.probe.start(period_s, bench.point.cores)
     sampling_ns = time.monotonic_ns()
     watch = bench.bystander if phase is Phase.LOAD else None
     try:
@@ -127,6 +128,7 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
         traffic = bench.generator.trial(rate_pps, duration_s)
     finally:
         sampling = bench.probe.stop()
+    moved = bench.clock.look(number, sampling_ns / 1e9, sampling) if bench.clock is not None else None
     bystander = watch.stop(traffic.report.started_ns, traffic.report.ended_ns) if watch is not None else None
     bench.stack.check_alive()
     bench.after = after = snapshot(bench)
@@ -140,6 +142,8 @@ def make_trial(bench: Bench, *, number: int, repeat: int, phase: Phase, attempt:
     if not bench.lab:
         _on_our_clock(sampling, sampling_ns)
     _add_evidence(trial, bench, traffic, sampling, before, after)
+    if moved is not None:
+        trial.counters["wall_clock_set_by_s"] = moved
     return trial
 
 
@@ -208,6 +212,7 @@ def _explain(trial: Trial, role: Role, traffic: TrafficResult, before: Snapshot,
     else:
         places = losses_by_place(before.readings, after.readings, traffic, cores)
         trial.losses, trial.other_traffic = bounded(places, trial.lost)
+    trial.unread = unread(before.readings, after.readings)
     trial.unexplained = trial.lost - sum(trial.losses.values())
 
 
@@ -220,7 +225,7 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     trial.latency_note = traffic.latency_unavailable
     if bench.no_reply:
         trial.latency_note = "not defined for role drop"
-    trial.cpu = cpu_of_trial(sampling, start, end, bench.point.cores, trial.duration_s)
+    trial.cpu = cpu_of_trial(sampling, start, end, bench.point.cores, trial.duration_s, bench.nominal_hz)
     if trial.cpu is None:
         trial.cpu_note = "the samples cover less than half of the trial"
     else:
@@ -240,10 +245,13 @@ def _add_evidence(trial: Trial, bench: Bench, traffic: TrafficResult, sampling: 
     trial.counters = _changes(before, after)
     if (told := report.extra.get("trex")) is not None:
         trial.counters["generator"] = told
+    if unsettled := report.extra.get("unsettled"):
+        trial.counters["unsettled"] = unsettled
     if (client := report.extra.get("client")) is not None:
         trial.counters["client"] = client
         trial.handshake = Handshake(**client["connect"]) if client["connect"] else None
     trial.spoilt = lost_in_pauses(trial, log)
+    trial.pauses.lost_at_most = log.lost_at_most(with_unexplained(trial), trial.offered_pps)
     virtual = bench.lab or any(wire.virtual for wire in bench.point.wires)
     trial.verdicts = judge(trial, report, lab=virtual,
                            live_queues=live_queues(trial.counters, bench.ifnames, bench.live_queues))

@@ -58,8 +58,12 @@ def stretched(report: SelfReport) -> bool:
 
 def lost_in_pauses(trial: Trial, pauses: PauseLog) -> bool:
     """Whether the trial lost frames and recorded pauses account for every one of them."""
-    losses = trial.losses | ({"unexplained": trial.unexplained} if trial.unexplained > 0 else {})
-    return trial.lost > 0 and pauses.excuses(losses, trial.offered_pps)
+    return trial.lost > 0 and pauses.excuses(with_unexplained(trial), trial.offered_pps)
+
+
+def with_unexplained(trial: Trial) -> dict[str, int]:
+    """Lost frames by place, those without one too."""
+    return trial.losses | ({"unexplained": trial.unexplained} if trial.unexplained > 0 else {})
 
 
 def judge(trial: Trial, report: SelfReport, *, lab: bool, live_queues: int) -> list[Verdict]:

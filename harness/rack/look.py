@@ -19,9 +19,11 @@ from harness.host.dut import AgentDut, SshDut
 from harness.host.facts import topology
 from harness.host.guard import protected
 from harness.host.inventory import Request, Survey, line_of, whole_of
+from harness.host.link import ALONE, DUT_PART, GENERATOR_PART, Member, new_run
 from harness.host.local import local_dut
 from harness.host.topology import Topology, interrupt_cores
 from harness.lab.lab import enter_argv
+from harness.plan import GENERATOR_HOST
 from harness.rack import there
 from harness.sites import target_of
 from harness.testbed import Ssh
@@ -99,11 +101,13 @@ class HostSeen:
 
 
 @contextmanager
-def open_host(name: str, ssh: Ssh | None, netns: str = "") -> Iterator[AgentDut]:
+def open_host(name: str, ssh: Ssh | None, netns: str = "", run: str = "") -> Iterator[AgentDut]:
     """Connect to a host, start the agent there and take the host's lock; on leaving everything is undone. Without
-    ``ssh``: this machine, or a namespace of it. Raises TestbedError with the remedy."""
+    ``ssh``: this machine, or a namespace of it. ``run``: a secret by which generator and DUT may be one machine under
+    two names. Raises TestbedError with the remedy."""
     if ssh is not None:
-        with SshDut.connect(name, target_of(ssh)) as dut:
+        member = Member(run, GENERATOR_PART if name == GENERATOR_HOST else DUT_PART) if run else ALONE
+        with SshDut.connect(name, target_of(ssh), member=member) as dut:
             yield dut
     else:
         with local_dut(prefix=enter_argv(netns, []) if netns else (), name=name) as dut:
@@ -116,6 +120,7 @@ class Connections:
 
     def __init__(self, owned: ExitStack) -> None:
         self._owned = owned
+        self._run = new_run()
         self._opened: dict[tuple[object, ...], AgentDut] = {}
 
     def open(self, name: str, ssh: Ssh | None, netns: str = "") -> AgentDut:
@@ -125,7 +130,7 @@ class Connections:
             jump = (ssh.jump.address, ssh.jump.port) if ssh.jump is not None else ()
             way = (ssh.address, ssh.port, ssh.netns, jump)
         if way not in self._opened:
-            self._opened[way] = self._owned.enter_context(open_host(name, ssh, netns))
+            self._opened[way] = self._owned.enter_context(open_host(name, ssh, netns, self._run))
         return self._opened[way]
 
 

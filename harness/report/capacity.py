@@ -145,23 +145,39 @@ def crossing_lines(plan: CapacityPlan) -> list[str]:
 
 def _crossing(plan: CapacityPlan, found: Crossing) -> str:
     unit = plan.role.rate_unit
-    here, there = set_rate(found.low, unit), set_rate(found.high, unit)
     pair = f"{found.poller} (polling) against {found.kernel}"
-    if found.most is not None and found.most < found.low:
-        return f"{pair}: the poller carries {rate(found.most, unit)}, below the lowest load of the other's curve."
+    if found.top is None:
+        most = "nothing that was measured" if found.most is None else rate(found.most, unit)
+        return f"{pair}: the poller carries {most}, below the lowest load of the other's curve."
+    said = f"{pair}: the poller {_where_cheaper(found, unit)}"
+    if found.poller_cores is None or found.kernel_cores is None:
+        return f"{said}; at the target {found.reason}{f': {found.cheaper}' if found.cheaper else ''}{_compared(found)}."
+    costs = f"{significant(found.poller_cores)} cores polling, {significant(found.kernel_cores)} busy"
+    if found.poller_cycles is not None and found.kernel_cycles is not None:
+        costs += f"; {significant(found.poller_cycles)} against {significant(found.kernel_cycles)} cycles a packet"
+    return f"{said}; at the target {found.cheaper} is cheaper ({costs}){_compared(found)}."
+
+
+def _where_cheaper(found: Crossing, unit: str) -> str:
+    """Every stretch of loads in which the poller costs less, and who does up to the end of the comparison."""
+    assert found.top is not None
+    low, top = set_rate(found.low, unit), (set_rate if found.top == found.high else rate)(found.top, unit)
+    end = f"{top}, the highest load that both carry"
+    if not found.intervals:
+        return f"never costs fewer {found.unit} from {low} to {end}"
+    spans = [f"from {low if begin == found.low else rate(begin, unit)} to "
+             f"{end if stop == found.top else rate(stop, unit)}" for begin, stop in found.intervals]
+    said = f"costs fewer {found.unit} {' and '.join(spans)}"
     if found.at is None:
-        ends = ""
-        if found.most is not None and found.most < found.high:
-            there, ends = rate(found.most, unit), ", the most it carries"
-        said = f"{pair}: the poller never costs fewer cores from {here} to {there}{ends}"
-    elif found.at <= found.low:
-        said = f"{pair}: the poller costs fewer cores already at {here}, the lowest load measured"
-    else:
-        said = f"{pair}: the poller costs fewer cores from {rate(found.at, unit)} on"
-    if found.poller_cores is not None and found.kernel_cores is not None:
-        return (f"{said}; at the target {found.cheaper} is cheaper ({significant(found.poller_cores)} cores polling, "
-                f"{significant(found.kernel_cores)} busy).")
-    return f"{said}; at the target {found.reason}{f': {found.cheaper}' if found.cheaper else ''}."
+        said += f", and more from there to {end}"
+    return said
+
+
+def _compared(found: Crossing) -> str:
+    """What was compared, where it is not the cycles."""
+    if found.unit == "cycles":
+        return f"; the cycles are {found.cycles_source}"
+    return "; cores are compared, as not both have cycles a packet from one source"
 
 
 def remarks(plan: CapacityPlan) -> Iterator[str]:
@@ -173,6 +189,11 @@ def remarks(plan: CapacityPlan) -> Iterator[str]:
         if stack.verdicts:
             yield f"{stack.label} is marked {', '.join(stack.verdicts)}."
     yield "Core time a packet: busy cores at the load divided by the load; <= where the load is below the load curve."
+    straight = [stack.label for stack in plan.stacks if stack.scaling.model is not None
+                and len([count for count in stack.scaling.counts if count.rates and not count.capped]) == 2]
+    if straight:
+        yield (f"{', '.join(straight)}: two core counts allow only a straight line. Beyond them most stacks stay below "
+               "it, and the interval tells of noise alone; a third count, as in `cores: [1, 2, 4]`, shows the bend.")
     if any(stack.need.carries is not None and stack.need.carries.low is None for stack in plan.stacks):
         yield "Where no interval is given there are fewer than 3 repeats, or as many coefficients as rates."
     if not scaling_rows(plan):

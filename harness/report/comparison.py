@@ -129,7 +129,7 @@ def _line(row: Row, found: Comparison, scale: float) -> Line:
         value_text(metric, row.other.median, unit, at_least=row.other.at_least),
         "n/a" if row.hidden else _bounded(row) + change_text(metric, change.value, relative=change.relative),
         interval_text(metric, *((known.low, known.high) if known else (None, None)), relative=change.relative),
-        p_text(None if row.hidden else change.p),
+        p_text(None if row.hidden else row.p),
         change_text(metric, row.smallest, relative=change.relative, sign=False),
         str(row.finding), "; ".join(remarks))
     drawn = None
@@ -186,8 +186,11 @@ def gap_text(gap: Gap) -> str:
     return f"{what}: nothing in {gap.missing}: {gap.reason}"
 
 
-LEGEND = ("A, B: medians of the repeats. Difference and its interval: of geometric means. Would have seen: the "
-          f"smallest difference that these repeats show with a probability of {POWER:.0%} (level {LEVEL:.0%}).")
+LEGEND = ("A, B: medians of the repeats. Difference and its interval: of geometric means, each row's for itself. p and "
+          "finding: adjusted for the number of rows (Benjamini-Hochberg), so that of what is called better or worse at "
+          f"most {1 - LEVEL:.0%} is chance, and so many comparisons of unchanged runs say it of any row. Would have "
+          "seen: the smallest difference that these repeats show among so many rows with a probability of "
+          f"{POWER:.0%}.")
 
 
 # --------------------------------------------------------------------------------------------------------------- text
@@ -195,7 +198,7 @@ LEGEND = ("A, B: medians of the repeats. Difference and its interval: of geometr
 
 def text(comparisons: Sequence[Comparison]) -> str:
     """For a terminal."""
-    from harness.texttable import columns
+    from harness.texttable import columns, plain
 
     blocks = []
     for found in comparisons:
@@ -218,11 +221,6 @@ def _noted(cells: tuple[str, ...], differs: str, notes: dict[str, str]) -> tuple
     return (*cells[:-1], f"{mark} {differs}".strip())
 
 
-def plain(line: str) -> str:
-    """Foreign text for a terminal: control characters are shown as ?."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", line)
-
-
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """For a pull request or a job summary."""
     said: list[str] = []
@@ -237,6 +235,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
 
 def escaped(line: str) -> str:
     """Foreign text that means nothing to Markdown or HTML, on one line."""
+    from harness.texttable import plain
+
     line = " ".join(plain(line).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~@])", r"\\\1", line)
@@ -262,9 +262,9 @@ def data(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 
 
 def _row_data(row: Row) -> dict[str, Any]:
-    change = asdict(row.difference) | {"smallest": row.smallest}
+    change = asdict(row.difference) | {"p_adjusted": row.p, "smallest": row.smallest}
     if row.hidden:
-        change |= {"value": None, "interval": None, "p": None}
+        change |= {"value": None, "interval": None, "p": None, "p_adjusted": None}
     return {"point": place_data(row.place), "metric": row.metric.name, "unit": row.metric.unit,
             "base": side_data(row.base), "other": side_data(row.other),
             "difference": change, "finding": str(row.finding)}

@@ -18,7 +18,6 @@ from harness.report.comparison import (
     interval_text,
     p_text,
     place_data,
-    plain,
     rate_unit,
     side_data,
     table,
@@ -29,6 +28,8 @@ from harness.report.comparison import (
 HEADINGS = ("result", "point", "metric", "baseline", "this run", "change", "95 % interval", "p", "threshold", "remarks")
 #: The most serious first.
 _ORDER = (State.FAIL, State.CANNOT_TELL, State.IMPROVED, State.PASS)
+LEGEND = ("Baseline, this run: geometric means of the repeats (loss: means); of several baseline runs the mean of "
+          "theirs.")
 #: What XML 1.0 cannot hold.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -39,8 +40,8 @@ def cells(check: Check, result: GateResult) -> tuple[str, ...]:
     remarks = [check.reason, *verdict_texts((("baseline", check.base), ("run", check.new))),
                differs_text(result.baseline.differences)]
     return (str(check.state), check.place.title, metric.name,
-            value_text(metric, check.base.median, unit, at_least=check.base.at_least),
-            value_text(metric, check.new.median, unit, at_least=check.new.at_least),
+            value_text(metric, check.base_value, unit, at_least=check.base.at_least),
+            value_text(metric, check.new_value, unit, at_least=check.new.at_least),
             change_text(metric, check.change, relative=relative),
             interval_text(metric, check.low, check.high, relative=relative), p_text(check.p),
             change_text(metric, check.threshold, relative=relative), "; ".join(filter(None, remarks)))
@@ -68,10 +69,10 @@ def against(result: GateResult) -> str:
 
 def text(result: GateResult) -> str:
     """For a terminal; the last line is the answer."""
-    from harness.texttable import columns
+    from harness.texttable import columns, plain
 
     said = [plain(against(result)), *(plain(f"note: {note}") for note in _notes(result)), "",
-            columns([HEADINGS, *(cells(check, result) for check in ordered(result))]), "", headline(result)]
+            columns([HEADINGS, *(cells(check, result) for check in ordered(result))]), LEGEND, "", headline(result)]
     return "\n".join(said)
 
 
@@ -83,7 +84,7 @@ def markdown(result: GateResult) -> str:
     """For a job summary."""
     rows = [HEADINGS, *(cells(check, result) for check in ordered(result))]
     notes = [f"- {escaped(note)}" for note in _notes(result)]
-    said = [f"### {escaped(headline(result))}", "", escaped(against(result)), "", table(rows)]
+    said = [f"### {escaped(headline(result))}", "", escaped(against(result)), "", table(rows), "", LEGEND]
     return "\n".join([*said, *(["", *notes] if notes else [])]) + "\n"
 
 
@@ -122,5 +123,7 @@ def data(result: GateResult, *, strict: bool) -> dict[str, Any]:
             "checks": [{"point": place_data(check.place), "metric": check.metric.name, "unit": check.metric.unit,
                         "state": str(check.state), "threshold": check.threshold, "change": check.change,
                         "low": check.low, "high": check.high, "p": check.p, "repeats_needed": check.repeats or None,
-                        "reason": check.reason, "baseline": side_data(check.base), "run": side_data(check.new)}
+                        "baseline_runs_needed": check.runs or None, "reason": check.reason,
+                        "baseline": side_data(check.base) | {"value": check.base_value},
+                        "run": side_data(check.new) | {"value": check.new_value}}
                        for check in result.checks]}

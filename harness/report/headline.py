@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.statistics import LEAST_REPEATS, difference
+from harness.analysis.compare import Finding
+from harness.analysis.statistics import LEAST_REPEATS
 from harness.plan import FrameMix, PointPlan, Role
 from harness.records import Verdict
 from harness.report.bystander import answered_under_load
+from harness.report.differences import Pair, more, pair, sentence
 from harness.report.identity import Look, configurations, one_line, stack_key
-from harness.report.numbers import Spread, count, percent, plural, rate, seconds, set_rate, significant
+from harness.report.numbers import Spread, count, percent, plural, rate, seconds, set_rate
 from harness.report.summarise import (
     Limits,
     LoadSummary,
@@ -26,8 +28,6 @@ from harness.report.words import verb
 from harness.rundata import RunData
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-#: Repeats below which a spread says too little to tell a difference from chance.
-ENOUGH_REPEATS = 3
 #: How many others the best is compared with.
 _OTHERS = 3
 #: Verdicts on a whole point that limit what a comparison with it is worth.
@@ -78,7 +78,7 @@ def answer(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look])
         said = _rates(run, compared, metric)
     else:
         said = _bystander(run, points, looks) or _loads(run, points, looks) or _nothing(run, points)
-    worth = _worth(run, compared) if compared else _marked(
+    worth = _worth(run, compared, metric) if compared else _marked(
         (_name(p, looks), _point_marks(p)) for p in points if p.loads)
     return Answer(said, (*_deck(run, points), *worth, *_stood_still(points)))
 
@@ -122,11 +122,10 @@ def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
         return _all_limited(compared, how)
     said = (f"{best.name} {verb(plan.role)} {best.figure}{_of_frames(plan)} {how} on "
             f"{cores_text(len(plan.cores))}")
-    repeats = [repeat for repeat, _ in run.plan.sequence]
-    rounds = repeats == sorted(repeats)
     factors = not _no_factor(compared)
-    exact = [_against(best, other, limits.width, rounds=rounds, factors=factors)
-             for other in compared[1:] if not other.at_least]
+    others = [other for other in compared[1:] if not other.at_least]
+    exact = [_against(best, other, found, factors=factors)
+             for other, found in zip(others, _pairs(run, compared, metric), strict=True)]
     if exact:
         said += f": {_listing(exact)}"
     elif len(compared) > 1:
@@ -136,39 +135,31 @@ def _rates(run: RunData, compared: Sequence[_Ranked], metric: str) -> str:
 
 def _no_factor(compared: Sequence[_Ranked]) -> str:
     """Why the rates are said without the factors between them; "" where factors mean something."""
-    if min(entry.spread.count for entry in compared) < 2:
-        return "measured once"
+    fewest = min(entry.spread.count for entry in compared)
+    if fewest < LEAST_REPEATS:
+        return "measured once" if fewest == 1 else "measured twice"
     marks = {verdict for entry in compared for verdict in (*entry.summary.verdicts, *entry.point.verdicts)
              if verdict in entry.summary.verdicts or verdict in _POINT_VERDICTS}
     return ", ".join(verdict.value for verdict in _NO_FACTOR if verdict in marks)
 
 
-def _level(best: _Ranked, other: _Ranked, *, rounds: bool) -> bool:
-    """Whether repeats show no difference: their 95 % interval holds zero; of fewer than three, the ranges overlap.
-
-    ``rounds``: every round measured all points, so repeats of one number are a pair."""
-    one, two = best.summary.by_repeat, other.summary.by_repeat
-    common = sorted(one.keys() & two.keys())
-    if rounds and len(common) >= LEAST_REPEATS:
-        return not difference([two[r] for r in common], [one[r] for r in common], paired=True).seen
-    found = difference(list(two.values()), list(one.values())) if one and two else None
-    return best.spread.overlaps(other.spread) if found is None or found.interval is None else not found.seen
+def _pairs(run: RunData, compared: Sequence[_Ranked], metric: str) -> list[Pair | None]:
+    """The best against each exact rate; None of too few repeats."""
+    repeats = [repeat for repeat, _ in run.plan.sequence]
+    return [pair(other.name, metric, compared[0].summary, other.summary, width=Limits.of(run.plan).width,
+                 rounds=repeats == sorted(repeats)) for other in compared[1:] if not other.at_least]
 
 
-def _against(best: _Ranked, other: _Ranked, width: float, *, rounds: bool, factors: bool) -> str:
-    """How the best compares with an exact rate: level within the search's width or the noise. A best that is a lower
-    bound gives a lower bound. Without ``factors`` the other's rate is said instead of one."""
-    least = "at least " if best.at_least else ""
-    if _level(best, other, rounds=rounds) or other.spread.median >= (1 - width) * best.spread.median:
-        return f"{least}level with {other.name}"
+def _against(best: _Ranked, other: _Ranked, found: Pair | None, *, factors: bool) -> str:
+    """How the best compares with an exact rate. A best that is a lower bound gives a lower bound. Without ``factors``,
+    and where nothing tells a difference from noise, the other's rate is said."""
     if other.spread.median <= 0:
         return f"{other.name} none"
-    if not factors:
+    if found is not None and found.finding is Finding.NONE:
+        return f"no difference seen from {other.name}"
+    if found is None or found.factor is None or not factors:
         return f"{other.name} {other.figure}"
-    ratio = best.spread.median / other.spread.median
-    if ratio < 1.995:
-        return f"{least}{significant((ratio - 1) * 100, 2)} % more than {other.name}"
-    return f"{least}{significant(ratio, 2)} times {other.name}"
+    return ("at least " if best.at_least else "") + more(found.factor, other.name)
 
 
 def _bystander(run: RunData, points: Sequence[PointSummary], looks: dict[str, Look]) -> str:
@@ -263,7 +254,7 @@ def _deck(run: RunData, points: Sequence[PointSummary]) -> Iterable[str]:
            + (f", {seconds(run.info.wall_s)}." if run.info.wall_s is not None else "."))
 
 
-def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
+def _worth(run: RunData, compared: Sequence[_Ranked], metric: str) -> Iterable[str]:
     """What the comparison is worth: too few repeats to tell it from chance, verdicts on the very rates compared."""
     if len(compared) < 2:
         return
@@ -271,18 +262,21 @@ def _worth(run: RunData, compared: Sequence[_Ranked]) -> Iterable[str]:
     nobody = all(entry.at_least for entry in compared)  # has won; the headline says so
     why = "" if nobody else _no_factor(compared)
     if why:
-        yield f"No factor is given between rates that were {'' if why == 'measured once' else 'marked '}{why}."
+        yield f"No factor is given between rates that were {'' if why.startswith('measured') else 'marked '}{why}."
+    told = [] if nobody else [found for found in _pairs(run, compared, metric)
+                              if found is not None and (not why or found.finding is Finding.NONE)]
+    if told:
+        yield sentence(compared[0].name, told)
     if unbounded and not nobody:
         yield (f"No ratio can be given to {_listing(unbounded)}: {'it' if len(unbounded) == 1 else 'they'} may be "
                "faster than measured.")
     repeats = min(entry.spread.count for entry in compared)
-    if repeats < ENOUGH_REPEATS and not nobody:
+    if repeats < LEAST_REPEATS and not nobody:
         times = "One repeat" if repeats == 1 else f"{_NUMBERS[repeats].capitalize()} repeats"
         exact = [other.spread.median for other in compared[1:] if not other.at_least]
         yield (f"{times}: a difference of this size may be chance."
                if any(compared[0].spread.median < 2 * median for median in exact) else
-               f"{times}: which is the fastest may be chance." if repeats == 1 or not exact else
-               f"{times}: how much the ratios vary is not known.")
+               f"{times}: which is the fastest may be chance.")
     yield from _marked((entry.name, _marks(entry)) for entry in compared)
 
 

@@ -68,15 +68,13 @@ def told_host(point: PointPlan) -> str:
 
 def looks(points: Iterable[PointPlan]) -> dict[str, Look]:
     """A look for every stack, by :func:`stack_key`: its hue by its name; of those with one hue (variants of a stack, a
-    stack on several hosts, or more stacks than hues) each its own shade and marker, in the order of the points."""
-    points = list(points)
-    hues = _hues(dict.fromkeys(point.stack for point in points))
+    stack on several hosts, or more stacks than hues) each its own shade and marker: first those for whose name the hue
+    is kept, otherwise by their key, so that the order of the points changes nothing."""
+    by_key = {stack_key(point): point for point in reversed(list(points))}
+    hues = _hues(dict.fromkeys(point.stack for point in by_key.values()))
     found: dict[str, Look] = {}
     variants: Counter[int] = Counter()
-    for point in points:
-        key = stack_key(point)
-        if key in found:
-            continue
+    for key, point in sorted(by_key.items(), key=lambda entry: (hue_of(entry[1].stack) is None, entry[0])):
         hue = hues[point.stack]
         variant = variants[hue]
         variants[hue] += 1

@@ -44,7 +44,7 @@ def method(run: RunData, points: Sequence[PointSummary]) -> Method:
     """Everything about how the run was made."""
     plan, info = run.plan, run.info
     settings = [Facts("Run", tuple(_run(run, points))), Facts("Traffic", tuple(_traffic(plan))),
-                Facts("Search and trials", (*_measure(plan.measure, plan.role), *_cost(run))),
+                Facts("Search and trials", (*_measure(plan.measure, plan.role), *_cost(run), *_frequency(run))),
                 Facts("Wires", tuple(_wires(plan)))]
     if points:
         settings.append(Facts("Stacks", tuple(_stacks(points))))
@@ -160,6 +160,22 @@ def _cost(run: RunData) -> Iterable[tuple[str, str]]:
     on_core = f"; on a core of the stack at most {percent(probe, 2)}, by its pause probe" if probe is not None else ""
     yield "Cost of measuring", (f"CPU samples and all pause probes together took at most {percent(total, 2)} of one "
                                 f"DUT core in any trial{on_core}")
+
+
+def _frequency(run: RunData) -> Iterable[tuple[str, str]]:
+    """Frequency of the stacks' cores while they worked, over all trials; why there is none."""
+    cpus = [trial.cpu for trial in run.trials if trial.cpu is not None and trial.cpu.frequency_source]
+    if not cpus:
+        return
+    means = [hz for cpu in cpus for core in cpu.cores if core.frequency is not None
+             and (hz := finite(core.frequency.mean_hz)) is not None]
+    throttled = [max(counts) for cpu in cpus if (counts := [c.throttled for c in cpu.cores if c.throttled is not None])]
+    heat = f"; throttled for heat {plural(sum(throttled), 'time')}" if throttled else "; throttling: not available"
+    if not means:
+        yield "CPU frequency", one_line(cpus[0].frequency_source, 300) + heat
+        return
+    yield "CPU frequency", (f"cores of the stacks: {min(means) / 1e9:.2f} to {max(means) / 1e9:.2f} GHz, means of "
+                            f"trials ({one_line(cpus[0].frequency_source, 40)}){heat}")
 
 
 def _stacks(points: Sequence[PointSummary]) -> Iterable[tuple[str, str]]:

@@ -39,10 +39,6 @@ class Spread:
             return None
         return Spread(float(median(known)), min(known), max(known), len(known))
 
-    def overlaps(self, other: Spread) -> bool:
-        """Whether the two ranges share a value."""
-        return self.low <= other.high and other.low <= self.high
-
 
 @dataclass(frozen=True)
 class Unit:

@@ -23,9 +23,11 @@ from harness.report.cputable import cpu_table
 from harness.report.dropreasons import drop_reason_table
 from harness.report.facts import headline_facts
 from harness.report.floor import floor_table
+from harness.report.generatortable import generator_table
 from harness.report.headline import Answer, answer
 from harness.report.identity import looks, one_line
 from harness.report.layout import asset, environment, policy
+from harness.report.lossplaces import LossTable, loss_table
 from harness.report.method import Method, method
 from harness.report.narrative import Caveat, caveats
 from harness.report.numbers import percent
@@ -35,17 +37,16 @@ from harness.report.sidebyside import facets, side_by_side
 from harness.report.summarise import Limits, PointSummary, summarise
 from harness.report.summarytable import SummaryTable, summary_table
 from harness.report.tables import (
-    LossTable,
     PlainTable,
     PointName,
     Trouble,
     latency_table,
-    loss_table,
     name_points,
     troubles,
 )
 from harness.report.trialrows import FIRST_ROWS, TrialTable, trial_table
 from harness.report.tuningtable import tuning_table
+from harness.report.vectors import vector_table
 from harness.report.work import work_table
 from harness.rundata import RunData
 
@@ -77,9 +78,11 @@ class RunView:
     cpu_numbers: PlainTable | None
     bystander: BystanderSection | None
     work: PlainTable | None
+    vectors: PlainTable | None
     balance: PlainTable | None
     losses: LossTable | None
     drop_reasons: PlainTable | None
+    generator: PlainTable | None
     anomalies: tuple[AnomalyRow, ...]
     tuning: PlainTable | None
     checks: ChecksSection | None
@@ -141,8 +144,9 @@ def _view(material: Material, names: dict[str, PointName], prefix: str, folder: 
         latency_floor=floor_table(points, names, run.info.ceilings),
         latency_missing=_latency_missing(run, points),
         cpu_numbers=cpu_table(points, names), bystander=bystander_section(run.plan, points, names),
-        work=work_table(points, names), losses=loss_table(points, names), tuning=tuning_table(points, names),
-        drop_reasons=drop_reason_table(points, names), anomalies=anomaly_rows(run.path, points, names, folder),
+        work=work_table(points, names), vectors=vector_table(points, names), losses=loss_table(points, names),
+        tuning=tuning_table(points, names), drop_reasons=drop_reason_table(points, names),
+        generator=generator_table(points, names), anomalies=anomaly_rows(run.path, points, names, folder),
         checks=checks_section(run),
         troubles=troubles(points, names), trials=trials,
         trial_data=embedded_json({**trials.data, "anchors": [names[p.plan.id].anchor for p in points]}),

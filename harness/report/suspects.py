@@ -24,4 +24,8 @@ def _text(suspect: Suspect) -> str:
         return f"time stolen by the hypervisor {within} (up to {suspect.worst * 100:.1f} % of a core)"
     if suspect.cause is Cause.OTHER_LOAD:
         return f"other load {within}" + (f" ({', '.join(suspect.names)})" if suspect.names else "")
+    if suspect.cause is Cause.THROTTLING:
+        return f"cores throttled for heat {within}"
+    if suspect.of:
+        return f"the frequency changed {within} (by up to {suspect.worst * 100:.1f} %)"
     return f"the frequency may change ({', '.join(suspect.names)})"

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the report's tables are made of, and the small ones as text: latency, loss by place, points without a number.
-The summary is in :mod:`harness.report.summarytable`, CPU over load in :mod:`harness.report.cputable`."""
+"""What the report's tables are made of, and the small ones as text: latency, points without a number. The summary is
+in :mod:`harness.report.summarytable`, CPU over load in :mod:`harness.report.cputable`, loss by place in
+:mod:`harness.report.lossplaces`."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.plan import TREX_ASTF, Role
-from harness.records import Phase, Trial, Verdict
-from harness.report.identity import Look, clean, one_line, slug, stack_key, stack_name
+from harness.records import Verdict
+from harness.report.identity import Look, clean, slug, stack_key, stack_name
 from harness.report.numbers import (
     MISSING,
     Spread,
     Unit,
-    finite,
     fraction_name,
     percent,
     plural,
@@ -186,53 +185,6 @@ def _percentiles(entry: LatencySummary, columns: Sequence[str], unit: Unit) -> I
     else:
         yield time_cell(None, unit, entry, columns[0])
         yield from (Cell(MISSING) for _ in columns[1:])
-
-
-@dataclass(frozen=True)
-class LossRow:
-    """Where the frames of one trial went: ``cells`` by LossTable.places, (text, share of sent 0..1)."""
-
-    name: PointName
-    offered: str
-    lost: str
-    cells: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class LossTable:
-    """Loss by place at the highest load offered to each point; shares of frames sent, %."""
-
-    unit: str
-    places: tuple[str, ...]
-    rows: tuple[LossRow, ...]
-
-
-def loss_table(points: Sequence[PointSummary], names: dict[str, PointName]) -> LossTable | None:
-    """Loss by place of each point's search trial at the highest load; None when nothing was lost anywhere."""
-    chosen = [(point, trial) for point in points if (trial := _fullest(point)) is not None]
-    places = Counter(place for _, trial in chosen for place, frames in trial.losses.items() if frames)
-    if not places and not any(trial.unexplained for _, trial in chosen):
-        return None
-    columns = [place for place, _ in places.most_common(10)]
-    rates = rate_unit((trial.offered_pps for _, trial in chosen), points[0].plan.role.rate_unit)
-    rows = []
-    for point, trial in chosen:
-        shares = [_share(trial.losses.get(place, 0), trial.sent) for place in columns]
-        shares.append(_share(trial.unexplained, trial.sent))
-        rows.append(LossRow(names[point.plan.id], rates.text(trial.offered_pps), percent(trial.loss_ratio, 2),
-                            tuple(("0" if s == 0 else percent(s, 2), min(1.0, max(0.0, s or 0.0))) for s in shares)))
-    return LossTable(rates.name, (*(one_line(place, 40) for place in columns), "unexplained"), tuple(rows))
-
-
-def _share(frames: int, sent: int) -> float | None:
-    part, whole = finite(frames), finite(sent)
-    return part / whole if part is not None and whole else None
-
-
-def _fullest(point: PointSummary) -> Trial | None:
-    trials = [t for t in point.trials if t.phase is Phase.SEARCH and t.status == "ok" and not t.superseded
-              and finite(t.offered_pps) is not None]
-    return max(trials, key=lambda trial: trial.offered_pps, default=None)
 
 
 def troubles(points: Sequence[PointSummary], names: dict[str, PointName]) -> tuple[Trouble, ...]:

@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page about a history: a chart a metric, and every change with the runs around it."""
+"""The page about a history: a chart a metric, and every change with the runs around it; the charts alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from harness.analysis.trend import Series, Trend
-from harness.errors import UsageError
 from harness.plan import PointPlan, Role
+from harness.report.charts.canvas import Picture
 from harness.report.charts.history import history_picture
 from harness.report.charts.svg import inline
 from harness.report.identity import Look, looks, one_line, stack_key
 from harness.report.layout import render_page
+from harness.report.numbers import plural
 from harness.report.trendtext import headline, kind_of, step_text, told_once
-from harness.store import write_atomically
 
 MAX_CHARTS = 24
 MAX_STEPS = 500
@@ -24,23 +23,30 @@ _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":")
 
 
-def write_trend(trend: Trend, output: Path) -> Path:
-    """Write the page and return its path. Raises UsageError."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, render_trend(trend))
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror or error}; name another file") from error
-    return output
+def pictures(trend: Trend) -> list[Picture]:
+    """A chart a metric, of the first MAX_CHARTS."""
+    colours = _looks(trend.series)
+    metrics = list(dict.fromkeys(series.metric for series in trend.series))
+    return [history_picture(metric, [s for s in trend.series if s.metric == metric], trend, colours)
+            for metric in metrics[:MAX_CHARTS]]
+
+
+def about(trend: Trend) -> str:
+    """What a chart says about where its numbers are from: DUTs and testbed of the newest run, dates, harness."""
+    newest = trend.runs[-1].items
+    hosts = sorted(item.partition(".")[0] for item in newest if item.endswith(".cpu.model") and item.startswith("dut"))
+    duts = "; ".join(f"{newest[f'{host}.cpu.model']}, kernel {newest.get(f'{host}.kernel.release', 'unknown')}"
+                     for host in hosts[:4])
+    parts = [f"DUT {duts}" if duts else "", f"testbed: {newest.get('testbed', 'unknown')}",
+             "both of the newest run" if len({run.environment for run in trend.runs}) > 1 else "",
+             f"{plural(len(trend.runs), 'run')}, {trend.runs[0].started_at[:10]} to {trend.runs[-1].started_at[:10]}",
+             f"netstack-harness {newest.get('harness', '')}".strip()]
+    return " · ".join(one_line(part, 200) for part in parts if part)
 
 
 def render_trend(trend: Trend) -> str:
     """The page as text that encodes to UTF-8."""
-    colours = _looks(trend.series)
-    metrics = list(dict.fromkeys(series.metric for series in trend.series))
-    pictures = [history_picture(metric, [s for s in trend.series if s.metric == metric], trend, colours)
-                for metric in metrics[:MAX_CHARTS]]
-    charts = [inline(picture, f"m{number}-") for number, picture in enumerate(pictures)]
+    charts = [inline(picture, f"m{number}-") for number, picture in enumerate(pictures(trend))]
     return render_page("trend.html.j2", title=f"{one_line(trend.scenario)}: history", headline=headline(trend),
                        charts=charts, changes=_changes(trend, False), transitions=_changes(trend, True),
                        runs=trend.runs, left_out=trend.left_out)

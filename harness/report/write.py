@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.report.identity import slug
-from harness.store import write_atomically
+from harness.store import write_atomically, write_named
 
 MAX_RUNS = 20
 
@@ -35,12 +35,8 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None, *, refere
 
     runs = [load_run(path) for path in run_dirs]
     target = output if output is not None else default_output(run_dirs)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, render(runs, published_points() if references else (), target.parent))
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UsageError(f"{target}: cannot be written: {why}; name another file with -o") from error
+    text = render(runs, published_points() if references else (), target.parent)
+    write_named(target, lambda: write_atomically(target, text))
     return target
 
 

@@ -123,10 +123,12 @@ def _loadable(dut: Dut, driver: str) -> bool:
 
 
 @contextmanager
-def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str) -> Iterator[None]:
-    """Bind devices for the block. On leaving, once the journal has been undone, what their interfaces were is compared
-    with what they are. Raises StackError before anything is touched, HostNotRestored when something did not come
-    back."""
+def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str, *,
+                  made: bool = False) -> Iterator[None]:
+    """Bind devices for the block. One that stays with the kernel keeps its interfaces, of which the program (and TRex's
+    start script) sets MTU, pause frames and flags as it likes: they are put back too. On leaving, once the journal has
+    been undone, what the interfaces were is compared with what they are. ``made``: the devices were made for the test,
+    and go with it. Raises StackError before anything is touched, HostNotRestored when something did not come back."""
     for pci in addresses:
         refuse_device(dut, management, pci)
     mark, states = dut.undo_mark(), list[InterfaceState]()
@@ -141,6 +143,9 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
                 states += there
                 load_module(dut, driver)
                 take(dut, pci, driver, there)
+            elif driver in BIFURCATED and not made:
+                states += (there := [snapshot(dut, ifname) for ifname in interfaces(dut, pci)])
+                remember(dut, there)
         yield
     finally:
         dut.undo_to(mark)
@@ -170,10 +175,17 @@ def load_module(dut: Dut, driver: str) -> None:
             modules.load(dut, module)
 
 
+def remember(dut: Dut, states: Sequence[InterfaceState]) -> None:
+    """Write onto the journal what interfaces are; nothing is changed."""
+    for state in states:
+        for command in reversed(state.commands()):
+            dut.apply(["true"], command)
+
+
 def take(dut: Dut, pci: str, driver: str, states: Sequence[InterfaceState]) -> None:
     """Bind one device to ``driver``; what its interfaces were (``states``) is on the journal. Raises StackError."""
     before, was = bound_to(dut, pci), override(dut, pci)
-    _keep(dut, states)
+    remember(dut, states)
     rebind = ["python3", "-c", _REBIND.read_text(encoding="utf-8"), pci]
     # A device with several interfaces has them all back once the first is.
     undo = [*rebind, before, was, states[0].ifname if states else ""]
@@ -191,17 +203,11 @@ def kept(dut: Dut, ifnames: Sequence[str]) -> Iterator[None]:
     been undone, they are compared with what they were. Raises HostNotRestored when something did not come back."""
     mark, states = dut.undo_mark(), [snapshot(dut, ifname) for ifname in ifnames]
     try:
-        _keep(dut, states)
+        remember(dut, states)
         yield
     finally:
         dut.undo_to(mark)
         _check_restored(dut, states)
-
-
-def _keep(dut: Dut, states: Sequence[InterfaceState]) -> None:
-    for state in states:
-        for command in reversed(state.commands()):
-            dut.apply(["true"], command)
 
 
 def _check_restored(dut: Dut, states: Sequence[InterfaceState]) -> None:

@@ -72,7 +72,7 @@ def listing(text: str) -> "dict[str, str]":
     """``name: word`` lines of ethtool, by the words that set them; what is fixed or n/a is left out."""
     text = text.partition("Current hardware settings")[2] or text
     words = {}
-    for name, value, rest in re.findall(r"^[ \t]*([A-Za-z][\w -]*?)[ \t]*:[ \t]*(\S+)([^\n]*)$", text, re.M):
+    for name, value, rest in re.findall(r"^[ \t]*([A-Za-z][\w -]{0,60}?)[ \t]*:[ \t]*(\S+)([^\n]*)$", text, re.M):
         word = name.lower().replace(" ", "-")
         if "[fixed]" not in rest and value != "n/a" and word not in LEFT_OUT:
             words[NAMED.get(word, word)] = value
@@ -93,7 +93,7 @@ def listing(text: str) -> "dict[str, str]":
 
 def table(text: str) -> "list[int]":
     """Receive queue of each entry of the indirection table."""
-    rows = re.findall(r"^\s*\d+:((?:\s+\d+)+)\s*$", text, re.M)
+    rows = re.findall(r"^[ \t]*\d{1,9}:((?:[ \t]+\d{1,9})+)[ \t]*$", text, re.M)
     return [int(queue) for row in rows for queue in row.split()]
 
 

@@ -51,6 +51,14 @@ def reserve(dut: Dut, mib: int, cores: Sequence[int], devices: Sequence[str] = (
         raise StackError(str(error)) from error
 
 
+def keep_hugepages(dut: Dut) -> None:
+    """Have the number of hugepages of every node put back in the end (journalled), for a program that reserves what it
+    lacks by itself and leaves it."""
+    nodes = [name for name in names(dut, NODES) if name.startswith("node")]
+    for node in [f"{NODES}/{name}/hugepages/hugepages-2048kB" for name in nodes] or [HUGEPAGES]:
+        dut.set_file(f"{node}/nr_hugepages", dut.read(f"{node}/nr_hugepages").strip())
+
+
 def used_hugepages(dut: Dut) -> int:
     """2 MiB hugepages that someone uses at present."""
     return int(dut.read(f"{HUGEPAGES}/nr_hugepages", "0")) - int(dut.read(f"{HUGEPAGES}/free_hugepages", "0"))

@@ -30,6 +30,8 @@ _CONF6 = "/proc/sys/net/ipv6/conf"
 #: change a feature or to take an XDP program. Seconds on copper.
 LINK_S = 15.0
 _POLL_S = 0.05
+#: Empty polls after which a device goes back to interrupts, while its NAPI is paced.
+_DEFER_HARD_IRQS = "2"
 #: Many virtual interfaces have no state but "unknown".
 _WITH_LINK = ("up", "unknown", "")
 #: No link-local address, no router solicitation, nothing learnt from routers: the port stays silent.
@@ -148,6 +150,14 @@ def keep_lro(dut: Dut, ifnames: Sequence[str]) -> None:
         shown = dut.run(["ethtool", "-k", ifname]).stdout
         if re.search(r"^large-receive-offload: on(?! \[fixed\])", shown, re.MULTILINE):
             dut.apply(["ethtool", "-K", ifname, "lro", "off"], ["ethtool", "-K", ifname, "lro", "on"])
+
+
+def pace_napi(dut: Dut, ifname: str, microseconds: int) -> None:
+    """Have the kernel look at a device at intervals (journalled; 0: as the host has it): beside a thread that polls on
+    the same core, its NAPI thread takes what has come in one short turn, and is let in at once."""
+    if microseconds:
+        dut.set_file(f"/sys/class/net/{ifname}/napi_defer_hard_irqs", _DEFER_HARD_IRQS)
+        dut.set_file(f"/sys/class/net/{ifname}/gro_flush_timeout", str(microseconds * 1000))
 
 
 def interrupts_on_cores(dut: Dut, point: PointPlan) -> None:

@@ -20,6 +20,7 @@ from harness.host.contract import Dut
 from harness.host.undo import undone
 from harness.plan import DirectionPlan, PointPlan, Role, WirePlan
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
+from harness.stacks.devices import receive_queues
 from harness.stacks.ports import interrupts_on_cores, missing_for_ports, set_up_ports
 from harness.stacks.servers import build, missing_bpf_compiler, notices, serving
 
@@ -62,12 +63,6 @@ class AfXdpParams(StackParams):
         if self.attach == "generic" and self.mode == "zero-copy":
             raise ValueError("attach: generic has copy mode only; set mode: copy with it")
         return self
-
-
-def queues_of(dut: Dut, ifname: str) -> int:
-    """Receive queues that an interface has at present, at most one more than the program takes."""
-    folder = f"/sys/class/net/{ifname}/queues"
-    return next((n for n in range(MAX_QUEUES + 1) if not dut.exists(f"{folder}/rx-{n}")), MAX_QUEUES + 1)
 
 
 def direction_into(point: PointPlan, wire: WirePlan) -> DirectionPlan | None:
@@ -131,7 +126,7 @@ class AfXdp(Stack):
         with undone(dut):
             set_up_ports(dut, point)
             interrupts_on_cores(dut, point)
-            ports = [port_argument(point, wire, queues_of(dut, wire.dut.ifname)) for wire in point.wires]
+            ports = [port_argument(point, wire, receive_queues(dut, wire.dut.ifname)) for wire in point.wires]
             native = self.settings.attach == "native"
             hint = " A driver without native XDP takes attach: generic with mode: copy." if native else ""
             argv = [program, *self._arguments(point, ports)]
@@ -160,7 +155,7 @@ def _missing_queues(dut: Dut, point: PointPlan) -> list[Missing]:
     missing = []
     for wire in point.wires:
         ifname, wanted = wire.dut.ifname, len(point.cores)
-        there = queues_of(dut, ifname)
+        there = receive_queues(dut, ifname)
         if there < wanted:
             missing.append(Missing(f"{wanted} receive queues of {ifname}, one a core (it has {there})",
                                    f"ethtool -L {ifname} combined {wanted}, or fewer cores"))

@@ -35,7 +35,7 @@ class Command(Stack):
         Role.DROP: RoleInfo(_SEMANTICS, discard_counter="discard_counter"),
         Role.FORWARD: RoleInfo(_SEMANTICS, layer="l3"),
         Role.REFLECT: RoleInfo(_SEMANTICS),
-        Role.ECHO: RoleInfo(_SEMANTICS),
+        Role.ECHO: RoleInfo(_SEMANTICS, new_ip_header=True),
     }
     Params = CommandParams
 

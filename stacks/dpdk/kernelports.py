@@ -8,26 +8,19 @@ from collections.abc import Sequence
 from harness.host.contract import Dut
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
-from harness.stacks.devices import used_ports
-from harness.stacks.ports import interrupts_on_cores, keep_neighbours, keep_tags, set_up_ports
+from harness.stacks.devices import receive_queues, used_ports
+from harness.stacks.ports import interrupts_on_cores, keep_neighbours, keep_tags, pace_napi, set_up_ports
 
-from .command import MAX_QUEUES, af_packet_devices, af_xdp_devices
+from .command import af_packet_devices, af_xdp_devices
 
-#: Empty polls after which a device goes back to interrupts, while ``coalesce_us`` paces it.
-DEFER_HARD_IRQS = "2"
 IFF_PROMISC = 0x100
-
-
-def queues_of(dut: Dut, ifname: str) -> int:
-    """Receive queues that an interface has at present."""
-    return next(n for n in range(MAX_QUEUES + 1) if not dut.exists(f"/sys/class/net/{ifname}/queues/rx-{n}"))
 
 
 def missing_queues(dut: Dut, point: PointPlan) -> list[Missing]:
     """af_xdp: a core without a receive queue of its own would have nothing to poll; ports that forward to one another
     have as many queues each."""
     ports = used_ports(point)
-    counts = {port.ifname: queues_of(dut, port.ifname) for port in ports}
+    counts = {port.ifname: receive_queues(dut, port.ifname) for port in ports}
     shown, wanted = ", ".join(f"{name}: {count}" for name, count in counts.items()), len(point.cores)
     if len(set(counts.values())) > 1:
         return [Missing(f"as many receive queues on every port ({shown})",
@@ -52,9 +45,7 @@ def prepare_kernel_ports(dut: Dut, point: PointPlan, coalesce_us: int) -> None:
 
 def _prepare_port(dut: Dut, ifname: str, coalesce_us: int) -> None:
     """testpmd leaves promiscuous mode on always, its XDP program when it is killed."""
-    if coalesce_us:
-        dut.set_file(f"/sys/class/net/{ifname}/napi_defer_hard_irqs", DEFER_HARD_IRQS)
-        dut.set_file(f"/sys/class/net/{ifname}/gro_flush_timeout", str(coalesce_us * 1000))
+    pace_napi(dut, ifname, coalesce_us)
     undo = ["ip", "link", "set", "dev", ifname]
     if not int(dut.read(f"/sys/class/net/{ifname}/flags"), 16) & IFF_PROMISC:
         undo += ["promisc", "off"]
@@ -63,7 +54,7 @@ def _prepare_port(dut: Dut, ifname: str, coalesce_us: int) -> None:
 
 def af_xdp(dut: Dut, ports: Sequence[PortPlan], rxq: int, busy_budget: int) -> tuple[tuple[str, ...], str]:
     """Devices, one a queue, and what is slower than DPDK ought to be."""
-    devices = af_xdp_devices([(port.ifname, rxq or queues_of(dut, port.ifname)) for port in ports], busy_budget)
+    devices = af_xdp_devices([(port.ifname, rxq or receive_queues(dut, port.ifname)) for port in ports], busy_budget)
     if dut.virtual:
         return devices, "AF_XDP copy mode on a virtual wire; the polling thread and NAPI share the core"
     return devices, "AF_XDP through the kernel's driver, not DPDK's own"

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from harness.errors import StackError
 
-_NIC_HEADER = re.compile(r"#+ NIC statistics for port (\d+) +#+")
-_FORWARD_HEADER = re.compile(r"-+ Forward statistics for port (\d+) +-+")
-_COUNTER = re.compile(r"\b([RT]X-[a-z]+): +(\d+)")
-_BURSTS = re.compile(r"^ *([RT]X)-bursts ?: (\d+) \[", re.MULTILINE)
+_NIC_HEADER = re.compile(r"# NIC statistics for port (\d{1,9}) {1,40}#")
+_FORWARD_HEADER = re.compile(r"- Forward statistics for port (\d{1,9}) {1,40}-")
+_COUNTER = re.compile(r"\b([RT]X-[a-z]{1,40}): {1,40}(\d{1,20})\b")
+_BURSTS = re.compile(r"^ *([RT]X)-bursts ?: (\d{1,20}) \[", re.MULTILINE)
+#: What ends a section, and how long one can be at most.
+_RULE = re.compile(r"\n {0,80}[-+#]{20}")
+_MOST_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ def _sections(text: str, header: re.Pattern[str], what: str) -> dict[int, dict[s
     """Counters below each header, up to the rule that ends its section; the first of each name counts."""
     result: dict[int, dict[str, int]] = {}
     for found in header.finditer(text):
-        body = re.split(r"\n *[-+#]{20,}", text[found.end() :], maxsplit=1)[0]
+        begin, most = found.end(), found.end() + _MOST_BYTES
+        rule = _RULE.search(text, begin, most)
+        body = text[begin:rule.start() if rule else most]
         counters: dict[str, int] = {}
         for name, value in _COUNTER.findall(body):
             counters.setdefault(name, int(value))

@@ -228,7 +228,8 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
     for module in _RDMA:
         remove_if_it_comes(dut, module)
     if driver == "pci":
-        with _devices(dut, point, params) as taken, given_to_dpdk(dut, taken, params.bind, point.management):
+        with (_devices(dut, point, params) as taken,
+              given_to_dpdk(dut, taken, params.bind, point.management, made=params.vf)):
             layout = Layout(pci_devices(taken), queues, main, point.cores, prefix, huge, params.rss)
             if huge:
                 reserve(dut, _memory_mib(layout, params), (main, *point.cores), taken)

@@ -18,7 +18,7 @@ from harness.stacks.ports import interrupts_on_cores, keep_lro, missing_for_port
 from harness.stacks.vlan import missing_vlan, over_vlan
 
 from .bridge import bridge_ports, is_forwarding, missing_bridge
-from .fib import add_routes
+from .fib import add_routes, missing_for_routes
 from .flowtable import missing_flowtable, offload
 
 #: Entries of /proc/net/snmp (snmp6) that say what the IP layer did with a packet it was to forward.
@@ -155,6 +155,8 @@ class LinuxForward(Stack):
             missing += _missing_for_ipv6(dut, [wire.dut.ifname for wire in point.wires])
         if self.settings.mode == "route":
             missing += missing_vlan(dut, point)
+        if self.settings.routes:
+            missing += missing_for_routes(dut)
         if len(point.wires) != 2:
             missing.append(Missing(f"two wires to forward between (the point has {len(point.wires)})",
                                    "give the testbed two wires to this host"))

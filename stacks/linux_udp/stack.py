@@ -125,7 +125,7 @@ class LinuxUdp(Stack):
     summary = "Linux UDP sockets: recvmmsg/sendmmsg, pinned workers, with or without SO_REUSEPORT"
     roles: ClassVar[Mapping[Role, RoleInfo]] = {
         Role.ECHO: RoleInfo("UDP echo by an application on sockets; the reply has a new IP header",
-                            checks_checksum=True),
+                            checks_checksum=True, new_ip_header=True),
         Role.DROP: RoleInfo("received by an application on sockets, counted and thrown away",
                             discard_counter="discarded", checks_checksum=True),
     }

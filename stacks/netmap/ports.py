@@ -84,7 +84,7 @@ def steer(dut: Dut, ifname: str, udp_port: int) -> int:
 
 
 def _only_default_table(dut: Dut, ifname: str, rings: int) -> None:
-    rows = re.findall(r"^ *\d+:((?: +\d+)+)$", dut.run(["ethtool", "-x", ifname]).stdout, re.MULTILINE)
+    rows = re.findall(r"^ *\d+:((?: +\d{1,9})+)$", dut.run(["ethtool", "-x", ifname]).stdout, re.MULTILINE)
     table = [int(entry) for row in rows for entry in row.split()]
     if table != [n % rings for n in range(len(table))]:
         raise StackError(f"netmap: the table of hashed rings of {ifname} is not the default, which is all that could "

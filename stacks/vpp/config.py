@@ -3,26 +3,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.plan import PointPlan
 
 PLUGINS = {"dpdk": "dpdk_plugin.so", "af_packet": "af_packet_plugin.so", "af_xdp": "af_xdp_plugin.so"}
+#: Where an interface checks no checksums VPP leaves the header out that it has the kernel expect before each frame, and
+#: the frame's first bytes are taken for it.
+_AF_PACKET = ("cksum-gso-disable",)
+#: In copy mode VPP tries again for ever what the kernel puts off because the completion ring is full, and does not
+#: empty that meanwhile: it has room for all that a socket's buffer lets be on the way, and some vectors. The lock is
+#: for kernels before 5.6, and VPP refuses to wait for interrupts with it.
+_AF_XDP = ("tx-queue-size", "4096", "no-syscall-lock")
+_TPACKET: Mapping[str, tuple[str, ...]] = {"v2": ("v2",), "v3": ()}
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where VPP runs. ``folder``: its own, for sockets and configuration; ``main``: the core of the thread that serves
-    the command line; ``workers``: cores that handle frames."""
+    the command line; ``workers``: cores that handle frames; ``queues``: receive queues of each port."""
 
     driver: str
     folder: str
     main: int
     workers: tuple[int, ...]
-    queues: int
+    queues: tuple[int, ...]
     buffers: int
     rx_mode: str
+    #: Whether buffers are in hugepages. VPP reserves by itself what is missing, and leaves it reserved.
+    huge: bool
+    #: af_packet: version of the kernel's ring.
+    tpacket: str = "v2"
     #: Over DPDK: the PCI addresses of the ports in the order of the wires, and the driver they are bound to ("" where
     #: the kernel keeps them). VPP would choose one by itself and bind them anew.
     devices: tuple[str, ...] = ()
@@ -33,6 +45,11 @@ class Layout:
         """Of the command line (vppctl -s)."""
         return f"{self.folder}/cli.sock"
 
+    @property
+    def prefix(self) -> str:
+        """Of the names of its shared memory."""
+        return self.folder.rpartition("/")[2]
+
 
 def startup(layout: Layout, point: PointPlan) -> str:
     """The text of startup.conf."""
@@ -40,16 +57,16 @@ def startup(layout: Layout, point: PointPlan) -> str:
     sections = [
         ("unix", ["  nodaemon", "  nocolor", "  nobanner", f"  runtime-dir {layout.folder}",
                   f"  cli-listen {layout.socket}", f"  log {layout.folder}/vpp.log"]),
-        ("api-segment", [f"  prefix {layout.folder.rpartition('/')[2]}"]),
+        ("api-segment", [f"  prefix {layout.prefix}"]),
         ("socksvr", [f"  socket-name {layout.folder}/api.sock"]),
         ("statseg", [f"  socket-name {layout.folder}/stats.sock"]),
         ("cpu", [f"  main-core {layout.main}", f"  corelist-workers {workers}"]),
-        ("buffers", [f"  buffers-per-numa {layout.buffers}"]),
+        ("buffers", [f"  buffers-per-numa {layout.buffers}", *([] if layout.huge else ["  page-size default"])]),
         ("plugins", ["  plugin default { disable }", f"  plugin {PLUGINS[layout.driver]} {{ enable }}"]),
     ]
     if layout.driver == "dpdk":
-        devices = [f"  dev {device} {{ name {name} num-rx-queues {layout.queues} }}"
-                   for device, name in zip(layout.devices, names(layout, point), strict=True)]
+        devices = [f"  dev {device} {{ name {name} num-rx-queues {queues} }}"
+                   for device, name, queues in zip(layout.devices, names(layout, point), layout.queues, strict=True)]
         driver = [f"  uio-driver {layout.bound}"] if layout.bound else []
         sections.append(("dpdk", [*devices, *driver, "  no-tx-checksum-offload"]))
     return "".join(f"{title} {{\n" + "\n".join(lines) + "\n}\n" for title, lines in sections)
@@ -64,15 +81,16 @@ def names(layout: Layout, point: PointPlan) -> list[str]:
 
 def create(layout: Layout, point: PointPlan) -> list[tuple[list[str], str]]:
     """Commands that make the ports, and what each prints: an af_packet port its name, an AF_XDP one nothing. None where
-    the devices are DPDK's."""
+    the devices are DPDK's. A transmit queue for each worker: the default is one, behind a lock that all share."""
     made: list[tuple[list[str], str]] = []
-    for wire, name in zip(point.wires, names(layout, point), strict=True):
+    for wire, name, queues in zip(point.wires, names(layout, point), layout.queues, strict=True):
         if layout.driver == "af_packet":
-            made.append((["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(layout.queues),
+            made.append((["create", "host-interface", "name", wire.dut.ifname, "num-rx-queues", str(queues),
+                          "num-tx-queues", str(len(layout.workers)), *_AF_PACKET, *_TPACKET[layout.tpacket],
                           "hw-addr", wire.dut.mac], name))
         elif layout.driver == "af_xdp":
             made.append((["create", "interface", "af_xdp", "host-if", wire.dut.ifname, "name", name, "num-rx-queues",
-                          str(layout.queues)], ""))
+                          str(queues), *_AF_XDP], ""))
     return made
 
 
@@ -100,11 +118,9 @@ def forward_l2(layout: Layout, point: PointPlan) -> list[list[str]]:
 
 def serve(layout: Layout, point: PointPlan) -> list[list[str]]:
     """The last commands: queues on workers in turn, how they are read, ports up."""
-    made: list[list[str]] = []
-    queues: Sequence[tuple[str, int]] = [(name, queue) for name in names(layout, point)
-                                         for queue in range(layout.queues)]
-    for number, (name, queue) in enumerate(queues):
-        made.append(["set", "interface", "rx-placement", name, "queue", str(queue), "worker",
-                     str(number % len(layout.workers))])
+    queues = [(name, queue) for name, count in zip(names(layout, point), layout.queues, strict=True)
+              for queue in range(count)]
+    made = [["set", "interface", "rx-placement", name, "queue", str(queue), "worker",
+             str(number % len(layout.workers))] for number, (name, queue) in enumerate(queues)]
     made += [["set", "interface", "rx-mode", name, layout.rx_mode] for name in names(layout, point)]
     return made + [["set", "interface", "state", name, "up"] for name in names(layout, point)]

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from harness.cli import invoke
+from harness.records import RunInfo
 from harness.report import write_report
+from tests.unit.analysis.runs import make
 from tests.unit.report.hostile import poison_run
-from tests.unit.report.synthetic import MODELS, make_run
+from tests.unit.report.synthetic import MODELS, make_plan, make_run, run_info
+from tests.unit.test_capacity import MODELS as CAPACITIES
+from tests.unit.test_trend import history
 
 CHROMIUM = "/usr/bin/chromium"
 Open = Callable[..., Page]
@@ -83,3 +89,43 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run(tmp_path_factory.mktemp("hostile"), repeat=1, models=MODELS[4:])
     poison_run(folder)
     return write_report([folder], tmp_path_factory.mktemp("page") / "report.html")
+
+
+def written(words: list[str], file: Path) -> Path:
+    """A page as a command writes it."""
+    assert invoke([*words, "--html", str(file)]) == 0
+    return file
+
+
+@pytest.fixture(scope="session")
+def plan_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A capacity plan with a scaling table, a crossing, and every kind of remark."""
+    folder = make_run(tmp_path_factory.mktemp("plan"), repeat=2, models=(*CAPACITIES, *MODELS[5:]))
+    return written(["plan", str(folder), "--target", "210k", "--p99", "200us"],
+                   tmp_path_factory.mktemp("page") / "plan.html")
+
+
+@pytest.fixture(scope="session")
+def compare_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs against a third: unlike hosts, a failed point, a generator-limited one, one that is worse."""
+    def new_kernel(info: RunInfo) -> None:
+        info.hosts["dut"]["kernel"]["release"] = "6.19.0-simulated"
+
+    results = tmp_path_factory.mktemp("compare")
+    runs = [make(results, "20251122-200000-simulated"),
+            make(results, "20251123-200000-simulated", factor=0.8, limited=["xdp"], loss=(0.0, 0.1, 0.0, 0.2, 0.0)),
+            make(results, "20251124-200000-simulated", failed={"dpdk": "testpmd did not start"}, info=new_kernel)]
+    return written(["compare", *map(str, runs), "--across"], tmp_path_factory.mktemp("page") / "compare.html")
+
+
+@pytest.fixture(scope="session")
+def trend_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A history with a regression, another kernel half way, a gap, and a run that is left out."""
+    results = tmp_path_factory.mktemp("trend")
+    levels: list[float | None] = [100 + n % 3 - (12 if n >= 15 else 0) for n in range(40)]
+    levels[7] = None
+    hosts = run_info(make_plan(MODELS[:1], 1, 1), "x").hosts
+    newer = json.loads(json.dumps(hosts).replace("6.18.0", "6.19.0"))
+    history(results, levels, r003={"state": "interrupted"},
+            **{f"r{number:03d}": {"hosts": newer} for number in range(25, 40)})
+    return written(["trend", "--results", str(results)], tmp_path_factory.mktemp("page") / "trend.html")

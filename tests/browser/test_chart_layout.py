@@ -8,9 +8,10 @@ import pytest
 
 from harness.report.charts.canvas import PHONE, WIDE
 from harness.report.charts.catalogue import KINDS
-from harness.report.charts.files import SIZES
+from harness.report.charts.files import SIZES, provenance
 from harness.report.charts.material import Material
-from tests.unit.report.many import COUNTS, PUBLISHED, many
+from harness.report.trendpage import about, pictures
+from tests.unit.report.many import COUNTS, PUBLISHED, a_history, many
 from tests.unit.report.overlap import composed
 
 pytestmark = pytest.mark.browser
@@ -27,5 +28,16 @@ def test_no_words_overlap(stacks: int, counts: tuple[int, ...], kind: str) -> No
     found: dict[tuple[str, str], list[str]] = {}
     for picture in KINDS[kind][0](made):
         found |= {(picture.name, canvas.name): wrong for canvas in CANVASES
-                  if (wrong := composed(picture, canvas, run))}
+                  if (wrong := composed(picture, canvas, provenance(run)))}
+    assert found == {}
+
+
+@pytest.mark.parametrize("stacks", [2, 12])
+@pytest.mark.parametrize("runs", [2, 36, 400])
+def test_no_words_of_a_history_overlap(stacks: int, runs: int) -> None:
+    trend = a_history(stacks, runs)
+    found: dict[tuple[str, str], list[str]] = {}
+    for picture in pictures(trend):
+        found |= {(picture.name, canvas.name): wrong for canvas in CANVASES
+                  if (wrong := composed(picture, canvas, about(trend)))}
     assert found == {}

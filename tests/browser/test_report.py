@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report in a real browser: its table, its themes, its widths, paper, and hostile runs."""
+"""The report in a real browser: its tables, filters and links, paper, and hostile runs. What it has in common with
+every page is in test_pages.py."""
 
 from __future__ import annotations
 
@@ -7,20 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
-
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-#: Elements that reach beyond the viewport although nothing scrolls them.
-STICKING_OUT = """() => Array.from(document.querySelectorAll('main *, footer *')).filter(element => {
-  if (element.closest('.scroll, pre, svg, caption, .skip, thead')) return false;
-  const box = element.getBoundingClientRect();
-  return box.width > 0 && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
-}).map(element => element.outerHTML.slice(0, 120))"""
-
 
 def column(page: Page, title: str) -> list[str]:
     """Texts of a column of the table of trials as shown."""
@@ -122,20 +113,6 @@ def test_links_lead_to_points_and_verdicts(open_page: Open, report: Path) -> Non
     expect(page.locator("#point-xdp-1c-64b")).to_be_in_viewport()
 
 
-@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
-def test_light_and_dark(open_page: Open, report: Path, scheme: str, dark: bool) -> None:
-    page = open_page(report, color_scheme=scheme)
-    luminance = page.evaluate("""() => {
-      const sum = colour => colour.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0);
-      const text = document.querySelector('.wide svg text');
-      return [sum(getComputedStyle(document.body).backgroundColor), sum(getComputedStyle(document.body).color),
-              sum(getComputedStyle(text).fill)];
-    }""")
-    background, text, chart = luminance
-    assert (background < text) is dark
-    assert (background < chart) is dark
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_and_series_have_contrast(open_page: Open, report: Path, scheme: str) -> None:
     page = open_page(report, color_scheme=scheme)
@@ -156,14 +133,6 @@ def test_text_and_series_have_contrast(open_page: Open, report: Path, scheme: st
       return found;
     }""")
     assert {name: ratio for name, ratio in ratios.items() if ratio < 1} == {}
-
-
-@pytest.mark.parametrize("width", [320, 375, 700, 820, 961, 1024, 1280, 1920])
-def test_nothing_overflows(open_page: Open, report: Path, width: int) -> None:
-    page = open_page(report, viewport={"width": width, "height": 800})
-    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
-    assert page.evaluate(OVERFLOW) == 0
-    assert page.evaluate(STICKING_OUT) == []
 
 
 def test_a_phone_gets_readable_charts(open_page: Open, report: Path) -> None:
@@ -284,19 +253,6 @@ def test_what_would_change_the_answer_comes_first(open_page: Open, report: Path)
     assert headings[:2] == ["What would change the answer", "Summary"]
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 375)])
-@pytest.mark.parametrize("which", ["report", "two_runs"])
-def test_accessibility_by_axe(open_page: Open, request: pytest.FixtureRequest, which: str, scheme: str,
-                              width: int) -> None:
-    """axe-core's rules (WCAG 2.2 A and AA, best practice) with every detail open."""
-    page = open_page(request.getfixturevalue(which), color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
-    result = Axe().run(page).response
-    said = [(found["id"], found["help"], [node["html"][:200] for node in found["nodes"]][:3])
-            for found in result["violations"]]
-    assert said == []
-
-
 def test_everything_is_reached_by_keyboard(open_page: Open, report: Path) -> None:
     page = open_page(report)
     unnamed = page.evaluate("""() => {
@@ -321,4 +277,4 @@ def test_hostile_runs_are_inert(open_page: Open, hostile_report: Path) -> None:
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 3
     assert "<script>window.pwned=1</script>" in page.locator("body").inner_text()
-    assert page.evaluate(OVERFLOW) == 0
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0

@@ -21,10 +21,15 @@ def mutated(good: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
     """``count`` inputs, each one to eight steps away from a good one."""
     chance = random.Random(seed)
     for _ in range(count):
-        data = chance.choice(good)[:MOST_BYTES]
-        for _ in range(chance.choice((1, 1, 2, 3, 8))):
-            data = chance.choice(_STEPS)(data, good, chance)[:MOST_BYTES]
-        yield data
+        yield neighbour(chance.choice(good), good, chance)
+
+
+def neighbour(data: bytes, good: Sequence[bytes], chance: random.Random) -> bytes:
+    """An input one to eight steps away from ``data``; ``good``: what parts of others are taken from."""
+    data = data[:MOST_BYTES]
+    for _ in range(chance.choice((1, 1, 2, 3, 8))):
+        data = chance.choice(_STEPS)(data, good, chance)[:MOST_BYTES]
+    return data
 
 
 _Step = Callable[[bytes, Sequence[bytes], random.Random], bytes]
@@ -83,3 +88,16 @@ def _number(data: bytes, good: Sequence[bytes], chance: random.Random) -> bytes:
 
 
 _STEPS: tuple[_Step, ...] = (_flip, _cut, _drop, _insert, _repeat, _splice, _swap_lines, _number)
+
+
+def long_runs(good: Sequence[bytes], size: int) -> Iterator[bytes]:
+    """Inputs of about ``size`` bytes of little variety, on which an expression that looks at everything again from
+    every byte does not end: a word over and over, and each kind of line of the first good input with a run behind."""
+    for word in (b"a", b" ", b"\n", b"1", b"-", b"#", b"\t", b"a ", b"1 ", b"1:", b"ab\n"):
+        yield word * (size // len(word))
+    kinds = {line.translate(None, b"0123456789"): line[:200] for line in good[0].split(b"\n") if line}
+    for line in list(kinds.values())[:12]:
+        yield (line + b"\n") * (size // (len(line) + 1))
+        for word in (b"a", b" ", b"1"):
+            yield line + word * size
+            yield line[:len(line) // 2] + word * size

@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.lab.lab import Lab
@@ -23,6 +25,8 @@ _COMMANDS = (
 )
 #: Files of each interface that stacks or tuning may set.
 _KNOBS = ("threaded", "gro_flush_timeout", "napi_defer_hard_irqs", "mtu", "address", "flags")
+_ETHTOOL = {"features": "-k", "channels": "-l", "rings": "-g", "coalescing": "-c", "pause frames": "-a",
+            "RSS table": "-x"}
 _SHOW_KNOBS = "cd /sys/class/net/$0 && grep -s '' $* queues/*/[rx]ps_*"
 #: Counters and clocks among the files of /proc/sys/net.
 _VOLATILE = re.compile(r"nf_conntrack_count|/stat|flush$|random|fib_sync_mem")
@@ -31,21 +35,30 @@ _COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|\bexpires \S+|\bused \S+", re.M)
 
 def snapshot(lab: Lab) -> dict[str, str]:
     """State by name. Two of them are equal when nothing was left behind."""
-    state = {" ".join(command): _inside(lab, *command) for command in _COMMANDS}
-    state["links"] = _links(lab)
-    state["sysctl"] = _sysctls(lab)
+    state = _inside(lab, _commands(lab.ifnames("dut")))
+    lines = state["sysctl"].splitlines()
+    state["sysctl"] = "\n".join(line for line in lines if not _VOLATILE.search(line.partition(":")[0]))
+    state["links"] = json.dumps(json.loads(state["links"]), sort_keys=True)
     for ifname in lab.ifnames("dut"):
-        state[f"filters of {ifname}"] = _inside(lab, "tc", "filter", "show", "dev", ifname, "ingress")
-        state[f"features of {ifname}"] = _inside(lab, "ethtool", "-k", ifname)
-        state[f"channels of {ifname}"] = _inside(lab, "ethtool", "-l", ifname)
-        state[f"knobs of {ifname}"] = _inside(lab, "sh", "-c", _SHOW_KNOBS, ifname, *_KNOBS)
         state[f"NAPI threads of {ifname}"] = str([
             (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority, sorted(os.sched_getaffinity(pid)))
             for pid in napi_threads(ifname).values()])
     state["processes"] = str(Counter(_programs(lab)))
-    mounts = _inside(lab, "cut", "-d ", "-f4-", "/proc/self/mountinfo").splitlines()
+    mounts = state["mounts"].splitlines()
     state["mounts"] = "\n".join(line for line in mounts if " nsfs " not in line)  # other labs come and go
     return state | _machine()
+
+
+def _commands(ifnames: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Whose output is state, by its name."""
+    commands: dict[str, Sequence[str]] = {" ".join(command): command for command in _COMMANDS}
+    commands |= {"links": ("ip", "-j", "-d", "addr"), "sysctl": ("grep", "-rs", "", "/proc/sys/net"),
+                 "mounts": ("cut", "-d ", "-f4-", "/proc/self/mountinfo")}
+    for ifname in ifnames:
+        commands[f"filters of {ifname}"] = ("tc", "filter", "show", "dev", ifname, "ingress")
+        commands[f"knobs of {ifname}"] = ("sh", "-c", _SHOW_KNOBS, ifname, *_KNOBS)
+        commands |= {f"{what} of {ifname}": ("ethtool", option, ifname) for what, option in _ETHTOOL.items()}
+    return commands
 
 
 def _machine() -> dict[str, str]:
@@ -54,11 +67,17 @@ def _machine() -> dict[str, str]:
     modules = Path("/proc/modules")  # a kernel without modules has no such file
     loaded = sorted(line.split()[0] for line in modules.read_text().splitlines()) if modules.exists() else []
     return {
-        "hugepages": str([(str(path), path.read_text().strip()) for path in pages]),
+        "hugepages": _texts(pages),
+        "governors": _texts(sorted(Path("/sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor"))),
+        "cores of interrupts": _texts(sorted(Path("/proc/irq").glob("[0-9]*/smp_affinity_list"))),
         "modules": str(loaded),
         "BPF programs": _bpf("prog"), "BPF maps": _bpf("map"), "BPF links": _bpf("link"),
         "DPDK's folder": str(sorted(map(str, Path("/var/run/dpdk").glob("*")))),
     }
+
+
+def _texts(paths: list[Path]) -> str:
+    return str([(str(path), path.read_text().strip()) for path in paths])
 
 
 def _bpf(kind: str) -> str:
@@ -79,20 +98,14 @@ def _held(kind: str) -> set[int]:
     return ids
 
 
-def _inside(lab: Lab, *argv: str) -> str:
-    done = subprocess.run(lab.exec_argv("dut", argv), capture_output=True, text=True, check=False, timeout=60)
-    return "\n".join(sorted(_COUNTERS.sub("", done.stdout).splitlines()))
-
-
-def _links(lab: Lab) -> str:
-    links = json.loads(subprocess.run(lab.exec_argv("dut", ["ip", "-j", "-d", "addr"]), capture_output=True, text=True,
-                                      check=True, timeout=30).stdout)
-    return json.dumps(links, sort_keys=True)
-
-
-def _sysctls(lab: Lab) -> str:
-    lines = _inside(lab, "grep", "-rs", "", "/proc/sys/net").splitlines()
-    return "\n".join(line for line in lines if not _VOLATILE.search(line.partition(":")[0]))
+def _inside(lab: Lab, commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What each prints in the DUT's namespace, lines sorted; by one shell, since entering takes longer than most."""
+    script = "\n".join(f"{shlex.join(command)} 2>/dev/null; printf '\\0'" for command in commands.values())
+    done = subprocess.run(lab.exec_argv("dut", ["sh", "-c", script]), capture_output=True, text=True, check=True,
+                          timeout=60)
+    outputs = done.stdout.split("\0")[:-1]
+    return {name: "\n".join(sorted(_COUNTERS.sub("", output).splitlines()))
+            for name, output in zip(commands, outputs, strict=True)}
 
 
 def _programs(lab: Lab) -> list[str]:

@@ -25,6 +25,7 @@ from harness.host.topology import Topology, check_cores
 from harness.host.tuning.napi import pin_napi
 from harness.lab import netns, sshd
 from harness.lab.lab import Lab
+from harness.lab.napi import napi_threads, placement
 
 pytestmark = pytest.mark.lab
 
@@ -109,6 +110,26 @@ def test_a_silent_controller_loses_its_lease(lab: Lab, controller: tuple[subproc
     assert_undone(lab, victim)
 
 
+def test_silence_inside_a_trial_is_undone_within_the_lease(lab: Lab) -> None:
+    """The management wire drops everything without a word while samples are taken; the trial has long to go."""
+    with connect(lab, lease_s=4) as dut:
+        agent = int(dut.agent["pid"])
+        dut.set_file(TTL, "41")
+        dut.start_sampling(0.5, [])
+        time.sleep(6)
+        assert inside(lab, "cat", TTL) == "41"  # heartbeats reach it during the trial
+        chain = f"chain in {{ type filter hook input priority 0; tcp dport {sshd.PORT} drop; }}"
+        subprocess.run(lab.exec_argv("dut", ["nft", "-f", "-"]), input=f"table inet nsh_cut {{ {chain} ; }}", text=True,
+                       check=True, timeout=30)
+        try:
+            wait_until(lambda: start_time(agent) is None, 10)
+            assert inside(lab, "cat", TTL) == "64"
+        finally:
+            inside(lab, "nft", "delete", "table", "inet", "nsh_cut")
+        with pytest.raises(HostLost):
+            dut.stop_sampling()
+
+
 def test_a_killed_agent_is_undone_by_the_next_contact(
     lab: Lab, controller: tuple[subprocess.Popen[str], int, int],
 ) -> None:
@@ -148,6 +169,34 @@ def test_napi_threads_are_pinned_and_come_back(lab: Lab) -> None:
         assert all(os.sched_getscheduler(pid) & 7 == os.SCHED_FIFO for pid in threads.values())
     assert {pid: os.sched_getaffinity(pid) for pid in threads.values()} == before
     assert all(os.sched_getscheduler(pid) & 7 == os.SCHED_OTHER for pid in threads.values())
+
+
+@pytest.mark.parametrize(("change", "back"), [("-K gro off", "-K gro on"), ("-L rx 1 tx 1", "-L rx {n} tx {n}")])
+def test_napi_threads_made_anew_get_the_place_of_the_old(lab: Lab, change: str, back: str) -> None:
+    """One of them real-time, and its agent dead: the next one does it."""
+    ifname = lab.ifnames("dut")[0]
+    option, *words = change.split()
+
+    def threads() -> list[tuple[int, frozenset[int], bool]]:
+        return [(pid, *placement(pid)) for pid in napi_threads(ifname).values()]
+
+    first = threads()
+    os.sched_setscheduler(first[0][0], os.SCHED_FIFO, os.sched_param(7))
+    before = threads()
+    assert [real_time for _, _, real_time in before] == [True, *[False] * (lab.queues - 1)]
+    with connect(lab) as dut:
+        dut.keep_napi(ifname)
+        dut.apply(["ethtool", option, ifname, *words],
+                  ["ethtool", *back.format(n=lab.queues).replace(" ", f" {ifname} ", 1).split()])
+        assert len(threads()) < len(before)
+        os.kill(int(dut.agent["pid"]), signal.SIGKILL)
+        dut.abandon()
+    with connect(lab) as dut:
+        assert dut.left_over == (2, [])
+        after = threads()
+        assert [place[1:] for place in after] == [place[1:] for place in before]
+        assert after[-1][0] != before[-1][0]
+    os.sched_setscheduler(after[0][0], os.SCHED_OTHER, os.sched_param(0))
 
 
 def test_counters_and_facts_are_those_of_the_namespace(lab: Lab) -> None:

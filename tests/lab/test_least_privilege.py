@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An account that is not root, with the sudoers file of the docs: enough for a run, and no more than that."""
+"""An account that is not root, with the sudoers file of the docs: enough for a run; other commands are refused, and
+it is root all the same."""
 
 from __future__ import annotations
 
@@ -98,7 +99,9 @@ def connect(lab: Lab, account: Account) -> SshDut:
     return SshDut.connect("dut", account, virtual=True, state_dir=str(lab.dut_state_dir))
 
 
-def test_the_sudoers_file_of_the_docs_is_enough_for_the_agent_and_for_nothing_else(lab: Lab, account: Account) -> None:
+def test_the_sudoers_file_of_the_docs_is_enough_for_a_run_and_allows_one_form_of_command(
+    lab: Lab, account: Account,
+) -> None:
     with allowed(account):
         with connect(lab, account) as dut:
             assert dut.run(["id", "-u"]).stdout == "0\n"
@@ -108,9 +111,12 @@ def test_the_sudoers_file_of_the_docs_is_enough_for_the_agent_and_for_nothing_el
                                                                              "lo"])
             assert dut.spawn(["sleep", "60"], name="sleeper").alive()
         with SshConnection.open(account) as connection:
-            for argv in (["id", "-u"], ["/bin/sh", "-c", "id"], ["/usr/bin/python3", "-c", "print(1)"]):
+            for argv in (["id", "-u"], ["/bin/sh", "-c", "id"], ["/usr/bin/python3", "-c", "print(1)"],
+                         ["/usr/bin/python3", "-I", "/dev/null"]):
                 with pytest.raises(TestbedError, match=r"refuses to run the harness's programs .*least-privilege\.md"):
                     connection.run(argv)
+            # No fence, and docs/least-privilege.md says so: the text after -I -c may be anyone's.
+            assert connection.run(["/usr/bin/python3", "-I", "-c", "import os; print(os.geteuid())"]).stdout == "0\n"
         with SshDut.connect("dut", lab.ssh, virtual=True, state_dir=str(lab.dut_state_dir)) as dut:
             assert dut.left_over == (0, [])
             assert dut.read(TTL) == before

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from harness.testbed import load_testbed
-from tests.lab.rack import Rack, rack
+from tests.rack import Rack, rack
 
 pytestmark = pytest.mark.lab
 HOSTS = ["--generator", "root@tg.example.net", "--dut", "sut1=root@sut1.example.net",

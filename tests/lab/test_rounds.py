@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stacks deployed and undeployed in random order with random parameters, a third of them interrupted: nothing differs.
+Once more with a random tuning profile around each.
 
-``NSH_ROUNDS`` rounds (15), in an order by ``NSH_SEED`` (printed). ``make soak`` runs the full count and keeps what
-came out in ``tests/data/soak/rounds.json``.
+``NSH_ROUNDS`` rounds of each kind (8), in an order by ``NSH_SEED`` (printed). ``make soak`` runs the full count and
+keeps what came out in ``tests/data/soak/rounds.json`` and ``rounds-tuned.json``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from harness import stacks
 from harness.errors import MeasurementError, UsageError
 from harness.flows import directions, wires_needed
 from harness.host.dut import SshDut
+from harness.host.tuning.apply import tuned
+from harness.host.tuning.change import Target
+from harness.host.tuning.profile import STOCK, Profile, read_profile
 from harness.lab.lab import Lab
 from harness.plan import PointPlan, Role, line_rate_pps
 from harness.stack import Stack, StackContext
@@ -32,13 +36,20 @@ from tests.lab.snapshot import snapshot
 
 pytestmark = pytest.mark.lab
 
-ROUNDS = int(os.environ.get("NSH_ROUNDS", "15"))
+ROUNDS = int(os.environ.get("NSH_ROUNDS", "8"))
 SEED = int(os.environ.get("NSH_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 _SETTLE_S = 3.0
-#: Most stacks are up and gone in 0.1 to 0.3 s, so some that are to be interrupted are gone before.
-_LATEST_INTERRUPT_S = 0.25
+#: Most stacks are up and gone in 0.1 to 0.3 s, tuned (True) in up to 1 s, so some that are to be interrupted are gone
+#: before.
+_LATEST_INTERRUPT_S = {False: 0.25, True: 0.8}
 #: The share of rounds to be interrupted: as soon as there are fewer, the next one is.
 _INTERRUPTED = 1 / 3
+#: Items of the lab's ports; what acts on the whole machine (clock, irqbalance) is not for a test.
+_TUNING: dict[str, list[Any]] = {
+    "rings": ["max", 256], "rss_queues": ["cores"], "rss_hash": ["ports", "addresses"], "rps": ["cores", "off"],
+    "xps": ["cores", "off"], "threaded_napi": [True], "coalesce_us": [10], "gro": [True, False], "lro": [False],
+    "tso": [True, False], "pause_frames": [False],
+}
 
 
 class Interrupted(Exception):
@@ -52,6 +63,7 @@ class Round:
     params: dict[str, Any]
     #: When to interrupt it, if it is to be.
     moment_s: float
+    tuning: dict[str, Any]
 
 
 def random_params(kind: type[Stack], chance: random.Random) -> dict[str, Any]:
@@ -67,10 +79,25 @@ def random_params(kind: type[Stack], chance: random.Random) -> dict[str, Any]:
     return params
 
 
-def draw(chance: random.Random) -> Round:
+def draw(chance: random.Random, *, tuning: bool) -> Round:
     name, kind = chance.choice([(n, k) for n, k in stacks.available().items() if not _needs_more(k)])
     role = chance.choice(list(kind.roles))
-    return Round(name, role, random_params(kind, chance), chance.uniform(0.0, _LATEST_INTERRUPT_S))
+    moment_s = chance.uniform(0.0, _LATEST_INTERRUPT_S[tuning])
+    return Round(name, role, random_params(kind, chance), moment_s, random_tuning(chance) if tuning else {})
+
+
+def random_tuning(chance: random.Random) -> dict[str, Any]:
+    """Some items of a profile, at least one."""
+    items = chance.sample(sorted(_TUNING), chance.randint(1, len(_TUNING)))
+    return {item: chance.choice(_TUNING[item]) for item in items}
+
+
+def profile_of(lab: Lab, one: Round) -> Profile:
+    """Its profile for the lab's ports."""
+    if not one.tuning:
+        return STOCK
+    of_ports = {f"net.ipv4.conf.{port}.arp_notify": 1 for port in _ports(point_of(lab, one))}
+    return read_profile({**one.tuning, "sysctls": {**of_ports, "net.ipv4.udp_rmem_min": 8192}})
 
 
 def _needs_more(kind: type[Stack]) -> bool:
@@ -121,7 +148,8 @@ def play(lab: Lab, one: Round, *, interrupt: bool) -> Outcome:
         if missing := stack.requirements(dut, point):
             return Outcome(f"skipped: {missing[0].what}")
         try:
-            with interrupted_after(one.moment_s if interrupt else None):
+            with (interrupted_after(one.moment_s if interrupt else None),
+                  tuned(Target(dut, _ports(point), point.cores), profile_of(lab, one))):
                 started = time.monotonic()
                 with stack.deploy(StackContext(dut, point, stacks.source(one.stack))) as running:
                     running.check_alive()
@@ -132,6 +160,10 @@ def play(lab: Lab, one: Round, *, interrupt: bool) -> Outcome:
             return Outcome("interrupted")
         except (MeasurementError, UsageError) as error:
             return Outcome(f"failed: {error}")
+
+
+def _ports(point: PointPlan) -> tuple[str, ...]:
+    return tuple(wire.dut.ifname for wire in point.wires)
 
 
 def settled(lab: Lab, before: dict[str, str]) -> dict[str, str]:
@@ -154,13 +186,14 @@ def report(played: list[tuple[Round, Outcome]]) -> dict[str, Any]:
             "slowest_s": dict(sorted(slowest.items()))}
 
 
-def test_nothing_is_left_of_any_stack(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("tuning", [False, True])
+def test_nothing_is_left_of_any_stack(capsys: pytest.CaptureFixture[str], tuning: bool) -> None:
     chance = random.Random(SEED)
     played: list[tuple[Round, Outcome]] = []
     with Lab.up(wires=2, pause_s=0.1) as lab:
         before, rounds, interrupted = snapshot(lab), 0, 0
         while rounds < ROUNDS:
-            one = draw(chance)
+            one = draw(chance, tuning=tuning)
             outcome = play(lab, one, interrupt=interrupted < (rounds + 1) * _INTERRUPTED)
             after = settled(lab, before)
             differs = [name for name in before if after[name] != before[name]]
@@ -169,7 +202,7 @@ def test_nothing_is_left_of_any_stack(capsys: pytest.CaptureFixture[str]) -> Non
             interrupted += outcome.what == "interrupted"
             with capsys.disabled():
                 left = f"; LEFT: {differs}" if differs else ""
-                print(f"\n  {one.stack} {one.role} {one.params}: {outcome.what}{left}", end="")
+                print(f"\n  {one.stack} {one.role} {one.params} {one.tuning}: {outcome.what}{left}", end="")
             for name in differs:
                 assert after[name] == before[name], (SEED, one, outcome, name)
     figures = report(played)
@@ -178,4 +211,4 @@ def test_nothing_is_left_of_any_stack(capsys: pytest.CaptureFixture[str]) -> Non
     failed = [(one, outcome) for one, outcome in played if outcome.what.startswith("failed")]
     assert not failed, (SEED, failed)
     assert figures["slowest_s"], (SEED, "no round was finished")
-    soak.keep("rounds", figures)
+    soak.keep("rounds-tuned" if tuning else "rounds", figures)

@@ -4,6 +4,8 @@ with the remedy, exit 3, and the host as it was."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -68,7 +70,7 @@ def test_a_server_that_ends_is_explained_and_its_configuration_gone(hosts: TrexR
     code, said = run(tmp_path, hosts.document(dir=str(fake(tmp_path / "trex", NO_HUGEPAGES))))
     assert (code, "TRex v3.08 ended with status 1" in said, "reserve them at boot" in said) == (3, True, True), said
     assert list(hosts.generator.folder.rglob("trex_cfg*")) == []
-    kept = (hosts.generator.folder / "var" / "journal.jsonl").read_text()
+    kept = "".join(path.read_text() for path in (hosts.generator.folder / "var").glob("journal*.jsonl"))
     assert "trex_cfg" not in kept  # nothing is left to undo
 
 
@@ -79,7 +81,7 @@ def refused_key(ssh: dict[str, str], folder: Path) -> None:
 
 def changed_host_key(ssh: dict[str, str], folder: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "another")], check=True)
-    (folder / "known_hosts").write_text("127.0.0.1 " + (folder / "another.pub").read_text())
+    (folder / "known_hosts").write_text(f"{ssh['address']} " + (folder / "another.pub").read_text())
     ssh["known_hosts"] = str(folder / "known_hosts")
 
 
@@ -99,17 +101,24 @@ def test_a_generator_that_is_not_reached(hosts: TrexRack, tmp_path: Path, troubl
     assert "Traceback" not in said
 
 
-def test_two_runs_do_not_share_a_generator(hosts: TrexRack, tmp_path: Path) -> None:
-    """The lock of the generator's host is held by a run, here by an agent of ours."""
+@pytest.mark.parametrize("trex", [True, False], ids=["trex", "xdpgen"])
+def test_two_runs_do_not_share_a_generator(hosts: TrexRack, tmp_path: Path, trex: bool) -> None:
+    """The lock of the generator's host is held by a run, here by an agent of ours: the one message says by whom, since
+    when and for how long after its silence."""
     from harness.host.dut import SshDut
     from harness.sites import target_of
     from harness.testbed import Ssh
 
     document = hosts.document()
+    if not trex:
+        del document["generator"]["trex"]
     target = target_of(Ssh.model_validate(document["generator"]["ssh"]))
     with SshDut.connect("generator", target):
         code, said = run(tmp_path, document)
-    assert (code, "generator is in use by" in said) == (3, True), said
+    assert code == 3, said
+    holder = (rf"generator is in use by \S+@\S+ \(harness pid {os.getpid()}\), since 20\S+ \S+ \S+, "
+              r"agent pid \d+, lease 10 s")
+    assert re.search(holder, " ".join(said.split())), said
 
 
 def test_what_trexs_start_script_leaves_is_put_back() -> None:

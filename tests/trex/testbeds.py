@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rack whose generator has an SSH server too, as a testbed file describes it, and what TRex tests look at there."""
+"""A rack as a testbed file with TRex describes it, and what TRex tests look at there."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,19 +27,20 @@ char _license[] __attribute__((section("license"), used)) = "GPL";
 
 @dataclass
 class TrexRack:
-    """``generator``: the generator's side as a host that is reached over SSH."""
+    """A generator's host and one DUT."""
 
     made: Rack
-    generator: RackHost
 
     @classmethod
     def of(cls, made: Rack) -> Self:
-        """The rack, with an SSH server at the generator's side."""
-        generator = RackHost("generator", made.tg_netns, made.folder / "generator", made.generator)
-        generator.start()
-        made.hosts["generator"] = generator  # ended with the rack
-        _pass_everything(made)
-        return cls(made, generator)
+        """The rack, made fit for stacks of XDP."""
+        pass_on(made.folder, made.tg_netns, [port.ifname for port in made.generator.ports])
+        return cls(made)
+
+    @property
+    def generator(self) -> RackHost:
+        """The generator's host."""
+        return self.made.generator
 
     @property
     def sut(self) -> RackHost:
@@ -69,30 +71,35 @@ class TrexRack:
 
     def servers(self) -> list[str]:
         """Command lines of TRex servers in the generator's namespace."""
-        pids = subprocess.run(["ip", "netns", "pids", self.made.tg_netns], capture_output=True, text=True, check=True)
-        lines = []
-        for pid in pids.stdout.split():
-            try:
-                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue  # it has ended
-            if "t-rex-64" in line:
-                lines.append(line)
-        return lines
+        return servers(self.made.tg_netns)
+
+
+def servers(namespace: str) -> list[str]:
+    """Command lines of TRex servers in a namespace."""
+    pids = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True)
+    lines = []
+    for pid in pids.stdout.split():
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has ended
+        if "t-rex-64" in line:
+            lines.append(line)
+    return lines
 
 
 def programs_off(made: Rack) -> None:
     """No XDP program on the generator's ports: xdpgen brings its own, and replaces nobody's."""
-    for port in made.generator:
+    for port in made.generator.ports:
         subprocess.run(enter_argv(made.tg_netns, ["ip", "link", "set", port.ifname, "xdpdrv", "off"]), check=True,
                        capture_output=True, timeout=30)
 
 
-def _pass_everything(made: Rack) -> None:
-    """An XDP program on each of the generator's ports."""
-    (made.folder / "pass.c").write_text(_PASS, encoding="ascii")
+def pass_on(folder: Path, namespace: str, ifnames: Sequence[str]) -> None:
+    """An XDP program that lets everything pass on each of these ports; it is built in ``folder``."""
+    (folder / "pass.c").write_text(_PASS, encoding="ascii")
     argv = ["clang", "-O2", "-g", "-target", "bpf", "-c", "pass.c", "-o", "pass.o"]
-    subprocess.run(argv, cwd=made.folder, check=True, capture_output=True, timeout=30)
-    for port in made.generator:
-        argv = ["ip", "link", "set", port.ifname, "xdpdrv", "obj", str(made.folder / "pass.o"), "sec", "xdp"]
-        subprocess.run(enter_argv(made.tg_netns, argv), check=True, capture_output=True, timeout=30)
+    subprocess.run(argv, cwd=folder, check=True, capture_output=True, timeout=30)
+    for ifname in ifnames:
+        argv = ["ip", "link", "set", ifname, "xdpdrv", "obj", str(folder / "pass.o"), "sec", "xdp"]
+        subprocess.run(enter_argv(namespace, argv), check=True, capture_output=True, timeout=30)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from harness.analysis import references
 from harness.analysis.capacity import Ask, CapacityPlan, StackPlan, plan_capacity
+from harness.analysis.crossover import crossings
 from harness.analysis.loadcurve import Curve, busy_cores, p99
 from harness.analysis.metrics import Kind
 from harness.cli import invoke
@@ -60,6 +61,50 @@ def test_cores_cpu_latency_and_crossing_of_known_stacks(run: RunData) -> None:
     (crossing,) = plan.crossings
     assert crossing.at == pytest.approx(1.05 * 300e3 / 2, rel=0.03)
     assert crossing.cheaper == "dpdk"
+    assert crossing.unit == "cores"  # this poller has no cycles
+
+
+def _staircase(run: RunData, poller_cycles: str, kernel_cycles: str) -> CapacityPlan:
+    """A poller of 1 core up to 1 Mpps and 2 up to 2.5 Mpps against a kernel of 1.05 cores (2100 cycles a packet) a Mpps
+    up to 3 Mpps; the poller's cores have 3e9 cycles a second. The cycles' sources as given, "" for none."""
+    def per_second(points: Sequence[tuple[float, float]], source: str) -> tuple[tuple[float, float], ...]:
+        return tuple(points) if source else ()
+
+    ask = Ask(1.5e6, headroom=0)
+    kernel, poller = (_by_label(plan_capacity(run, ask))[name] for name in ("linux-udp", "dpdk"))
+    ends = (0.5e6, 3e6)
+    kernel = dataclasses.replace(kernel, curves=(Curve(
+        4, 3e6, tuple((load, 1.05e-6 * load) for load in ends), (),
+        cycles=per_second([(load, 2100 * load) for load in ends], kernel_cycles), cycles_source=kernel_cycles),))
+    poller = dataclasses.replace(poller, curves=tuple(Curve(
+        cores, rate, ((0.5e6, float(cores)),), (), cycles=per_second([(0.5e6, cores * 3e9)], poller_cycles),
+        cycles_source=poller_cycles) for cores, rate in ((1, 1e6), (2, 2.5e6))))
+    plan = plan_capacity(run, ask)
+    return dataclasses.replace(plan, crossings=crossings([kernel, poller], ask.target))
+
+
+def test_a_poller_is_cheaper_in_intervals_as_its_cost_rises_in_steps(run: RunData) -> None:
+    plan = _staircase(run, "perf", "time x nominal frequency")
+    (found,) = plan.crossings
+    assert found.intervals == (pytest.approx((1e6 / 1.05, 1e6)), pytest.approx((2e6 / 1.05, 2.5e6)))
+    assert (found.at, found.top, found.cheaper) == (found.intervals[1][0], 2.5e6, "linux-udp")
+    (line,) = capacity.crossing_lines(plan)
+    assert ("costs fewer cores from 952 kpps to 1.00 Mpps and from 1.90 Mpps to 2.50 Mpps, the highest load that both "
+            "carry; at the target linux-udp is cheaper (2.00 cores polling, 1.57 busy); cores are compared") in line
+    assert line in capacity.html(plan)
+    said = json.loads(json.dumps(capacity.data(plan)))["crossings"][0]
+    assert said["intervals"] == [list(span) for span in found.intervals]
+
+
+def test_cycles_are_compared_where_both_sides_have_them_from_one_source(run: RunData) -> None:
+    plan = _staircase(run, "perf", "perf")
+    (found,) = plan.crossings  # 3e9 / 2100 is beyond the one core's 1 Mpps, 6e9 / 2100 beyond the two cores' 2.5 Mpps
+    assert (found.unit, found.intervals, found.at, found.cheaper) == ("cycles", (), None, "linux-udp")
+    assert (found.poller_cycles, found.kernel_cycles) == (pytest.approx(4000), pytest.approx(2100))
+    (line,) = capacity.crossing_lines(plan)
+    assert "never costs fewer cycles from 500 kpps to 2.50 Mpps" in line
+    assert "the cycles are perf" in line
+    assert _staircase(run, "", "").crossings[0].unit == "cores"
 
 
 def test_extrapolation_is_marked_bounded_and_refused_beyond_twice(run: RunData) -> None:
@@ -77,6 +122,25 @@ def test_extrapolation_is_marked_bounded_and_refused_beyond_twice(run: RunData) 
     beyond = plan_capacity(run, Ask(20e6))
     assert any("line rate" in note for note in beyond.notes)
     assert any("No stack" in note for note in beyond.notes)
+
+
+def test_line_rate_bounds_what_is_foretold_and_what_no_run_here_could_confirm_is_said(run: RunData) -> None:
+    narrow = tuple(dataclasses.replace(point, line_rate_pps=500e3) for point in run.plan.points)
+    wire = dataclasses.replace(run, plan=dataclasses.replace(run.plan, points=narrow))
+    kernel = _by_label(plan := plan_capacity(wire, Ask(490e3, headroom=0.1)))["linux-udp"]
+    assert kernel.need.cores is None
+    assert kernel.need.carries is not None
+    assert kernel.need.carries.rate == 500e3
+    assert "line rate is the limit from" in capacity.text(plan)
+    assert "ceiling" not in capacity.text(plan)
+    low = dataclasses.replace(run, info=run.info.model_copy(deep=True))
+    low.info.ceilings[0].sent_pps = low.info.ceilings[0].kept_pps = 460e3
+    said = capacity.text(plan_capacity(low, Ask(520e3, headroom=0)))
+    assert "beyond the generator's ceiling (460 kpps)" in said
+    two = tuple(point for point in run.plan.points if "4c" not in point.id)
+    said = capacity.text(plan_capacity(dataclasses.replace(run, plan=dataclasses.replace(run.plan, points=two)),
+                                       Ask(400e3, headroom=0)))
+    assert "linux-udp: two core counts allow only a straight line" in said
 
 
 def test_more_cores_are_found_where_latency_asks_for_them(run: RunData) -> None:
@@ -206,8 +270,11 @@ def test_a_run_without_load_curve_or_without_latency_says_so(run: RunData) -> No
 
 
 def test_a_run_without_rates_or_that_was_interrupted_is_refused_with_the_remedy(run: RunData) -> None:
-    with pytest.raises(UsageError, match=r"measure\.throughput\.goals"):
+    with pytest.raises(UsageError, match="no point has a PDR: it has NDR; plan by that with `--rate ndr`"):
         plan_capacity(_changed(run, lambda outcome: setattr(outcome, "pdr", None)), Ask(1e5, rate=Kind.PDR))
+    bare = _changed(run, lambda outcome: [setattr(outcome, rate, None) for rate in ("ndr", "pdr", "mrr")])
+    with pytest.raises(UsageError, match=r"measure\.throughput\.goals"):
+        plan_capacity(bare, Ask(1e5))
     ended = dataclasses.replace(run, outcomes=(), info=run.info.model_copy(update={"state": "interrupted"}))
     with pytest.raises(UsageError, match="--resume"):
         plan_capacity(ended, Ask(1e5))

@@ -68,8 +68,12 @@ def test_every_command_has_help(words: list[str], capsys: Capture) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = ("import sys; from harness.cli import invoke; invoke(['--help']); "
-            "print([m for m in ('pydantic', 'paramiko', 'matplotlib', 'zmq', 'pandas', 'rich') if m in sys.modules])")
+    """Of the harness and of every command."""
+    heavy = ("pydantic", "paramiko", "matplotlib", "zmq", "pandas", "rich", "numpy", "scipy", "duckdb", "jinja2")
+    code = ("import sys\nfrom contextlib import suppress\nfrom harness.cli import invoke\n"
+            f"for words in {[[], ['xdpgen'], *commands()]!r}:\n"
+            "    with suppress(SystemExit):\n        assert invoke([*words, '--help']) == 0\n"
+            f"print([name for name in {heavy!r} if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

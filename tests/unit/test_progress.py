@@ -150,3 +150,25 @@ def test_a_failed_point_says_nothing_about_the_next(plan: Plan) -> None:
     clock[0] = 1.0
     left.point_done(measured=False)
     assert left.seconds() == pytest.approx(whole / 2)
+
+
+def test_what_a_host_said_cannot_act_on_the_terminal(plan: Plan) -> None:
+    """Beyond the display's own sequences, the same as for harmless words of that length."""
+    hostile = "ssh said \x1b]0;owned\x07 \x9b2J \x1b[8m\rgone\x00 \u202eback"
+    harmless = "ssh said .]0;owned. .2J .[8m.gone. .back"
+
+    def shown(words: str, progress: Reporter, stream: io.StringIO) -> str:
+        with progress:
+            progress.run_started(plan)
+            progress.point_started(plan.points[0], 0, 0, 2)
+            progress.message(f"first line\n{words}")
+            progress.trial_done(Trial(number=1, point="p", repeat=0, phase=Phase.SEARCH, started_at="", asked_pps=1.0,
+                                      duration_s=0.5, real_s=0.5, status="failed", reason=words))
+            progress.point_done(PointOutcome(point="p", repeat=0, status="failed", reason=words))
+        return stream.getvalue()
+
+    for make in (terminal, lambda: (PlainProgress(stream := io.StringIO()), stream)):
+        acted, quiet = shown(hostile, *make()), shown(harmless, *make())
+        assert [char for char in acted if not char.isprintable()] == [c for c in quiet if not c.isprintable()]
+        assert "first line\n" in acted.replace("\x1b[0m", "").replace("\x1b[2m", "")
+        assert "?]0;owned? ?2J ?[8m?gone? ?back" in acted

@@ -13,8 +13,9 @@ import pytest
 
 from harness import cli
 from harness.errors import HarnessError, HostLost, HostNotRestored, TestbedError, UsageError
+from harness.missing import missing_trials
 from harness.options import RunOptions
-from harness.records import CEILING, Ceiling, Phase, PointOutcome, Request, RunInfo, Trial
+from harness.records import CEILING, Ceiling, LoadPoint, Phase, PointOutcome, Request, RunInfo, Trial
 from harness.resume import Kept, open_kept
 from harness.runner import _Session
 from harness.store import Store
@@ -69,6 +70,45 @@ def test_finished_repeats_stay_and_the_one_in_the_middle_is_begun_again(tmp_path
 def test_without_a_ceiling_its_trials_are_made_again(tmp_path: Path) -> None:
     killed(tmp_path)
     assert open_kept(RunOptions(Path(), results=tmp_path), "r1").abandoned == (1, 4)
+
+
+def test_a_trial_is_abandoned_and_counted_once_however_often_the_run_is_resumed(tmp_path: Path) -> None:
+    store = killed(tmp_path)
+    for number in (5, 6):
+        kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
+        assert kept.abandoned == ((1, 4) if number == 5 else (5,))
+        with store.reopen(kept.reader, kept.resumption([])) as writer:
+            writer.add_trial(trial(number, "b"))
+    run = store.open("r1")
+    assert [t.number for t in run.trials()] == [2, 3, 6]
+    assert run.problems()[-1].startswith("3 trials of points that had not ended were made again")
+    run = store.open("r1")
+    run.info.resumed[1].abandoned += [1, 4]  # as an older harness wrote it
+    assert run.problems()[-1].startswith("3 trials")
+
+
+def test_nothing_is_missed_of_a_resumed_run_and_a_lost_trials_number_is_not_given_again(tmp_path: Path) -> None:
+    with Store(tmp_path).create(info()) as writer:
+        for number, point in enumerate(("a", "a", "b"), 1):
+            writer.add_trial(trial(number, point))
+        # Of a's, one in which the generator died: kept and not counted.
+        writer.add_outcome(PointOutcome(point="a", repeat=0, trials=1, load_curve=[LoadPoint(load_pps=1, trial=9)]))
+        writer.add_outcome(PointOutcome(point="b", repeat=0, trials=1, status="interrupted",
+                                        load_curve=[LoadPoint(load_pps=1, trial=3)]))
+    kept = open_kept(RunOptions(Path(), results=tmp_path), "r1")
+    assert kept.first_trial == 10  # trial 9 was cut off the file
+    with Store(tmp_path).reopen(kept.reader, kept.resumption([])) as writer:
+        writer.finish("failed", 4)  # before b was begun again
+    run = Store(tmp_path).open("r1")
+
+    def missing() -> str:
+        made = [(t.number, t.repeat, t.point) for t in run.trials()]
+        return missing_trials(run.info, list(run.outcomes()), made, run.abandoned)
+
+    assert missing().startswith("trials.jsonl lacks 1 of the trials that the run made (of a round 1)")
+    with Store(tmp_path).reopen(run, kept.resumption([])) as writer:
+        writer.add_trial(trial(9, "a"))
+    assert missing() == ""
 
 
 def test_a_run_that_is_being_made_is_not_gone_on_with(tmp_path: Path) -> None:

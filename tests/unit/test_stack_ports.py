@@ -228,6 +228,9 @@ class Balanced(FakeDut):
     def read(self, path: str, default: str | None = None) -> str:
         return self.files.get(path, default) if default is not None else self.files[path]
 
+    def keep_napi(self, ifname: str) -> None:
+        """Its NAPI is not threaded."""
+
     def apply(self, do: Sequence[str], undo: Sequence[str]) -> Completed:
         self.answers["systemctl is-active irqbalance"] = "inactive\n"
         return super().apply(do, undo)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from harness import owner
 from harness.errors import ResultsError, UsageError
 from harness.records import SCHEMA_VERSION, Phase, PointOutcome, RunInfo, Trial
 from harness.rundata import load_run
-from harness.store import Store, new_run_id, write_atomically
+from harness.store import MOST_BYTES, RunReader, RunWriter, Store, new_run_id, write_atomically
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -179,5 +180,86 @@ def test_the_beginning_of_several_names_says_how_many(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2026: there are 3 runs whose names begin with that"):
         Store(tmp_path).open("2026")
     assert Store(tmp_path).open("2026-a").info.run_id == "2026-a"
+    with pytest.raises(UsageError, match=r"latest: there are no runs in .*--results names another directory"):
+        Store(tmp_path / "nowhere").open("latest")
     with pytest.raises(UsageError, match="1999: no run of that name"):
         Store(tmp_path).open("1999")
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A run of somebody else's that ended early, beside ``victim``, a file of ours."""
+    with Store(tmp_path / "results").create(info()) as writer:
+        writer.add_trial(trial(1))
+        writer.finish("interrupted", 130)
+    (tmp_path / "victim").write_bytes(b"one line\nand what a writer would cut")
+    return tmp_path / "results" / "r1"
+
+
+@pytest.mark.parametrize("how", ["link", "hard link", "pipe"])
+@pytest.mark.parametrize("name", [".reserve", "trials.jsonl", "points.jsonl", "logs", "logs/anomalies"])
+def test_going_on_with_a_foreign_run_writes_nothing_outside_it(foreign: Path, name: str, how: str) -> None:
+    file, victim = foreign / name, foreign.parents[1] / "victim"
+    target = victim if "." in name else foreign.parents[1]
+    if file.is_dir():
+        file.rmdir()
+    file.unlink(missing_ok=True)
+    if how == "pipe":
+        os.mkfifo(file)
+    elif how == "link":
+        file.symlink_to(target)
+    else:
+        os.link(victim, file)
+    before = victim.read_bytes(), victim.stat().st_mode, sorted(os.listdir(foreign.parents[1]))
+    with pytest.raises(UsageError, match=f"{file}: "):
+        RunWriter(foreign, info(), again=True)
+    assert (victim.read_bytes(), victim.stat().st_mode, sorted(os.listdir(foreign.parents[1]))) == before
+
+
+def test_a_foreign_runs_own_directory_and_its_logs_are_no_links(foreign: Path) -> None:
+    victim = foreign.parents[1] / "victim"
+    before = victim.read_bytes()
+    (foreign.parents[1] / "elsewhere").symlink_to(foreign)
+    with pytest.raises(UsageError, match="elsewhere: a link, not a directory"):
+        RunWriter(foreign.parents[1] / "elsewhere", info(), again=True)
+    (foreign / "logs" / "trex.log").symlink_to(victim)
+    (foreign / ".reserve").write_text("what a killed run leaves")
+    with RunWriter(foreign, info(), again=True) as writer:
+        with pytest.raises(UsageError, match=r"trex\.log: a link"):
+            writer.log("trex.log", "text")
+        (foreign / "run.json").unlink()
+        (foreign / "run.json").symlink_to(victim)
+        writer.finish("complete", 0)
+    assert victim.read_bytes() == before
+    assert victim.stat().st_mode & 0o222
+    assert (foreign / "run.json").lstat().st_mode & 0o777 == 0o444
+
+
+@pytest.mark.parametrize("name", ["run.json", "trials.jsonl", "points.jsonl"])
+def test_links_and_oversized_files_are_not_read(foreign: Path, name: str) -> None:
+    store, file = Store(foreign.parent), foreign / name
+    kept = file.rename(foreign.parents[1] / "kept")
+    file.symlink_to(kept)
+    with pytest.raises(UsageError, match=f"{file}: a link, not a regular file"):
+        load_run(foreign)
+    with pytest.raises(UsageError, match=f"{file}: a link, not a regular file"):
+        store.open("r1")
+    assert store.runs() == ([] if name == "run.json" else [foreign])
+    file.unlink()
+    kept.rename(file)
+    os.truncate(file, MOST_BYTES[name] + 1)
+    with pytest.raises(UsageError, match=rf"{file}: [\d,]+ bytes, larger than"):
+        load_run(foreign)
+
+
+def test_a_link_is_taken_for_the_run_beside_it_and_for_nothing_else(foreign: Path) -> None:
+    store = Store(foreign.parent)
+    (store.root / "latest").symlink_to("r1")
+    assert store.open("latest").path == RunReader(store.root / "latest").path == foreign
+    assert store.runs() == [foreign]
+    away = Path(shutil.move(foreign, foreign.parents[1] / "away"))
+    (store.root / "r1").symlink_to(away)
+    assert store.runs() == []
+    for name in ("r1", "latest", str(store.root / "r1")):
+        with pytest.raises(UsageError, match=r"a link that leads out of its directory, to .*away"):
+            store.open(name)

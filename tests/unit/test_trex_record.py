@@ -29,3 +29,15 @@ def test_three_parties_counted_the_same() -> None:
         if returned:
             assert trial["received"] == ipackets, trial["point"]
             assert ipackets + ierrors == returned, trial["point"]
+
+
+def test_on_nics_what_it_sent_passed_the_wires() -> None:
+    lines = (ROOT / "tests" / "data" / "trex" / "nics.jsonl").read_text(encoding="utf-8").splitlines()
+    trials = [json.loads(line) for line in lines]
+    assert {(trial["ports"], trial["tx_port"], trial["software"]) for trial in trials} == {
+        (2, 0, False), (2, 0, True), (4, 2, False)}
+    for trial in trials:
+        assert set(trial["nics"]) == {"e1000"}
+        assert trial["sent"] == sum(port.get("rx_packets", 0) for port in trial["interfaces"]) > 0
+        assert trial["received"] + trial["losses"].get("generator receive", 0) == sum(
+            port.get("tx_packets", 0) for port in trial["interfaces"])

@@ -20,19 +20,19 @@ cores: [1]
 stacks:
 {stacks}
 measure:
-  load_curve: {{rates: [2k], trial: 2s}}
+  load_curve: {{rates: [2k], trial: {trial_s}s}}
   warmup: 100ms
 order: given
 """
 
 
 def measure(testbed: Path, folder: Path, role: str, *stacks: str, traffic: str = "",
-            before: Callable[[Phase], None] = lambda phase: None) -> Watching:
+            before: Callable[[Phase], None] = lambda phase: None, trial_s: int = 2) -> Watching:
     """Run a scenario of ``stacks`` in one role on a testbed file, as ``harness run`` does. ``traffic``: more of its
     keys, as ", vlan: 7"."""
     scenario = folder / f"{role}.yaml"
     entries = "\n".join(f"  - {stack}" for stack in stacks)
-    scenario.write_text(SCENARIO.format(role=role, stacks=entries, traffic=traffic))
+    scenario.write_text(SCENARIO.format(role=role, stacks=entries, traffic=traffic, trial_s=trial_s))
     watching = Watching(before)
     run(RunOptions(scenario=scenario, testbed=str(testbed), results=folder / "results"), watching)
     record(watching.path)

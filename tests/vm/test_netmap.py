@@ -59,7 +59,7 @@ def test_whole_and_partial_in_every_role(testbed_file: Path, tmp_path: Path, rol
 
 def plan_of(testbed: Testbed, folder: Path, stack: str) -> Plan:
     scenario = folder / "plan.yaml"
-    scenario.write_text(SCENARIO.format(role="echo", stacks=f"  - {stack}", traffic=""))
+    scenario.write_text(SCENARIO.format(role="echo", stacks=f"  - {stack}", traffic="", trial_s=2))
     return build_plan(load_scenario(scenario), testbed, seed=1)
 
 

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.generator.channel import AgentClient
 from harness.generator.trexhost.cores import TrexPort
 from harness.generator.trexhost.release import Release, find_release
-from harness.generator.trexhost.server import Mode, Wanted, serving
+from harness.generator.trexhost.server import Mode, Wanted, look, serving
+from harness.generator.trexhost.software import remark
 from harness.host.channel import ByteChannel, PipeChannel
-from harness.host.dut import STATE_DIR, AgentDut, SshDut
+from harness.host.dut import RUN_DIR, STATE_DIR, AgentDut, SshDut
+from harness.host.link import GENERATOR_PART, Member
 from harness.host.local import local_dut
 from harness.host.pci import numa_node
 from harness.host.ssh import Target
@@ -30,6 +33,7 @@ class TrexHost:
         self._generator = testbed.generator
         self._mode: Mode = "astf" if plan.generator.kind == TREX_ASTF else "stl"
         self._testbed = testbed
+        self._plan = plan.generator
         self._release: Release | None = None
 
     @property
@@ -57,7 +61,12 @@ class TrexHost:
         """A TRex that serves as the plan needs it, for the block. ``agent``: started, not yet connected; ``keep`` takes
         the log of a server that was started for it, ``note`` what is questionable about its cores, a sentence each.
         Raises TestbedError."""
-        with serving(self.host, agent, self.release(), self._wanted(), keep, note):
+        wanted, release = self._wanted(), self.release()
+        with serving(self.host, agent, release, wanted, keep, note) as started:
+            if self._plan.software_for:
+                said = remark(self._plan, look(agent, release, wanted) or {}, started=started)
+                if said:
+                    note(said)
             yield
 
     def _wanted(self) -> Wanted:
@@ -65,7 +74,7 @@ class TrexHost:
         return Wanted(
             mode=self._mode, ports=tuple(self._port(index, port) for index, port in enumerate(generator.ports)),
             cores=generator.cores, sync_port=trex.sync_port, async_port=trex.async_port, start=trex.start == "auto",
-            software=trex.software, speed_gbps=max(wire.speed for wire in self._testbed.wires),
+            software=self._plan.software, speed_gbps=max(wire.speed for wire in self._testbed.wires),
             hugepages=trex.hugepages, memory_mb=trex.memory_mb, master=trex.master_core, latency=trex.latency_core,
         )
 
@@ -77,22 +86,31 @@ class TrexHost:
 
 
 @contextmanager
-def open_trex_host(testbed: Testbed, plan: Plan, target: Target | None) -> Iterator[TrexHost]:
-    """Connect to the generator's host; ``target`` None: this machine. A DUT on the same machine has a lock and journal
-    of its own. Raises TestbedError."""
-    # Off the cores that send; of those listed the agent takes what the host has.
-    home = [core for core in range(MOST_CPUS) if core not in testbed.generator.cores]
+def locked_generator(testbed: Testbed, target: Target, run: str) -> Iterator[SshDut]:
+    """The generator's host over SSH, under an agent that holds its lock for the block: two runs never drive one
+    generator, whatever DUTs they measure. ``run`` as for :func:`open_trex_host`. Raises TestbedError."""
+    with SshDut.connect(GENERATOR_HOST, target, home_cores=_home_cores(testbed),
+                        member=Member(run, GENERATOR_PART)) as host:
+        yield host
+
+
+def _home_cores(testbed: Testbed) -> Sequence[int]:
+    """Off the cores that send; of those listed the agent takes what the host has."""
+    return [core for core in range(MOST_CPUS) if core not in testbed.generator.cores]
+
+
+@contextmanager
+def open_trex_host(testbed: Testbed, plan: Plan, target: Target | None, run: str) -> Iterator[TrexHost]:
+    """Connect to the generator's host; ``target`` None: this machine. ``run``: the secret with which a DUT on the same
+    machine shares its lock; it has a journal of its own. Raises TestbedError."""
     if target is None:
-        # Without root nothing can be started; a server that runs can be used all the same.
-        state = f"{STATE_DIR}-generator" if os.geteuid() == 0 else ""
-        with local_dut(name=GENERATOR_HOST, home_cores=home, state_dir=state) as local:
+        # Without root nothing can be started; a server that runs can be used all the same, by one of our runs a user.
+        root = os.geteuid() == 0
+        own = str(Path(tempfile.gettempdir(), f"netstack-harness-agent-{os.geteuid()}"))
+        with local_dut(name=GENERATOR_HOST, home_cores=_home_cores(testbed),
+                       state_dir=STATE_DIR if root else own, run_dir=RUN_DIR if root else own,
+                       member=Member(run, GENERATOR_PART)) as local:
             yield TrexHost(local, testbed, plan)
         return
-    ssh = testbed.generator.ssh
-    assert ssh is not None
-    here = (ssh.address, ssh.port, ssh.netns)
-    shared = any(dut.ssh is not None and (dut.ssh.address, dut.ssh.port, dut.ssh.netns) == here for dut in testbed.duts)
-    state = f"{STATE_DIR}-generator" if shared else ""
-    with SshDut.connect(GENERATOR_HOST, target, home_cores=home, state_dir=state) as host:
+    with locked_generator(testbed, target, run) as host:
         yield TrexHost(host, testbed, plan)
-

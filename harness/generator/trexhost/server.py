@@ -10,6 +10,7 @@ controller is killed.
 from __future__ import annotations
 
 import posixpath
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,13 +22,14 @@ from harness.generator.channel import AgentClient
 from harness.generator.trexhost.complaints import explain, plain
 from harness.generator.trexhost.config import config_text
 from harness.generator.trexhost.cores import CorePlan, TrexPort, plan_cores
-from harness.generator.trexhost.release import INSIDE, Release
+from harness.generator.trexhost.release import INSIDE, Release, api_versions
 from harness.host.contract import RemoteProcess
 from harness.host.dut import AgentDut
 from harness.host.guard import check_ports
+from harness.host.pci import bound_to
 from harness.host.topology import LSCPU, Topology
 from harness.plan import PortPlan
-from harness.stacks.binding import given_to_dpdk, missing_for_devices
+from harness.stacks.binding import BIFURCATED, given_to_dpdk, missing_for_devices
 from harness.stacks.ports import bring_up
 
 Mode = Literal["stl", "astf"]
@@ -40,6 +42,8 @@ _STOP_S = 15.0
 _LOG_BYTES = 1 << 20
 _HUGE_MOUNT = "/mnt/huge"
 _HUGE_KB = 2048
+_READ_SIZE = "68.w"
+_DPDK_FOLDER = "/var/run/dpdk"
 _BIRD_FOLDER = "/tmp/trex-bird"
 #: Writes its first argument into the file of its second.
 _WRITE = ("sh", "-c", 'echo "$1" > "$2"', "sh")
@@ -106,7 +110,8 @@ def look(agent: AgentClient, release: Release, wanted: Wanted, *, starting: bool
     """What the server says of itself and its ports, by RPCs that change nothing; None where nobody listens, or one that
     is ``starting`` does not answer yet. Raises TestbedError when what listens there does not answer as TRex does."""
     found: Mapping[str, Any] = agent.call("look", {
-        "trex_dir": release.directory, "server": "127.0.0.1", "sync_port": wanted.sync_port}, _LOOK_S)
+        "trex_dir": release.directory, "server": "127.0.0.1", "sync_port": wanted.sync_port,
+        "apis": api_versions()}, _LOOK_S)
     if found.get("stranger") and not starting:
         raise TestbedError(f"something listens at {wanted.where} and does not answer as TRex does "
                            f"({found['stranger']}): wait if it is a TRex that is busy, or choose other sync_port and "
@@ -232,6 +237,8 @@ def prepare(host: AgentDut, wanted: Wanted, undo: ExitStack) -> CorePlan:
         raise TestbedError("TRex cannot have its ports: the generator's host lacks "
                            + "; ".join(f"{one.what} ({one.remedy})" for one in missing))
     _hugepages(host, wanted)
+    for port in wanted.ports:
+        _remember_read_size(host, port.interface)
     try:
         undo.enter_context(given_to_dpdk(host, [port.interface for port in wanted.ports], "auto", ""))
     except (StackError, HostError) as error:
@@ -262,10 +269,23 @@ def _remember_pages(host: AgentDut) -> None:
                 host.apply(["true"], [*_WRITE, host.read(path).strip(), path])
 
 
+def _remember_read_size(host: AgentDut, pci: str) -> None:
+    """TRex's start script writes the size of read requests into a register of devices that DPDK shares with the kernel
+    (MTU and pause frames too: those come back with the interfaces), and leaves it: what it is now goes onto the
+    journal."""
+    if bound_to(host, pci) not in BIFURCATED or host.which("setpci") is None:
+        return
+    said = host.run(["setpci", "-s", pci, _READ_SIZE], check=False).stdout.strip()
+    if re.fullmatch(r"[0-9a-f]{4}", said):
+        host.apply(["true"], ["setpci", "-s", pci, f"{_READ_SIZE}={said}"])
+
+
 def _remove_files(host: AgentDut, wanted: Wanted) -> None:
-    """What a server leaves on disk: its pages, which stay taken as long as their files are there, DPDK's folder of its
-    prefix, and the folder that its start script makes for a router, which everybody may write to."""
+    """What a server leaves on disk: its pages, which stay taken as long as their files are there, DPDK's folder and one
+    of its prefix in it, and the folder that its start script makes for a router, which everybody may write to."""
     prefix = f"{USER}-{wanted.sync_port}"
+    if not host.exists(_DPDK_FOLDER):
+        host.apply(["true"], ["sh", "-c", '! [ -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"', "sh", _DPDK_FOLDER])
     host.apply(["true"], ["sh", "-c", 'rm -rf "/var/run/dpdk/$1"; rm -f /dev/hugepages/"$1"map_* /mnt/huge/"$1"map_*',
                           "sh", prefix])
     if not host.exists(_BIRD_FOLDER):

@@ -6,15 +6,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
-from harness.generator.xdpgen import TABLE_CELLS
-from harness.generator.xdpgen.frames import mac_bytes
-from harness.generator.xdpgen.server import ASYNC_PORT, LOOPBACK, SYNC_PORT, Server, serve
+from harness.generator.xdpgen import ASYNC_PORT, LOOPBACK, SYNC_PORT, TABLE_CELLS
+
+if TYPE_CHECKING:
+    from harness.generator.xdpgen.server import Server
 
 
 def parse_dst_macs(items: list[str]) -> dict[int, str]:
     """``PORT=MAC`` arguments as a mapping; ``UsageError`` for anything else."""
+    from harness.generator.xdpgen.frames import mac_bytes
+
     result = {}
     for item in items:
         port, _, mac = item.partition("=")
@@ -74,6 +78,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the generator; returns the exit code."""
     args = _arguments(argv)
+    from harness.generator.xdpgen.server import serve
+
     try:
         serve(
             ifaces=check_distinct(args.interface),

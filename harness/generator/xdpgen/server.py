@@ -16,13 +16,11 @@ from types import FrameType
 import zmq
 
 from harness.errors import GeneratorError
-from harness.generator.xdpgen import TABLE_CELLS
+from harness.generator.xdpgen import ASYNC_PORT, LOOPBACK, SYNC_PORT, TABLE_CELLS
 from harness.generator.xdpgen.contract import Dataplane
 from harness.generator.xdpgen.rpc.dispatch import RpcCore
 from harness.generator.xdpgen.rpc.state import ServerState
 
-SYNC_PORT, ASYNC_PORT = 4501, 4500
-LOOPBACK = "127.0.0.1"
 #: What ZMQ takes in at most: requests over the RPC limit but under this are answered with an error.
 _MAX_MESSAGE = 16 << 20
 _SIOCGIFFLAGS = 0x8913

@@ -16,8 +16,8 @@ class AgentProbe:
     def __init__(self, dut: Dut) -> None:
         self._dut = dut
 
-    def start(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float) -> None:
-        self._dut.start_sampling(period_s, probe_cores, quiet_s=quiet_s)
+    def start(self, period_s: float, probe_cores: Sequence[int]) -> None:
+        self._dut.start_sampling(period_s, probe_cores)
 
     def stop(self) -> Sampling:
         return self._dut.stop_sampling()

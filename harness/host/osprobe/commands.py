@@ -27,7 +27,7 @@ class CommandProbe:
         self.warning = WARNING.format(host=name, system=system.name)
         self._first: CpuSample | None = None
 
-    def start(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float) -> None:
+    def start(self, period_s: float, probe_cores: Sequence[int]) -> None:
         self._first = self._read_cpu()
 
     def stop(self) -> Sampling:

@@ -15,9 +15,8 @@ class OsProbe(Protocol):
     #: What of the measurement this way of reading goes without; empty where nothing.
     warning: str
 
-    def start(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float) -> None:
-        """Begin: the first reading is taken before it returns. ``probe_cores``: where pauses are looked for;
-        ``quiet_s``: how long the host is left alone at most."""
+    def start(self, period_s: float, probe_cores: Sequence[int]) -> None:
+        """Begin: the first reading is taken before it returns. ``probe_cores``: where pauses are looked for."""
 
     def stop(self) -> Sampling:
         """The readings since ``start``, the last of them taken now; pauses and threads where the system tells."""

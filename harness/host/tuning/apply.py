@@ -12,7 +12,6 @@ from harness.errors import HostError, HostNotRestored, StackError
 from harness.host.tuning import ethtool, power, steering
 from harness.host.tuning.change import Change, Item, Target, file_change
 from harness.host.tuning.profile import Profile
-from harness.host.undo import undone
 
 
 def sysctls(target: Target, wanted: Mapping[str, str]) -> Iterator[Change]:
@@ -34,7 +33,8 @@ ITEMS: Mapping[str, Item] = MappingProxyType({
 
 @contextmanager
 def tuned(target: Target, profile: Profile) -> Iterator[tuple[Change, ...]]:
-    """Apply a profile; on exit everything is put back, and read back. Yields every change with what came of it.
+    """Apply a profile; on exit everything is put back, and read back, at last the cores and the scheduling of the
+    ports' NAPI threads, which may be others by then. Yields every change with what came of it.
 
     Raises StackError when an item does not verify, or a required one is unsupported: what was applied is undone.
     Raises HostNotRestored when the host does not come back."""
@@ -42,17 +42,28 @@ def tuned(target: Target, profile: Profile) -> Iterator[tuple[Change, ...]]:
         raise StackError(f"tuning of {target.dut.name}: {', '.join(strangers)}: no test port of this point, whose "
                          f"ports are {', '.join(target.ports) or 'not known to the kernel'}; nothing was changed")
     changes: list[Change] = []
+    with _restored(target, changes):
+        try:
+            for ifname in target.ports:  # whoever makes queues anew below, an item or a stack
+                target.dut.keep_napi(ifname)
+            for name, wanted in profile.items().items():
+                made = list(ITEMS[name](target, wanted))
+                changes += made
+                _refuse_missing(target, profile, name, made)
+        except HostError as error:
+            raise StackError(f"tuning of {target.dut.name}: {error}") from error
+        yield tuple(changes)
+
+
+@contextmanager
+def _restored(target: Target, changes: list[Change]) -> Iterator[None]:
+    """Undo on exit, and read back. What ended the undoing itself (Ctrl-C) is not told as what it left: the end of the
+    connection undoes that."""
+    mark = target.dut.undo_mark()
     try:
-        with undone(target.dut):
-            try:
-                for name, wanted in profile.items().items():
-                    made = list(ITEMS[name](target, wanted))
-                    changes += made
-                    _refuse_missing(target, profile, name, made)
-            except HostError as error:
-                raise StackError(f"tuning of {target.dut.name}: {error}") from error
-            yield tuple(changes)
+        yield
     finally:
+        target.dut.undo_to(mark)
         _verify_restored(target, changes)
 
 

@@ -16,6 +16,7 @@ from harness.host.contract import Dut
 from harness.host.tuning.change import Change, Target, made, unsupported
 
 _SETTING = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9 _-]*?):[ \t]*(\S+)", re.M)
+_ENTRIES = r"^[ \t]*\d{1,9}:((?:[ \t]+\d{1,9})+)[ \t]*$"
 _FLAGS = {"addresses": "sd", "ports": "sdfn"}
 _FEATURES = {"gro": "generic-receive-offload", "lro": "large-receive-offload", "tso": "tcp-segmentation-offload"}
 _MOST_ENTRIES = 1 << 12
@@ -31,7 +32,7 @@ def parse_maxima(text: str) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _numbers(text: str) -> dict[str, int]:
-    return {name.lower(): int(value) for name, value in _SETTING.findall(text) if value.isdigit()}
+    return {name.lower(): int(value) for name, value in _SETTING.findall(text) if re.fullmatch(r"\d{1,15}", value)}
 
 
 def parse_words(text: str) -> dict[str, str]:
@@ -45,7 +46,7 @@ def parse_words(text: str) -> dict[str, str]:
 
 def parse_indirection(text: str) -> list[int]:
     """The receive queue of each entry of ``ethtool -x``."""
-    entries = [int(queue) for line in re.findall(r"^\s*\d+:((?:\s+\d+)+)\s*$", text, re.M) for queue in line.split()]
+    entries = [int(queue) for line in re.findall(_ENTRIES, text, re.M) for queue in line.split()]
     return entries[:_MOST_ENTRIES]
 
 

@@ -22,7 +22,7 @@ PROGRAM = "qemu-system-x86_64"
 PROGRAM_VARIABLE = "HARNESS_QEMU"
 NIC_MODELS = ("vmxnet3", "e1000", "e1000e", "virtio-net-pci", "igb")
 ACCELERATORS = ("auto", "kvm", "tcg")
-_DISK_SLOT, _RANDOM_SLOT = 0x05, 0x06
+_DISK_SLOT, _RANDOM_SLOT, _FIRST_EXTRA_SLOT = 0x05, 0x06, 0x07
 _DEV_KVM = Path("/dev/kvm")
 #: What a CPU's flags say when it can run guests of unmodified kernels. /dev/kvm alone does not tell: some hypervisors
 #: offer it to guests for kernels of their own making only.
@@ -35,12 +35,14 @@ _KERNEL_IOMMU = " intel_iommu=on iommu=pt"
 @dataclass(frozen=True)
 class Machine:
     """What the guest has. ``nic``: model of the data NICs; ``accelerator``: "auto" takes KVM where it works and QEMU's
-    own translation (tcg, slow) elsewhere; ``iommu``: Intel's, for vfio-pci and virtual functions."""
+    own translation (tcg, slow) elsewhere; ``disks``: images that it may read, as /dev/vdb and on; ``iommu``: Intel's,
+    for vfio-pci and virtual functions."""
 
     nic: str = "vmxnet3"
     memory_mib: int = 1536
     vcpus: int = 2
     accelerator: str = "auto"
+    disks: tuple[Path, ...] = ()
     iommu: bool = False
 
 
@@ -78,6 +80,7 @@ def argv(qemu: str, machine: Machine, image: Image, wires: Sequence[WirePlan], m
         "-serial", f"file:{directory / 'console.log'}",
         "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={_escaped(image.disk)}",
         "-device", f"virtio-blk-pci,drive=disk,addr={_DISK_SLOT:#x}",
+        *_extra_disks(machine.disks),
         "-device", f"virtio-rng-pci,addr={_RANDOM_SLOT:#x}",
         "-fw_cfg", f"name={FW_CFG}/host_key,file={_escaped(directory / 'host_key')}",
         "-fw_cfg", f"name={FW_CFG}/authorized_keys,file={_escaped(directory / 'authorized_keys')}",
@@ -87,6 +90,14 @@ def argv(qemu: str, machine: Machine, image: Image, wires: Sequence[WirePlan], m
         port, slot = f"port{wire.index}", FIRST_PORT_SLOT + wire.index
         words += ["-device", f"pcie-root-port,id={port},chassis={wire.index + 1},addr={slot:#x}"]
         words += _nic(f"data{wire.index}", _model(machine), wire.tg.ifname, wire.dut.mac, f"bus={port}")
+    return words
+
+
+def _extra_disks(disks: Sequence[Path]) -> list[str]:
+    words = []
+    for index, disk in enumerate(disks):
+        words += ["-drive", f"if=none,id=extra{index},format=raw,readonly=on,file={_escaped(disk)}",
+                  "-device", f"virtio-blk-pci,drive=extra{index},addr={_FIRST_EXTRA_SLOT + index:#x}"]
     return words
 
 

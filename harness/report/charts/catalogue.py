@@ -13,6 +13,7 @@ from harness.report.charts.cost import cost_pictures
 from harness.report.charts.cpu import cpu_pictures
 from harness.report.charts.latency import latency_pictures
 from harness.report.charts.loss import loss_pictures
+from harness.report.charts.lossload import loss_load_pictures, no_loss_over_load
 from harness.report.charts.material import Material
 from harness.report.charts.scaling import NO_COUNTS, scaling_pictures
 from harness.report.charts.search import search_pictures
@@ -89,6 +90,7 @@ KINDS: dict[str, tuple[Builder, Callable[[Material], str]]] = {
     "cpu": (cpu_pictures, _no_curve),
     "cost": (cost_pictures, _no_curve),
     "loss": (loss_pictures, _no_loss),
+    "loss-load": (loss_load_pictures, lambda material: no_loss_over_load(material.points)),
     "shares": (sharing.sharing_pictures, _no_shares),
     "search": (search_pictures, _no_search),
 }
@@ -107,4 +109,6 @@ def draw_all(material: Material) -> Drawn:
             pictures[kind] = tuple(found[:MOST])
         if len(found) > MOST:
             notes.append(f"{kind}: the first {MOST} of {len(found)} charts")
+    if material.published and not any(picture.references for found in pictures.values() for picture in found):
+        notes.append("published figures: none has this role, frame size and number of cores")
     return Drawn(pictures, missing, tuple(notes))

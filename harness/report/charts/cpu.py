@@ -181,20 +181,22 @@ def _offered(heat: _Heat) -> str:
 
 def _heat_panel(heat: _Heat, axes: Axes, canvas: Canvas, panel: _Panel, size: tuple[float, float],
                 labelled: bool) -> None:
-    """Rows from the top; all panels of a chart have room for the same number of rows."""
+    """Rows from the top, of one height in all panels, but higher where few rows stand beside very many."""
     count, paint = len(panel.loads), canvas.paint
     axes.set_xlim(0, 1)
     axes.set_ylim(heat.rows, 0)
     wide, pixels = size[0] / count, size[1] / heat.rows
     shares = [row.shares for row in panel.rows] + ([panel.useful] if panel.point.polls else [])
-    edges = _edges(panel)
-    _cells(axes, canvas, shares, edges, pixels)
+    plain = _edges(panel)
+    higher = max(1.0, min(20.0 * canvas.scale, size[1] / plain[-1]) / pixels)
+    edges = [edge * higher for edge in plain]
+    _cells(axes, canvas, shares, edges, pixels * higher)
     for (top, bottom), line in zip(pairwise(edges), shares, strict=True):
         if (bottom - top) * pixels > 13 * canvas.scale and wide > 26 * canvas.scale:
             for column, share in enumerate(line):
                 _number(axes, canvas, ((column + 0.5) / count, (top + bottom) / 2), share)
     given = sum(row.given for row in panel.rows)
-    axes.add_patch(Rectangle((0, 0), 1, given, fill=False, linewidth=1.6 * canvas.scale, clip_on=False,
+    axes.add_patch(Rectangle((0, 0), 1, edges[given], fill=False, linewidth=1.6 * canvas.scale, clip_on=False,
                              edgecolor=paint.series(heat.material.look(panel.point).colour)))
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
@@ -255,7 +257,8 @@ def _row_labels(axes: Axes, canvas: Canvas, panel: _Panel, edges: Sequence[float
     lowest = math.inf
     # From below: the rows that are not the stack's come last and matter most.
     for (name, given), middle in sorted(zip(names, middles, strict=True), key=lambda entry: -entry[1]):
-        if (lowest - middle) * pixels < 1.3 * size:
+        # Neither over the name below nor, at the top, over the panel's.
+        if (lowest - middle) * pixels < 1.3 * size or middle * pixels < 0.6 * size - 2 * canvas.scale:
             continue
         lowest = middle
         axes.annotate(fitted(name, (_GAP - 8) * canvas.scale, size, given), (0, middle),

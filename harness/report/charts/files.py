@@ -130,12 +130,12 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def write_charts(pictures: Sequence[Picture], run: RunData, folder: Path, *, formats: Sequence[str],
+def write_charts(pictures: Sequence[Picture], about: str, folder: Path, *, formats: Sequence[str],
                  themes: Sequence[str], sizes: Sequence[str]) -> Iterator[Written]:
     """Write every chart in every format, theme and size, one after the other, and say which files they became.
+    ``about``: what each says below it about where its numbers are from, such as :func:`provenance`.
 
     Raises UsageError when the folder cannot be written to."""
-    about = provenance(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for picture in pictures:
@@ -144,7 +144,7 @@ def write_charts(pictures: Sequence[Picture], run: RunData, folder: Path, *, for
             yield Written(picture, files, data)
     except OSError as error:
         why = error.strerror or str(error)
-        raise UsageError(f"{folder}: charts cannot be written: {why}; name another directory with --out") from error
+        raise UsageError(f"{folder}: charts cannot be written: {why}; name another directory") from error
 
 
 def _write(picture: Picture, about: str, folder: Path, formats: Sequence[str], themes: Sequence[str],

@@ -86,13 +86,17 @@ def _picture(latency: _Latency) -> Picture:
 
 
 def _missing(latency: _Latency) -> Iterator[str]:
-    """Who is in no panel or not in all, and why."""
-    for panel in latency.panels:
-        drawn = {point.plan.id for point, _ in panel.lines}
-        absent = [f"{latency.group.name(latency.material, point)} ({_why(point, panel)})"
-                  for point in latency.group.points if point.plan.id not in drawn]
-        if absent:
-            yield f"No latency {panel.title}: {'; '.join(absent)}."
+    """Who is in no panel or not in all, and why; what is so in every panel once."""
+    absent = {panel.title: [f"{latency.group.name(latency.material, point)} ({_why(point, panel)})"
+                            for point in latency.group.points
+                            if point.plan.id not in {drawn.plan.id for drawn, _ in panel.lines}]
+              for panel in latency.panels}
+    always = [said for said in next(iter(absent.values()), []) if all(said in found for found in absent.values())]
+    if always:
+        yield f"No latency: {'; '.join(always)}."
+    for title, found in absent.items():
+        if here := [said for said in found if said not in always]:
+            yield f"No latency {title}: {'; '.join(here)}."
 
 
 def _why(point: PointSummary, panel: _Panel) -> str:

@@ -71,7 +71,7 @@ def _shares(trial: Trial, known: Sequence[str], more: bool) -> Iterator[float]:
 def _picture(loss: _Loss) -> Picture:
     group = loss.group
     title = f"Loss by place in % of {group.role.counted} sent, {group.traffic}{group.direction}"
-    caption = ("Each point’s trial at the highest load of its search. “Unexplained” is what no counter accounts for. "
+    caption = ("Each point’s trial at the highest load. “Unexplained” is what no counter accounts for. "
                "All bars have one scale." + letter_key(letters(trial.verdicts) for _, trial, _ in loss.rows))
     return Picture("loss", group.part, title, caption, _describe(loss, title), tuple(_data(loss)),
                    lambda canvas: _height(loss, canvas),
@@ -80,10 +80,12 @@ def _picture(loss: _Loss) -> Picture:
 
 def _data(loss: _Loss) -> Iterator[dict[str, object]]:
     for point, trial, _ in loss.rows:
-        for place, frames in {**trial.losses, UNEXPLAINED: trial.unexplained}.items():
+        unread = dict.fromkeys(trial.unread)
+        for place, frames in {**trial.losses, **unread, UNEXPLAINED: trial.unexplained}.items():
             yield identified(loss.material, point) | {
                 "trial": trial.number, "offered_pps": trial.offered_pps, "sent": trial.sent, "lost": trial.lost,
-                "place": one_line(place, 60), "frames": frames, "share_of_sent": frames / trial.sent,
+                "place": one_line(place, 60), "frames": frames,
+                "share_of_sent": None if frames is None else frames / trial.sent,
                 "verdicts": " ".join(trial.verdicts)}
 
 

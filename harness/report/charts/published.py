@@ -59,7 +59,7 @@ def draw_published(published: Sequence[Published], figure: FigureBase, canvas: C
     axes.set_yticks([])
     axes.spines["left"].set_color(paint.muted)
     unit = rate_unit(entry.pps for entry in published)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit.divisor:,.4g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit.divisor:,.6g}")
     axes.locator_params(axis="x", nbins=4 if canvas.narrow else 7)
     grid_lines(axes, "x")
     axes.text(0 if not canvas.narrow else -left / inner, 1 + 7 * scale / (row * len(published)),

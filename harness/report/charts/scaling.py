@@ -24,6 +24,7 @@ from harness.report.charts.material import (
     letters,
     limited,
 )
+from harness.report.charts.spans import span, span_data, span_words
 from harness.report.identity import Look, one_line, stack_key
 from harness.report.numbers import Spread, Unit, percent, plural, rate, rate_unit
 from harness.report.summarise import PointSummary, RateSummary
@@ -111,11 +112,14 @@ def _picture(material: Material, points: Sequence[PointSummary], name: str, line
     title = (f"Scaling of {name} in {scaling.unit.name} over cores, {traffic_text(plan.role, plan.traffic_label)}"
              f"{each}{suffix}")
     caption = ("Thin, dotted: ideal, every core as fast as with the fewest measured; share of ideal: rate ÷ that. "
-               "Rates and cores are on logarithmic axes. Vertical lines: lowest to highest repeat.")
+               "Rates and cores are on logarithmic axes.")
+    if spans := span_words((summary for line in lines for _, _, summary in line.at), "Vertical lines"):
+        caption += f" {spans}"
     if any(limited(summary.verdicts) for line in lines for _, _, summary in line.at):
         caption += " Ringed: a verdict limits the figure."
     if scaling.published:
-        caption += " Hollow: published by others on other machines, not measured here."
+        sources = dict.fromkeys(entry.source for _, entries in scaling.published for entry in entries)
+        caption += f" Hollow: published by others on other machines, not measured here ({'; '.join(sources)})."
     caption += letter_key(letters(summary.verdicts) for line in lines for _, _, summary in line.at)
     part = frames_part(points[0]) + (f"-part{page[0]}" if page[1] > 1 else "")
     return Picture("scaling", part, title, caption, _describe(scaling, title), tuple(_data(scaling)),
@@ -129,15 +133,15 @@ def _published(material: Material, points: Sequence[PointSummary],
     """Published series with at least two numbers of cores, those nearest to what was measured."""
     plan = points[0].plan
     series: dict[str, list[Published]] = {}
-    names: dict[str, str] = {}
     for entry in material.published:
         if entry.role == plan.role.value and entry.frame_bytes == plan.frame_bytes and entry.cores:
             series.setdefault(entry.series, []).append(entry)
-            names.setdefault(entry.series, f"{entry.stack}, {entry.detail}, {entry.source}")
-    fitting = {names[name]: sorted(entries, key=lambda entry: entry.cores or 0) for name, entries in series.items()
-               if len({entry.cores for entry in entries}) > 1 and max(e.pps for e in entries) <= 10 * largest}
-    chosen = sorted(fitting.items(), key=lambda item: -max(entry.pps for entry in item[1]))[:_MOST_PUBLISHED]
-    return tuple((name, tuple(entries)) for name, entries in chosen)
+    fitting = [sorted(entries, key=lambda entry: entry.cores or 0) for entries in series.values()
+               if len({entry.cores for entry in entries}) > 1 and max(e.pps for e in entries) <= 10 * largest]
+    chosen = sorted(fitting, key=lambda entries: -max(entry.pps for entry in entries))[:_MOST_PUBLISHED]
+    labels = [one_line(f"{entries[0].stack}, {entries[0].detail}", 44) for entries in chosen]
+    return tuple((label if labels.count(label) == 1 else f"{label} ({number})", tuple(entries))
+                 for number, (label, entries) in enumerate(zip(labels, chosen, strict=True), 1))
 
 
 def _data(scaling: _Scaling) -> Iterator[dict[str, object]]:
@@ -145,9 +149,7 @@ def _data(scaling: _Scaling) -> Iterator[dict[str, object]]:
         for cores, point, summary in line.at:
             spread = summary.rate
             yield identified(scaling.material, point) | {
-                "rate": scaling.rate, "median_pps": spread.median if spread else None,
-                "lowest_pps": spread.low if spread else None, "highest_pps": spread.high if spread else None,
-                "ideal_pps": line.ideal * cores,
+                "rate": scaling.rate, **span_data(summary), "ideal_pps": line.ideal * cores,
                 "efficiency": line.efficiency(cores, spread.median) if spread else None,
                 "at_least": summary.at_least if spread else None, "verdicts": " ".join(summary.verdicts),
                 "reason": "" if spread else one_line(summary.reason, 200)}
@@ -165,16 +167,12 @@ def _describe(scaling: _Scaling, title: str) -> str:
 
 def _labels(scaling: _Scaling) -> list[str]:
     return ([_label(line) for line in scaling.lines] + [limit.name for limit in _shown(scaling)]
-            + [_published_label(name) for name, _ in scaling.published])
+            + [name for name, _ in scaling.published])
 
 
 def _label(line: _Line) -> str:
     marks = letters(verdict for _, _, summary in line.at for verdict in summary.verdicts)
     return one_line(line.look.name, 30) + ("  " + marks if marks else "")
-
-
-def _published_label(name: str) -> str:
-    return one_line(name, 44)
 
 
 def _shown(scaling: _Scaling) -> list[Limit]:
@@ -198,7 +196,7 @@ def _draw(scaling: _Scaling, figure: FigureBase, canvas: Canvas, height: float) 
         handles[limit.name] = first.axhline(limit.pps, color=canvas.paint.text, linewidth=1.1 * canvas.scale,
                                             linestyle=(0, (5, 3)) if "line" in limit.name else (0, (1, 2)))
     for (name, entries), marker in zip(scaling.published, "DsP", strict=False):
-        handles[_published_label(name)], = first.plot(
+        handles[name], = first.plot(
             [entry.cores or 0 for entry in entries], [entry.pps for entry in entries], linestyle="none", marker=marker,
             markersize=7 * canvas.scale, markerfacecolor="none", markeredgecolor=canvas.paint.text,
             markeredgewidth=1.2 * canvas.scale)
@@ -230,9 +228,9 @@ def _rates(scaling: _Scaling, axes: Axes, canvas: Canvas, line: _Line) -> Any:
     cores = [count for count, _ in line.medians]
     axes.plot(cores, [line.ideal * count for count in cores], color=colour, linewidth=0.9 * scale, linestyle=":",
               alpha=0.75)
-    for count, spread in line.medians:
-        if spread.count > 1:
-            axes.plot([count, count], [max(spread.low, 1), spread.high], color=colour, linewidth=1.1 * scale)
+    for count, _, summary in line.at:
+        if ends := span(summary):
+            axes.plot([count, count], [max(ends[0], 1), ends[1]], color=colour, linewidth=1.1 * scale)
     drawn, = axes.plot(cores, [spread.median for _, spread in line.medians], color=colour, linestyle=look.line,
                        marker=look.marker)
     ringed = [(count, summary.rate.median) for count, _, summary in line.at

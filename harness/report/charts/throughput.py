@@ -25,6 +25,7 @@ from harness.report.charts.material import (
     letters,
 )
 from harness.report.charts.published import draw_published, matching, published_height
+from harness.report.charts.spans import span, span_data, span_end, span_words
 from harness.report.identity import one_line
 from harness.report.numbers import MISSING, Spread, Unit, plural, rate, rate_unit
 from harness.report.palette import HUES
@@ -56,9 +57,8 @@ class _Bars:
 
     @property
     def largest(self) -> float:
-        """The largest rate, pps."""
-        return max((r.rate.high for p in self.group.points for r in self.rates(p) if r.rate is not None),
-                   default=0.0) or 1.0
+        """The largest rate that is drawn, pps."""
+        return max((span_end(r) for p in self.group.points for r in self.rates(p)), default=0.0) or 1.0
 
 
 def throughput_pictures(material: Material) -> Iterator[Picture]:
@@ -88,7 +88,8 @@ def _caption(bars: _Bars) -> str:
     said = [f"{', '.join(how[name] for name in bars.names)}"
             + (", paler in that order." if len(bars.names) > 1 else ".")]
     if any(point.repeats > 1 for point in bars.group.points):
-        said.append("Bars are medians, thin lines span lowest to highest repeat.")
+        said.append("Bars are medians.")
+        said.append(span_words((r for p in bars.group.points for r in bars.rates(p)), "Thin lines"))
     if any(r.at_least for p in bars.group.points for r in bars.rates(p)):
         said.append("≥: the generator was the limit.")
     if any(_variant(bars, point) for point in bars.group.points):
@@ -97,7 +98,7 @@ def _caption(bars: _Bars) -> str:
                     + (" or on another host." if hosts else "."))
     if bars.published:
         said.append("Hollow: published by others on other machines, not measured here.")
-    return " ".join(said)
+    return " ".join(filter(None, said))
 
 
 def _marks(summary: RateSummary) -> str:
@@ -113,9 +114,7 @@ def _data(bars: _Bars) -> Iterator[dict[str, object]]:
         for summary in bars.rates(point):
             spread = summary.rate
             yield identified(bars.material, point) | {
-                "rate": summary.name, "median_pps": spread.median if spread else None,
-                "lowest_pps": spread.low if spread else None, "highest_pps": spread.high if spread else None,
-                "repeats": spread.count if spread else 0, "at_least": summary.at_least if spread else None,
+                "rate": summary.name, **span_data(summary), "at_least": summary.at_least if spread else None,
                 "line_rate_pps": point.plan.line_rate_pps or None,
                 "verdicts": " ".join(summary.verdicts), "reason": one_line(summary.reason, 200) if not spread else ""}
 
@@ -215,7 +214,7 @@ def _point(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, top: fl
         if not dense:
             _bar_words(bars, axes, canvas, summary, first + (index + 0.5) * pitch, pitch)
     if dense:
-        ends = max((r.rate.high for r in bars.rates(point) if r.rate is not None), default=0.0)
+        ends = max((span_end(r) for r in bars.rates(point)), default=0.0)
         _beside(bars, axes, canvas, _dense_label(bars, point), (ends, top + block / 2), canvas.font(11, block))
 
 
@@ -251,8 +250,13 @@ def _name(bars: _Bars, axes: Axes, canvas: Canvas, point: PointSummary, middle: 
         axes.text(0, middle + 11 * canvas.scale, text, va="center", fontsize=canvas.font(12), fontweight="bold")
         return
     second = "  ".join(filter(None, [cores, marks]))
-    most = 2 if block > 3 * 13 * canvas.scale or not second else 1
-    lines = wrapped(look.name, 200 * canvas.scale, canvas.font(12.5), most, bold=True)
+    plain, room = canvas.font(12.5), 200 * canvas.scale
+    most = min(2, int(block / (1.25 * plain)) - bool(second))
+    if most < 1 and second:  # no room for a line of its own
+        lines, second = [fitted(look.name, room - text_width(f"  {second}", plain, True), plain, True)
+                         + f"  {second}"], ""
+    else:
+        lines = wrapped(look.name, room, plain, max(1, most), bold=True)
     size = canvas.font(12.5, block / (len(lines) + bool(second)))
     pitch = size * 1.25
     first = middle - pitch * (len(lines) + bool(second) - 1) / 2
@@ -279,8 +283,8 @@ def _bar(axes: Axes, canvas: Canvas, summary: RateSummary, shown: tuple[str, boo
     axes.barh(y, spread.median, height=height, color=colour, alpha=_SHADES[summary.name], linewidth=0)
     if outlined:
         axes.barh(y, spread.median, height=height, fill=False, edgecolor=paint.text, linewidth=1.1 * canvas.scale)
-    if spread.count > 1:
-        axes.plot([spread.low, spread.high], [y, y], color=paint.text, linewidth=1.2 * canvas.scale,
+    if ends := span(summary):
+        axes.plot(ends, [y, y], color=paint.text, linewidth=1.2 * canvas.scale,
                   solid_capstyle="butt")
 
 
@@ -296,7 +300,7 @@ def _bar_words(bars: _Bars, axes: Axes, canvas: Canvas, summary: RateSummary, y:
                                                     canvas.width - 290 * canvas.scale, size)
         axes.text(0.01, y, text, va="center", fontsize=size, color=paint.muted, transform=axes.get_yaxis_transform())
         return
-    _beside(bars, axes, canvas, _label(bars, summary, spread), (max(spread.high, spread.median), y), size)
+    _beside(bars, axes, canvas, _label(bars, summary, spread), (span_end(summary), y), size)
 
 
 def _label(bars: _Bars, summary: RateSummary, spread: Spread) -> str:

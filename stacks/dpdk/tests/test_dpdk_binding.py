@@ -4,6 +4,8 @@ journal in memory). That a kernel gives and takes devices so is shown in a virtu
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,25 @@ def test_the_journal_gives_everything_back_in_order(host: SimulatedHost) -> None
         "ip neigh replace 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth1 nud permanent",
         removed("uio_pci_generic"),
     ]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_what_a_program_sets_on_a_port_that_it_shares_with_the_kernel_is_put_back(
+        host: SimulatedHost, comes_back: bool) -> None:
+    """Mellanox: nothing is bound; TRex's start script sets MTU and pause frames, DPDK flags."""
+    shared = "0000:05:00.0"
+    host.nic(shared, "eth3", driver="mlx5_core", iommu=True)
+    listed = host.settings = {"ethtool -a rx": "on", "ethtool -a tx": "on", "link promisc": "off"}
+    expected = nullcontext() if comes_back else pytest.raises(
+        HostNotRestored, match=r"eth3: mtu was 9000 and is 9238; .*ethtool -a rx was on and is off")
+    with expected, given_to_dpdk(host, [shared], "auto", "eth0"):  # type: ignore[attr-defined, arg-type]
+        assert set(host.done) == {("true",)}, "nothing is changed"
+        if not comes_back:
+            host.files[f"{NET}/eth3/mtu"], host.settings = "9238", {**listed, "ethtool -a rx": "off"}
+    assert host.files[f"{DEVICES}/{shared}/driver"] == "mlx5_core"
+    settings = f"eth3 {json.dumps(listed)}"
+    assert [" ".join(words[3:] if words[0] == "python3" else words) for words in host.undone] == [
+        "ip link set dev eth3 mtu 9000", f"prepare {settings}", "ip link set dev eth3 up", f"restore {settings}"]
 
 
 def test_what_is_bound_already_is_used_and_left(host: SimulatedHost) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -123,6 +124,23 @@ def test_counts_the_tests_packets_exactly_and_passes_others(
         assert not any(running.counters().losses.values())
         running.check_alive()
     assert state(dut, point) == before
+
+
+@pytest.mark.parametrize("at", HERE)
+@pytest.mark.parametrize("version", [4, 6])
+def test_frames_with_their_headers_in_a_page_are_counted_too(dut: Dut, wires: Any, make_point: MakePoint, at: str,
+                                                             version: int) -> None:
+    """As TRex sends them from an interface of the kernel, and NIC drivers may hand them over."""
+    point = make_point("linux-drop", Role.DROP, {"at": at}, frame=FRAMES[version], version=version)
+    with stacks.create(point.stack, point.params).deploy(context(dut, point)) as running, \
+            closing(wires.paged(0)) as sender:
+        for _ in range(4):
+            sender.send([frame_of(point, flow) for flow in range(50)])
+        assert counted(running, 200) == 200
+        sender.send([to_another_port(point)])
+        wires.exchange(0, [], 0, 0.1)
+        assert running.counters().totals["discarded"] == 200
+        assert not any(running.counters().losses.values())
 
 
 @pytest.mark.parametrize(("at", "version"), [

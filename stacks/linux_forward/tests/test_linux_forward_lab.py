@@ -3,21 +3,32 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.stacks.linux_forward import fib, many_routes
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from harness import stacks
-from harness.errors import HostError, StackError
+from harness.errors import HostError, HostLost, StackError
 from harness.generator.frames import flow_frame
 from harness.host.contract import Dut
+from harness.host.dut import SshDut
+from harness.lab.lab import Lab
 from harness.measure.rolecheck import FRAMES, check_role
 from harness.plan import PointPlan, Role
 from harness.scenario import minimum_frame
 from harness.stack import StackContext
+from tests.interpreters import interpreters
 
 pytestmark = pytest.mark.lab
 MakePoint = Callable[..., PointPlan]
@@ -36,6 +47,7 @@ def state(dut: Dut, point: PointPlan) -> list[str]:
     conf += [dut.read(f"/proc/sys/net/ipv6/conf/{port}/{name}") for port in ports(point)
              for name in ("force_forwarding", "disable_ipv6")]
     shown += [dut.run(argv).stdout for argv in (["ip", "-o", "link"], ["nft", "list", "ruleset"])]
+    shown.append(nexthops(dut))
     shown += sorted(dut.run(["bridge", "fdb"]).stdout.splitlines())
     conf.append(dut.read("/proc/sys/net/bridge/bridge-nf-call-iptables"))
     return [*conf, *shown, *(dut.run(["ethtool", "-k", port]).stdout for port in ports(point))]
@@ -99,20 +111,30 @@ def test_a_bridge_that_passes_iptables_says_so(dut: Dut, make_point: MakePoint) 
         dut.undo_to(mark)
 
 
-def test_routes_among_many_others_and_removes_them(dut: Dut, wires: Any, make_point: MakePoint) -> None:
-    """More than one batch, and more than fit beside the test's prefixes."""
+@pytest.fixture(params=["nexthop", "gateways"])
+def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Routes through a nexthop object, and as on a kernel that has none."""
+    if request.param == "gateways":
+        monkeypatch.setattr(fib, "_HAS_NEXTHOPS", "/proc/sys/net/ipv4/none")
+    return str(request.param)
+
+
+def test_routes_among_many_others_and_removes_them(dut: Dut, wires: Any, make_point: MakePoint, target: str) -> None:
+    """More than fit beside the test's prefixes."""
     point = make_point("linux-forward", Role.FORWARD, {"routes": 70_000})
     stack = stacks.create(point.stack, point.params)
-    before, count = state(dut, point), ["ip", "-4", "-o", "route", "get"]
+    assert stack.requirements(dut, point) == []
+    before, get = state(dut, point), ["ip", "-4", "-o", "route", "get"]
     with stack.deploy(context(dut, point)):
         check_role(wires, point, stack.role_info(Role.FORWARD), None)
-        for address in ("198.18.2.0", "198.18.255.255", "240.0.17.255"):
-            assert f"dev {ports(point)[1]}" in dut.run([*count, address]).stdout
-        assert dut.run([*count, "240.0.255.255"], check=False).returncode != 0
+        assert bool(nexthops(dut)) is (target == "nexthop")
+        for address in ("198.18.2.0", "198.18.255.255", "240.0.17.255", "240.0.19.111"):
+            assert f"dev {ports(point)[1]}" in dut.run([*get, address]).stdout
+        assert dut.run([*get, "240.0.19.112"], check=False).returncode != 0
     assert state(dut, point) == before
 
 
-def test_routes_among_many_others_over_ipv6(dut: Dut, wires: Any, make_point: MakePoint) -> None:
+def test_routes_among_many_others_over_ipv6(dut: Dut, wires: Any, make_point: MakePoint, target: str) -> None:
     point = make_point("linux-forward", Role.FORWARD, {"routes": 60_000}, frame=minimum_frame("ipv6"), version=6)
     stack = stacks.create(point.stack, point.params)
     assert stack.requirements(dut, point) == []
@@ -123,6 +145,68 @@ def test_routes_among_many_others_over_ipv6(dut: Dut, wires: Any, make_point: Ma
             assert f"dev {ports(point)[1]}" in dut.run([*get, address]).stdout
         assert dut.run([*get, f"2001:2:0:8000::{60_000:x}"], check=False).returncode != 0
     assert state(dut, point) == before
+
+
+def test_a_route_that_is_there_already_is_named_and_stays(dut: Dut, make_point: MakePoint, target: str) -> None:
+    """Although it looks as ours do, but for its way; and what came before it is gone."""
+    point, mark = make_point("linux-forward", Role.FORWARD, {"routes": 70_000}), dut.undo_mark()
+    theirs = ["240.0.1.7/32", "dev", ports(point)[1], "proto", "217"]
+    dut.apply(["ip", "route", "add", *theirs], ["ip", "route", "del", *theirs])
+    try:
+        before = state(dut, point)
+        with pytest.raises(StackError, match=r"route to 240.0.1.7/32: File exists; 198.18.0.0/16, 240.0.0.0/8 have to"):
+            with stacks.create(point.stack, point.params).deploy(context(dut, point)):
+                pytest.fail("it cannot have all its routes")
+        assert state(dut, point) == before
+    finally:
+        dut.undo_to(mark)
+
+
+def test_of_an_agent_killed_among_routes_nothing_is_left(lab: Lab, dut: Dut, make_point: MakePoint, tmp_path: Path,
+                                                         target: str) -> None:
+    """The program that adds them ends with the agent, and the next agent removes what it has added."""
+    point = make_point("linux-forward", Role.FORWARD, {"routes": 1_000_000})
+    before, last = state(dut, point), ports(point)[1]
+    connect = partial(SshDut.connect, "dut", lab.ssh, virtual=True, state_dir=str(tmp_path))
+    with connect() as victim, ThreadPoolExecutor(1) as pool:
+        deploying = pool.submit(_deployed, victim, point)
+        while not added(lab, last):
+            assert not deploying.done(), deploying.result()
+        os.kill(int(victim.agent["pid"]), signal.SIGKILL)
+        with pytest.raises(HostLost):
+            deploying.result()
+        assert 0 < added(lab, last) < 1_000_000
+        victim.abandon()
+    with connect() as successor:
+        assert successor.left_over[0] > 0
+        assert state(dut, point) == before
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_adds_routes_under_old_and_new_interpreters(lab: Lab, dut: Dut, make_point: MakePoint, python: str) -> None:
+    point, script = make_point("linux-forward", Role.FORWARD), Path(many_routes.__file__).read_text()
+    with stacks.create(point.stack, {}).deploy(context(dut, point)):
+        wire = point.wires[-1]
+        dut.apply(["true"], ["ip", "route", "flush", "proto", fib.PROTOCOL])
+        ranges = json.dumps([[240 << 24, (240 << 24) + 300], [(240 << 24) + 400] * 2])
+        argv = [python, "-c", script, "4", fib.PROTOCOL, "0", wire.tg.ip, wire.dut.ifname, ranges]
+        subprocess.run(lab.exec_argv("dut", argv), check=True, timeout=30)
+        assert added(lab, wire.dut.ifname) == 302
+
+
+def _deployed(dut: Dut, point: PointPlan) -> None:
+    with stacks.create(point.stack, point.params).deploy(context(dut, point)):
+        pass
+
+
+def added(lab: Lab, ifname: str) -> int:
+    """Routes of protocol 217 on a port, not by way of the agent."""
+    listing = lab.exec_argv("dut", ["ip", "-4", "route", "show", "proto", "217", "dev", ifname])
+    return subprocess.run(listing, capture_output=True, check=True, timeout=30).stdout.count(b"\n")
+
+
+def nexthops(dut: Dut) -> str:
+    return dut.run(["ip", "nexthop"]).stdout
 
 
 def test_a_flowtable_forwards_or_says_what_the_kernel_lacks(dut: Dut, wires: Any, make_point: MakePoint) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
-from itertools import islice
+from itertools import pairwise
 
 import pytest
-from harness.stacks.linux_forward.fib import unused_addresses
+from harness.stacks.linux_forward.fib import unused_ranges
 
 from harness import stacks
 from harness.errors import UsageError
@@ -42,19 +42,23 @@ def test_extra_routes_of_ipv6_keep_clear_of_a_testbed_that_lies_among_them() -> 
     point = PointPlan("p", "l", "linux-forward", {}, Role.FORWARD, "dut", 82, (1,), (wire,),
                       directions(Role.DROP, (wire,), 1, bidirectional=False), 1e6)
     link = ipaddress.ip_interface(f"{wire.dut.ip}/{wire.dut.prefix_len}").network
-    found = [ipaddress.ip_address(address) for address in islice(unused_addresses(point), 1000)]
+    found = [ipaddress.IPv6Address(number) for number in numbers(unused_ranges(point, 1000))]
     assert len(set(found)) == 1000
-    assert all(address.version == 6 and address not in link and address not in ipaddress.ip_network(wire.flow_prefix)
-               for address in found)
+    assert not [address for address in found if address in link or address in ipaddress.ip_network(wire.flow_prefix)]
 
 
 def test_extra_routes_are_different_and_keep_clear_of_the_test() -> None:
     wires = plan_wires("abc", 2)
     point = PointPlan("p", "l", "linux-forward", {}, Role.FORWARD, "dut", 64, (1,), wires,
                       directions(Role.FORWARD, wires, 1, bidirectional=True), 1e6)
-    addresses = list(islice(unused_addresses(point), 1_000_000))
-    assert len(set(addresses)) == 1_000_000
-    near = [ipaddress.ip_address(address) for address in addresses if address.startswith("198.")]
+    found = unused_ranges(point, 1_000_000)
+    assert all(last < following for (_, last), (following, _) in pairwise(found))
+    assert len(numbers(found)) == 1_000_000
+    near = [ipaddress.IPv4Address(number) for number in numbers(found) if number < 240 << 24]
     assert len(near) == 65_536 - 2 * 256
     used = [ipaddress.ip_network(net) for w in wires for net in (w.flow_prefix, link_prefix(w.index))]
     assert not [address for address in near if any(address in net for net in used)]
+
+
+def numbers(ranges: list[tuple[int, int]]) -> list[int]:
+    return [number for first, last in ranges for number in range(first, last + 1)]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """VPP's configuration from a plan, what vppctl prints as numbers, and what is said where VPP is missing.
 
-Nothing here runs VPP: Debian has no package of it. data/README.md says where the samples come from.
+Nothing here runs VPP, of which Debian has no package: test_vpp_lab.py does. data/README.md says where the samples come
+from.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 from harness.stacks.dpdk.tests.simulated_host import DEVICES, SimulatedHost
 from harness.stacks.vpp import config, parse
 from harness.stacks.vpp.config import Layout
-from harness.stacks.vpp.session import Vppctl, counters_of
+from harness.stacks.vpp.session import RunningVpp, Vppctl, counters_of
 from harness.stacks.vpp.stack import Vpp, VppParams
 
 from harness import stacks
@@ -37,7 +38,8 @@ def point(cores: tuple[int, ...]) -> PointPlan:
 
 
 def layout(driver: str, cores: tuple[int, ...], queues: int) -> Layout:
-    return Layout(driver, "/run/netstack-harness-vpp-x", 0, cores, queues, 16384, "polling")
+    return Layout(driver, "/run/netstack-harness-vpp-x", 0, cores, (queues, queues), 16384, "polling",
+                  huge=driver == "dpdk")
 
 
 def test_runtime_under_load() -> None:
@@ -45,16 +47,16 @@ def test_runtime_under_load() -> None:
     assert (main.name, main.core, worker.name, worker.core) == ("vpp_main", 1, "vpp_wk_0", 2)
     assert [node.name for node in worker.inputs] == ["dpdk-input"]
     counts = worker.counts()
-    assert (counts["polls"], counts["vectors"], counts["busy_calls"]) == (47106, 23442944, 47106)
+    assert (counts["polls"], counts["received"], counts["calls"]) == (47106, 23442944, 47106)
     # By hand: (9.47 + 42.2 + 10.2 + 41.8) x 11721472 + (175 + 15.5 + 32.3 + 29.1 + 24.8) x 23442944
     assert counts["clocks"] == pytest.approx(103.67 * 11721472 + 276.7 * 23442944, rel=1e-9)
-    assert counts["vectors"] / counts["polls"] == pytest.approx(497.66, abs=0.01), "as VPP says: two ports a call"
+    assert counts["received"] / counts["polls"] == pytest.approx(497.66, abs=0.01), "as VPP says: two ports a call"
 
 
 def test_runtime_with_one_frame_a_vector_is_nearly_all_empty_polls() -> None:
     worker = parse.runtime(TRICKLE)[1]
     counts = worker.counts()
-    assert (counts["polls"], counts["busy_calls"], counts["core"]) == (24239296364, 804395, 9)
+    assert (counts["polls"], counts["calls"], worker.core) == (24239296364, 804395, 9)
 
 
 def test_a_name_that_runs_into_its_state_is_read() -> None:
@@ -80,7 +82,8 @@ def test_counters_name_losses_by_place() -> None:
     errors = parse.errors((DATA / "show-errors.txt").read_text())
     assert errors == {"nsim: Packets buffered": 9991, "nsim: Network loss simulation drop packets": 9,
                       "ethernet-input: l3 mac mismatch": 9991}
-    counters = counters_of(ports, errors, parse.runtime(LOAD))
+    worker = parse.runtime(LOAD)[1]
+    counters = counters_of(ports, errors, {worker.name: {"core": worker.core, **worker.counts()}})
     assert counters.totals["received"] == 2321062 + 1818160552
     assert counters.totals["vectors"] == 23442944
     assert counters.totals["error ethernet-input: l3 mac mismatch"] == 9991
@@ -88,9 +91,10 @@ def test_counters_name_losses_by_place() -> None:
     assert [worker["core"] for worker in counters.per_worker] == [2]
 
 
-def test_errors_with_the_severity_of_newer_versions() -> None:
+def test_errors_of_newer_versions_have_a_severity_and_a_line_for_each_thread() -> None:
     line = "        12          ip4-input                   ip4 ttl <= 1               error   "
-    assert parse.errors(f"   Count    Node   Reason   Severity\n{line}\n") == {"ip4-input: ip4 ttl <= 1": 12}
+    text = f"   Count    Node   Reason   Severity\n{line}\n{line}\n"
+    assert parse.errors(text) == {"ip4-input: ip4 ttl <= 1": 24}
     assert parse.errors("   Count    Node   Reason   Severity\n") == {}
 
 
@@ -174,11 +178,13 @@ def test_the_management_interface_is_refused_though_dpdk_would_share_it() -> Non
 def test_ports_are_made_and_each_command_known_by_what_it_prints() -> None:
     """As src/plugins/af_packet/cli.c and src/plugins/af_xdp/cli.c of VPP have it."""
     first = point((1,)).wires[0].dut
-    (words, printed), _ = config.create(layout("af_packet", (1,), 1), point((1,)))
-    assert " ".join(words) == f"create host-interface name {first.ifname} num-rx-queues 1 hw-addr {first.mac}"
+    (words, printed), _ = config.create(layout("af_packet", (1, 2, 3), 1), point((1, 2, 3)))
+    assert " ".join(words) == (f"create host-interface name {first.ifname} num-rx-queues 1 num-tx-queues 3 "
+                               f"cksum-gso-disable v2 hw-addr {first.mac}")
     assert printed == f"host-{first.ifname}"
     (words, printed), _ = config.create(layout("af_xdp", (1,), 2), point((1,)))
-    assert " ".join(words) == f"create interface af_xdp host-if {first.ifname} name port0 num-rx-queues 2"
+    assert " ".join(words) == (f"create interface af_xdp host-if {first.ifname} name port0 num-rx-queues 2 "
+                               "tx-queue-size 4096 no-syscall-lock")
     assert printed == ""
 
 
@@ -228,6 +234,43 @@ def test_a_command_that_vpp_refuses_is_noticed_although_its_status_is_0() -> Non
         Vppctl(refused, refused, "vppctl", "s").tell(["set", "interface", "state", "x", "up"])  # type: ignore[arg-type]
     made = Silent("host-d0\n")
     Vppctl(made, made, "vppctl", "s").tell(["create"], expected="host-d0")  # type: ignore[arg-type]
+
+
+class Answering:
+    """A VPP that says what the samples say, each time anew, and its process."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def run(self, argv: list[str], **options: object) -> Completed:
+        what = " ".join(argv[3:])
+        self.asked.append(what)
+        text = {"show interface": (DATA / "show-interface-mtu.txt").read_text(), "show runtime": LOAD,
+                "show errors": (DATA / "show-errors.txt").read_text(), "show version": "vpp v25.10-release built by x"}
+        return Completed(tuple(argv), 0, text.get(what, ""), "")
+
+    def alive(self) -> bool:
+        return True
+
+
+def test_workers_count_on_over_readings_and_the_kernels_ring_is_a_place_of_loss() -> None:
+    vpp, given = Answering(), iter([1818160552 + 7, 1818160552 + 7, 1818160552 + 57])
+    running = RunningVpp(vpp, Vppctl(vpp, vpp, "vppctl", "s"), ["TenGigabitEthernet8/0/0"], "",  # type: ignore[arg-type]
+                         lambda: next(given))
+    assert running.remark.startswith("vpp v25.10-release;")
+    first, second, third = (running.counters() for _ in range(3))
+    assert vpp.asked.count("clear runtime") == 3, "clocks a packet are means since then"
+    assert [c.totals["vectors"] for c in (first, second, third)] == [n * 23442944 for n in (1, 2, 3)]
+    assert [c.per_worker[0]["received"] for c in (first, third)] == [23442944, 3 * 23442944]
+    assert {c.per_worker[0]["core"] for c in (first, third)} == {2}
+    assert [c.losses["packet socket"] for c in (first, second, third)] == [0, 0, 50]
+
+
+def test_af_packet_is_not_asked_for_what_vpp_cannot_do_with_it() -> None:
+    host, plan = over_pci()
+    said = [{m.what for m in stacks.create("vpp", {"driver": driver, "rx_mode": "adaptive"}).requirements(
+        host, plan)} for driver in ("af_packet", "af_xdp")]  # type: ignore[arg-type]
+    assert said[0] - said[1] >= {"a driver that VPP can switch between polling and interrupts (af_packet it cannot)"}
 
 
 @pytest.mark.lab

@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.analysis import environment
-from harness.analysis.compare import Comparison, Finding, compare
+from harness.analysis.compare import Comparison, Finding, _against, compare
 from harness.analysis.metrics import Kind, Metric
 from harness.analysis.noise import Cause, suspects
+from harness.analysis.sides import RunView, views
+from harness.analysis.statistics import t_quantile
 from harness.cli import invoke
 from harness.errors import UsageError
-from harness.records import RunInfo, Verdict
+from harness.records import Frequency, RunInfo, Trial, Verdict
 from harness.report import comparison
+from harness.report.suspects import suspected
 from harness.rundata import RunData, load_run
 from tests.unit.analysis.runs import NAMES, POINTS, around, make
 from tests.unit.report.hostile import PAYLOAD
@@ -45,7 +50,9 @@ def test_points_are_matched_and_differences_found(tmp_path: Path) -> None:
     assert xdp.difference.interval is not None
     assert xdp.difference.interval.low == pytest.approx(0.0424, abs=2e-4)  # 1.05 exp(-2.306 x 0.005 sqrt(2 / 5)) - 1
     same = next(row for row in result.rows if row.place.key.label.startswith(NAMES[0]) and row.metric == NDR)
-    assert same.smallest == pytest.approx(0.01015, abs=1e-4)  # (2.306 + 0.889) x 0.005 sqrt(2 / 5)
+    # One of so many rows, so at a level of 5 % / rows: (t(1 - 0.025 / rows, 8) + 0.889) x 0.005 sqrt(2 / 5).
+    visible = float(t_quantile(1 - 0.025 / len(result.rows), 8.0)) + 0.889
+    assert same.smallest == pytest.approx(math.expm1(visible * 0.005 * math.sqrt(2 / 5)), abs=1e-5)
     p99 = found(result, Metric(Kind.LATENCY, "p99", 0.5))
     assert set(p99.values()) == {Finding.NONE}
     only = {(gap.place.key.stack, gap.metric.name if gap.metric else "", gap.missing) for gap in result.gaps}
@@ -59,6 +66,56 @@ def test_a_difference_within_the_search_width_is_none(tmp_path: Path) -> None:
     assert row.finding is Finding.NONE
     assert row.smallest is not None
     assert row.smallest >= 0.005
+
+
+def test_a_latency_that_moved_by_one_bucket_of_its_source_is_no_difference(tmp_path: Path) -> None:
+    p99 = Metric(Kind.LATENCY, "p99", 0.5)
+    base, other, more = (load_run(make(tmp_path, name, p99_ns=centre, resolution_ns=10_000))
+                         for name, centre in (("a", 45_000.0), ("b", 53_000.0), ("c", 65_000.0)))
+    near, far = compare([base, other, more])
+    rows = [row for row in near.rows if row.metric == p99]
+    assert {row.base.values for row in rows} == {(40_000.0,) * 5}
+    assert {row.other.values for row in rows} == {(50_000.0,) * 5}
+    assert [(row.smallest, row.finding) for row in rows] == [(0.25, Finding.NONE)] * 4
+    assert set(found(far, p99).values()) == {Finding.WORSE}
+
+
+def test_many_rows_of_unchanged_runs_are_not_called_different(tmp_path: Path) -> None:
+    """Repeats drawn at random, 40 comparisons of 4 NDRs and their latencies: a level of 5 % a row would call some of
+    most comparisons better or worse, adjusted 5 % of comparisons."""
+    rng = np.random.default_rng(8)
+    base, same = (load_run(make(tmp_path, name)) for name in "ab")
+    view, other = views([base, same])
+    raw, called, rows = 0, 0, 0
+    for _ in range(40):
+        one, two = (noisy(run, rng) for run in (view, other))
+        found = _against(one, two, ())
+        rows += len(found.rows)
+        raw += sum(row.difference.seen for row in found.rows)
+        called += any(row.finding in (Finding.BETTER, Finding.WORSE) for row in found.rows)
+    print(f"\n{rows} rows of unchanged runs: {raw} with an interval beyond zero; {called} of 40 comparisons name one")
+    assert raw > 0.03 * rows
+    assert called <= 6
+
+
+def noisy(view: RunView, rng: np.random.Generator) -> RunView:
+    """The same run with other repeats: the same centre a figure, 5 % of noise, far beyond any resolution."""
+    return replace(view, samples={
+        point: {metric: [replace(sample, value=1e6 * math.exp(rng.normal(0, 0.05)), resolution=0.0)
+                         for sample in found] for metric, found in metrics.items()}
+        for point, metrics in view.samples.items()})
+
+
+def test_p_of_a_row_is_kept_beside_the_adjusted_one(tmp_path: Path) -> None:
+    """Found by itself at p = 0.03, not among 20 rows."""
+    at = {"xdp": around(800e3 * math.exp(2.64 * 0.005 * math.sqrt(2 / 5)), 0.005, 5, 1)}
+    alike = both(tmp_path, ndr=at)
+    row = next(row for row in comparison.data([alike])[0]["rows"] if row["point"]["stack"] == "xdp"
+               and row["metric"] == "ndr")
+    assert row["difference"]["p"] == pytest.approx(0.03, abs=0.002)
+    assert row["difference"]["p_adjusted"] == pytest.approx(20 * row["difference"]["p"])
+    assert row["finding"] == str(Finding.NONE)
+    assert "Benjamini-Hochberg" in comparison.text([alike])
 
 
 @pytest.mark.parametrize(("base", "other", "factor", "finding"), [
@@ -213,6 +270,15 @@ def test_bad_input_is_one_clear_message(tmp_path: Path, capsys: pytest.CaptureFi
     assert said.out == ""
 
 
+def measured(trials: list[Trial], hz: list[float], throttled: int) -> None:
+    """Each trial has this frequency on every core, and none but the last was throttled."""
+    for number, (trial, mean) in enumerate(zip(trials, hz, strict=True), 1):
+        assert trial.cpu is not None
+        for core in trial.cpu.cores:
+            core.frequency = Frequency(mean_hz=mean, least_hz=mean, most_hz=mean)
+            core.throttled = throttled if number == len(trials) else 0
+
+
 def test_noise_names_what_was_recorded(tmp_path: Path) -> None:
     run: RunData = load_run(make_run(tmp_path, repeat=3))
     point = run.plan.points[0]
@@ -227,14 +293,36 @@ def test_noise_names_what_was_recorded(tmp_path: Path) -> None:
             core.steal = 0.03
     facts = {"cpu": {"governor": "powersave", "turbo": True}}
     told = {suspect.cause: suspect for suspect in suspects(trials, facts)}
-    assert set(told) == set(Cause)
+    assert set(told) == set(Cause) - {Cause.THROTTLING}
     assert (told[Cause.STEAL].trials, told[Cause.STEAL].worst) == (2, 0.03)
     assert told[Cause.OTHER_LOAD].names == ("cron",)
     assert told[Cause.FREQUENCY].names == ("governor powersave", "turbo on")
+    measured(trials, [3.0e9] * len(trials), throttled=0)
+    steady = {suspect.cause for suspect in suspects(trials, facts)}
+    assert steady == set(Cause) - {Cause.FREQUENCY, Cause.THROTTLING}, "what could change was seen not to"
+    measured(trials, [3.0e9] * (len(trials) - 2) + [3.05e9, 2.1e9], throttled=4)
+    changed = {suspect.cause: suspect for suspect in suspects(trials, facts)}
+    assert set(changed) == set(Cause)
+    assert (changed[Cause.FREQUENCY].trials, changed[Cause.FREQUENCY].worst) == (1, pytest.approx(0.3))
+    assert changed[Cause.THROTTLING].trials == 1
+    assert "the frequency changed in 1 of" in suspected([changed[Cause.FREQUENCY]])
+    assert "(by up to 30.0 %)" in suspected([changed[Cause.FREQUENCY]])
+    assert "throttled for heat in 1 of" in suspected([changed[Cause.THROTTLING]])
     for trial in trials:
         trial.verdicts = [v for v in trial.verdicts if v is not Verdict.PAUSED]
         trial.cpu = None
     assert suspects(trials, {"cpu": {"governor": "performance", "turbo": False}}) == ()
+
+
+def test_a_latency_carries_its_trials_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = both(tmp_path, marks=[Verdict.LAB, Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS])
+    (row,) = (row for row in result.rows if row.place.key.stack == "dpdk" and row.metric.name == "latency.p99@50%")
+    assert (row.base.verdicts, set(row.other.verdicts)) == ((), {Verdict.PAUSED, Verdict.UNEXPLAINED_LOSS})
+    rate = next(row for row in result.rows if row.place.key.stack == "dpdk" and row.metric == NDR)
+    assert Verdict.PAUSED not in rate.other.verdicts
+    assert invoke(["gate", str(tmp_path / "b"), "--baseline", str(tmp_path / "a"), "--threshold", "latency.p99@50%=+10%"
+                   ]) == 0
+    assert capsys.readouterr().out.count("paused (run)") >= 4
 
 
 def test_many_differing_items_do_not_bury_the_answer(tmp_path: Path) -> None:

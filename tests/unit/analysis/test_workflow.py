@@ -107,7 +107,26 @@ def test_a_changed_testbed_fails_until_a_new_baseline_is_asked_for(tmp_path: Pat
     assert "No answer" in (refused / "summary.md").read_text()
     runner.job["env"]["NEW_BASELINE"] = "true"
     assert runner.push("third", new, leave_out="Report")[1] == []
-    assert len(list((tmp_path / "history").iterdir())) == 2
+    assert sorted(path.name for path in (tmp_path / "history").iterdir()) == [old.name, new.name, "baseline-from"]
+
+
+def test_a_change_that_is_meant_is_accepted_by_a_new_baseline(tmp_path: Path) -> None:
+    """A run 20 % slower than three before: as new baseline it is kept, and the next like it passes against it alone."""
+    runner, like = Runner(tmp_path), shipped()
+    old = [make(tmp_path / "history", f"2025112{day}-200000-simulated", started=f"2025-11-2{day}T20:00:00Z", **like)
+           for day in (1, 2, 3)]
+    slower, next_one = (make(tmp_path, f"2025112{day}-200000-simulated", factor=0.8,
+                             started=f"2025-11-2{day}T20:00:00Z", **like) for day in (4, 5))
+    assert runner.push("first", slower, leave_out="Report")[1] == ["Gate against the last five runs of main"]
+    runner.job["env"]["NEW_BASELINE"] = "true"
+    assert runner.push("accepted", slower, leave_out="Report")[1] == []
+    assert (tmp_path / "history/baseline-from").read_text() == f"{slower.name}\n"
+    runner.job["env"]["NEW_BASELINE"] = "false"
+    work, failed = runner.push("next", next_one, leave_out="Report")
+    assert failed == []
+    summary = (work / "summary.md").read_text()
+    assert summary.startswith("### gate: pass (2 pass)")
+    assert f"{len(old)} older left out" in summary
 
 
 def test_the_example_names_no_machine() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import GeneratorDied, GeneratorError
-from harness.generator.agent import Session
+from harness.generator.agent import MAX_LINE, Session
 from harness.generator.channel import AgentClient
 from harness.generator.contract import DirectionResult, LatencyResult, TrafficSpec
 from harness.generator.trex import Server, TrexGenerator, _latency_missing
@@ -178,6 +178,9 @@ def test_a_client_that_dies_is_said_to_be_dead(agent: AgentClient) -> None:
     b"not json\n", b"[]\n", b'"text"\n', b'{"id": 1, "op": "nonsense"}\n', b'{"id": 1, "op": "trial"}\n',
     b'{"id": 1, "op": "connect", "params": {"client": "zzz"}}\n', b'{"id": 1, "op": "hello", "params": []}\n',
     b"\xff\xfe\n", b'{"id": 1, "op": "connect", "params": {}}\n',
+    pytest.param(b"x" * MAX_LINE + b'{"id": 77, "op": "hello"}\n', id="oversized"),
+    pytest.param(b"[" * 200_000 + b"\n", id="nested"),
+    pytest.param(b'{"op": "hello", "id": ' + b"[" * 900 + b"]" * 900 + b"}\n", id="nested id"),
 ])
 def test_a_bad_line_is_answered_and_survived(line: bytes) -> None:
     process = subprocess.run([sys.executable, str(AGENT)], input=line + b'{"id": 7, "op": "hello"}\n',

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 from harness.errors import HostError, HostNotRestored
 from harness.host.contract import Completed
@@ -43,6 +44,8 @@ class SimulatedServer:
             self.coalescing["tx-usecs"] = "0"
         self.pause = {"autoneg": "on", "rx": "on", "tx": "on"}
         self.interrupts = {"nic-TxRx-0": "2", "nic-TxRx-1": "3"}
+        #: Where its NAPI threads run; none: its NAPI is not threaded.
+        self.napi: list[str] = []
         self.files = {
             f"{QUEUES}/rx-0/rps_cpus": "00000000,00000000\n",
             f"{QUEUES}/tx-0/xps_cpus": "f\n", f"{QUEUES}/tx-1/xps_cpus": "0\n",
@@ -52,7 +55,7 @@ class SimulatedServer:
             "/proc/sys/net/core/netdev_budget": "300\n",
         }
         self.unreadable: set[str] = set()
-        self.journal: list[object] = []
+        self.journal: list[Any] = []
 
     def state(self):
         return {name: json.loads(json.dumps(value)) for name, value in vars(self).items()
@@ -92,6 +95,10 @@ class SimulatedServer:
             self.run(self.journal.pop(), check=False)
             raise
 
+    def keep_napi(self, ifname: str) -> None:
+        if self.napi:
+            self.journal.append(("napi", list(self.napi)))
+
     def undo_mark(self) -> int:
         return len(self.journal)
 
@@ -99,6 +106,9 @@ class SimulatedServer:
         failures = []
         while len(self.journal) > mark:
             step = self.journal.pop()
+            if step[0] == "napi":
+                self.napi = step[1]
+                continue
             if isinstance(step, tuple):
                 self.files[step[0]] = step[1]
                 continue
@@ -166,6 +176,7 @@ class SimulatedServer:
     def _renew(self) -> None:
         """What making the queues anew loses."""
         self.interrupts = dict.fromkeys(self.interrupts, "0-7")
+        self.napi = ["0-7" for _ in self.napi]
         for path in self.files:
             if path.startswith(QUEUES):
                 self.files[path] = "0\n"

@@ -240,15 +240,6 @@ def test_silence_ends_the_lease_and_undoes(start_agent, tmp_path):
     assert gone(pid)
 
 
-def test_an_extended_lease_needs_no_beat(start_agent):
-    agent = start_agent(lease_s=0.5)
-    agent.ok("extend", seconds=2)
-    time.sleep(0.8)
-    assert agent.ok("exists", path="/") is True
-    agent.ok("extend", seconds=0)
-    assert agent.process.wait(10) == 0
-
-
 def test_a_closed_channel_undoes_at_once(start_agent, tmp_path):
     target = tmp_path / "value"
     target.write_text("old")
@@ -276,7 +267,7 @@ def test_the_lock_names_its_holder(start_agent):
     answer = second.ask("hello", protocol=1, owner="me too", lease_s=10, home_cores=[], wait_s=0.2)
     assert answer["error"]["kind"] == "busy"
     assert "a test, since 20" in answer["error"]["message"]
-    assert f"agent pid {first.process.pid}" in answer["error"]["message"]
+    assert f"agent pid {first.process.pid}, lease 30 s" in answer["error"]["message"]
 
 
 def test_a_waiting_agent_gets_the_lock(start_agent):
@@ -287,6 +278,38 @@ def test_a_waiting_agent_gets_the_lock(start_agent):
     time.sleep(0.3)
     first.ok("bye")
     assert "ok" in second.receive()
+
+
+def hello(agent, run="", part="", wait_s=0.1):
+    return agent.ask("hello", protocol=1, owner="me", lease_s=10, home_cores=[], wait_s=wait_s, run=run, part=part)
+
+
+def test_generator_and_dut_of_one_run_share_a_host_and_nobody_else_does(start_agent, any_python, tmp_path):
+    generator, dut, twin = (start_agent(any_python, greet=False) for _ in range(3))
+    assert "ok" in hello(generator, "secret", "generator")
+    assert "ok" in hello(dut, "secret", "dut")
+    assert hello(twin, "secret", "dut")["error"]["kind"] == "twin"
+    others = (("other", "generator"), ("other", "dut"), ("", ""))
+
+    def refused():
+        said = [hello(start_agent(greet=False), *who)["error"] for who in others]
+        assert [error["kind"] for error in said] == ["busy"] * 3
+        assert all("secret" not in error["message"] and "me, since 20" in error["message"] for error in said)
+
+    refused()
+    # The generator's agent dies; its change stays, and the host is the DUT's still.
+    value = tmp_path / "value"
+    value.write_text("old")
+    generator.ok("set_file", path=str(value), value="new", verify=True)
+    generator.process.kill()
+    generator.process.wait()
+    refused()
+    dut.ok("bye")
+    assert dut.process.wait(5) == 0
+    assert value.read_text() == "new"
+    # Whoever is next, as whatever, puts it back before anybody shares the host.
+    following = hello(start_agent(any_python, greet=False), "other", "dut", 5.0)["ok"]
+    assert (following["left_over"], following["not_undone"], value.read_text()) == (1, [], "old")
 
 
 def test_a_killed_agent_is_replayed(start_agent, any_python, tmp_path):
@@ -457,6 +480,8 @@ def test_counters_of_the_loopback(agent):
     system = agent.ok("system_counters")
     assert system["udp.InDatagrams"] >= 0
     assert "softnet.0.dropped" in system
+    assert [name for name in counters if name.startswith("qdisc.")] == ["qdisc.noqueue@0:.drops"]
+    assert counters["qdisc.noqueue@0:.drops"] == 0
 
 
 def test_sampling_is_one_at_a_time_and_tells_its_cost(agent):
@@ -477,6 +502,41 @@ def test_sampling_is_one_at_a_time_and_tells_its_cost(agent):
     assert 0 < sampled["cost_s"] < 1
     assert all(length >= agent_file.PAUSE_NS for _, length in sampled["probes"][0]["pauses"])
     assert sum(seconds for _, _, seconds in sampled["threads"]) > 0.05
+
+
+def made_host(root: Path, files: dict) -> str:
+    """A tree of /dev and /sys that was made by hand: no such host is at hand."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return str(root)
+
+
+def test_speed_comes_from_the_best_source_of_all_cores(tmp_path):
+    registers = bytes(0xE7) + (7).to_bytes(1, "little")  # APERF at 0xE8 overlaps MPERF at 0xE7 in a plain file
+    msr = registers + (9).to_bytes(8, "little")
+    cpufreq = "sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq"
+    heat = "sys/devices/system/cpu/cpu%d/thermal_throttle/%s_throttle_count"
+    files = {"dev/cpu/1/msr": msr, cpufreq % 1: b"2100000\n", cpufreq % 2: b"1800000\n",
+             heat % (1, "core"): b"4\n", heat % (1, "package"): b"10\n"}
+    root = made_host(tmp_path, files)
+    one = agent_file.Speed([1], root)
+    ((core, aperf, mperf),) = one.parse(one.read())
+    assert (one.source, one.reason, core, aperf, mperf) == ("APERF/MPERF", "", 1, 9, 7 + (9 << 8))
+    both = agent_file.Speed([1, 2], root)  # core 2 has no registers
+    assert (both.source, both.parse(both.read())) == ("scaling_cur_freq", [[1, 2_100_000, 0], [2, 1_800_000, 0]])
+    (tmp_path / (heat % (1, "core"))).write_bytes(b"6\n")
+    assert both.throttled() == {1: 2}
+    (tmp_path / (cpufreq % 2)).write_bytes(b"<unknown>\n")
+    assert both.parse(both.read()) == [[1, 2_100_000, 0]]
+    none = agent_file.Speed([1, 2, 3], root)
+    assert none.source == ""
+    assert none.reason == ("/dev/cpu/*/msr: No such file or directory; /sys/devices/system/cpu/cpu*/cpufreq/"
+                           "scaling_cur_freq: No such file or directory")
+    assert none.parse(none.read()) == []
+    for speed in (one, both, none):
+        speed.close()
 
 
 def test_a_probe_of_a_core_that_does_not_exist(agent):

@@ -16,7 +16,7 @@ from harness.host import agent
 @pytest.fixture
 def host(tmp_path):
     places = agent.Places(str(tmp_path / "run"), str(tmp_path / "state"), str(tmp_path / "cache"))
-    return agent.Host(places, agent.Journal(places.journal), ())
+    return agent.Host(places, agent.Journal(places.journal()), ())
 
 
 def on_disk(host) -> list[dict]:

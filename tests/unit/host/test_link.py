@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import json
 import queue
+import sys
 import time
 
 import pytest
 
 from harness.errors import HostLost, TestbedError
 from harness.host import link as link_module
-from harness.host.link import AgentLink, AgentRefused, quiet
+from harness.host.agent import start_time
+from harness.host.channel import PipeChannel
+from harness.host.link import AgentLink, AgentRefused
+from tests.unit.host.conftest import compiled
+
+_LEASE_S = 0.8
 
 
 class Script:
@@ -95,21 +101,55 @@ def test_a_busy_host_is_a_testbed_error():
         AgentLink(channel, "dut").hello("me")
 
 
-def test_beats_go_on_between_calls_and_stop_in_quiet(monkeypatch):
-    monkeypatch.setattr(link_module, "BEAT_S", 0.02)
-    channel = Script(lambda request: [] if request["op"] == "beat" else [{"id": request["id"], "ok": {}}])
+class Silent:
+    """A real agent's pipes, whose wire can be cut without a word: what is sent is lost, nothing is closed."""
+
+    def __init__(self, channel):
+        self.cut, self.sent, self._channel = False, [], channel
+
+    def send(self, data):
+        self.sent.append(time.monotonic())
+        if not self.cut:
+            self._channel.send(data)
+
+    def __getattr__(self, name):
+        return getattr(self._channel, name)
+
+
+def test_beats_keep_a_lease_in_a_trial_and_silence_ends_it_there(tmp_path):
+    state, target = str(tmp_path / "state"), tmp_path / "value"
+    target.write_text("old")
+    pipes = PipeChannel([sys.executable, "-I", compiled(sys.executable), "serve", state, state, state])
+    channel = Silent(pipes)
     link = AgentLink(channel, "dut")
-    link.hello("me")
-    time.sleep(0.3)
-    assert channel.sent.count("beat") >= 3
-    with quiet(link, 60.0):
-        time.sleep(0.05)
-        count = len(channel.sent)
-        time.sleep(0.2)
-        assert len(channel.sent) == count
-    time.sleep(0.3)
-    assert channel.sent[count:].count("beat") >= 2
-    assert [op for op in channel.sent if op == "extend"] == ["extend", "extend"]
+    pid = link.hello("me", lease_s=_LEASE_S)["pid"]
+    link.call("set_file", path=str(target), value="new", verify=True)
+    link.hush()
+    began = len(channel.sent)
+    time.sleep(1.5 * _LEASE_S)
+    assert target.read_text() == "new"
+    assert 1 <= len(channel.sent) - began <= 5  # in this time: never more often than each 0.3 of the lease
+    channel.cut = True
+    deadline = time.monotonic() + 10
+    while start_time(pid) is not None:
+        assert time.monotonic() < deadline, "silence does not end the lease"
+        time.sleep(0.02)
+    assert target.read_text() == "old"
+    with pytest.raises(HostLost):
+        link.close()
+
+
+def test_after_a_trial_beats_are_as_before(monkeypatch):
+    channel = Script(lambda request: [] if request["op"] == "beat" else [{"id": request["id"], "ok": {}}])
+    monkeypatch.setattr(link_module, "_HUSHED_BEAT", 1e6)
+    link = AgentLink(channel, "dut")
+    link.hello("me", lease_s=0.1)
+    link.hush()
+    link.resume()
+    deadline = time.monotonic() + 10
+    while channel.sent.count("beat") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     link.close()
     assert channel.closed
     assert channel.sent[-1] == "bye"

@@ -39,7 +39,7 @@ def test_freebsd_over_a_trial() -> None:
     probe = command_probe(host, "sut2")
     assert "sut2 (BSD) has no agent" in probe.warning
     assert "no lease" in probe.warning
-    probe.start(0.5, [1], quiet_s=5.0)
+    probe.start(0.5, [1])
     # Two seconds later: core 1 worked in system for 1.5 s and in interrupts for 0.5 s, core 0 and 3 idled or spun.
     host.outputs["sysctl kern.clockrate kern.cp_times"] = SYSCTL.partition("cp_times")[0] + (
         "cp_times: 12700 0 2540 127 111887 254 127 6540 12764 107569 0 0 0 0 0 127254 0 0 0 0\n")
@@ -70,7 +70,7 @@ def test_illumos_over_a_trial() -> None:
     host = Host({"uname -s": "SunOS\n", cpu: KSTAT, link: (DATA / "illumos-kstat-link.txt").read_text(),
                  "mpstat -p": (DATA / "illumos-mpstat.txt").read_text()})
     probe = command_probe(host, "sut4")
-    probe.start(0.5, [1], quiet_s=5.0)
+    probe.start(0.5, [1])
     later = KSTAT.replace("cpu_nsec_kernel\t900000000000", "cpu_nsec_kernel\t901500000000")
     host.outputs[cpu] = later.replace("snaptime\t1041.2", "snaptime\t1043.2")
     first, last = probe.stop().samples

@@ -92,6 +92,20 @@ def test_a_host_that_does_not_come_back_is_told() -> None:
             server.journal.clear()
 
 
+def test_an_interrupted_undoing_is_told_as_the_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as the host that does not come back: the end of the connection undoes the rest."""
+    server = SimulatedServer()
+
+    def interrupted(mark: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "undo_to", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        with tuned(target(server), Profile(gro=False)):
+            pass
+    assert server.gro == "off"
+
+
 def test_required_items_fail_the_point_with_the_reason() -> None:
     server = SimulatedServer()
     before = server.state()
@@ -210,8 +224,10 @@ def test_what_a_driver_rounds_fails_the_point_and_is_put_back(driver: str, profi
 @pytest.mark.parametrize("driver", ["virtual", "i40e", "ixgbe", "mlx5", "e1000e"])
 def test_the_whole_profile_leaves_every_driver_as_it_was(driver: str) -> None:
     server = SimulatedServer(driver)
+    server.napi = ["2", "3 fifo"]
     before = server.state()
     with tuned(target(server), TUNED) as changes:
+        assert server.napi != before["napi"]
         assert server.files[f"{QUEUES}/tx-0/xps_cpus"] == "10\n"  # not lost again by new rings and queues
         assert [c.item for c in changes if c.item in ("rings", "xps")] == ["rings", "xps", "xps"]
     assert server.state() == before

@@ -7,8 +7,8 @@ import pytest
 
 from harness.generator.contract import DirectionResult, LatencyResult, SelfReport, TrafficResult
 from harness.generator.histogram import merge, percentile, thin
-from harness.host.contract import CpuSample, Sampling
-from harness.measure.accounting import Readings, bounded, losses_by_place
+from harness.host.contract import CpuSample, Sampling, Speed
+from harness.measure.accounting import Readings, bounded, losses_by_place, rise, unread
 from harness.measure.cpu import add_cycles, cpu_of_trial, extra_work, handled, others
 from harness.measure.latency import percentiles
 from harness.measure.pauses import PauseLog, within
@@ -71,6 +71,13 @@ def test_a_pause_excuses_only_what_arrived_while_it_lasted_and_only_on_its_side(
     assert not spoilt({}, dut)
 
 
+def test_what_pauses_can_have_cost_is_a_part_of_the_loss_and_of_its_side() -> None:
+    both = PauseLog([(0, 3_000_000)], [(0, 2_000_000)])
+    assert both.lost_at_most({"DUT ring": 1000, "return path": 50}, 100_000) == 200 + 50
+    assert both.lost_at_most({"socket buffer": 150, "generator receive": 1000}, 100_000) == 150 + 300
+    assert QUIET.lost_at_most({"DUT ring": 1000}, 100_000) == 0
+
+
 def test_a_generator_that_skips_does_not_excuse_loss() -> None:
     lost = trial(90_000, 50)
     lost.losses = {"DUT ring": 50}
@@ -116,6 +123,15 @@ def test_cpu_uses_only_samples_inside_the_trial() -> None:
     assert cpu.cycles_per_packet == pytest.approx(0.45 * 2.5e9 / 100_000)
     assert cpu_of_trial(sampling, 4 * S, 8 * S, [0], 3.0) is None
     assert cpu_of_trial(sampling, 0, 20 * S, [0], 20.0) is None
+
+
+def test_cores_that_come_and_go_and_times_that_fall_make_no_figures() -> None:
+    """Core 1 goes off line during the trial and core 2 comes; iowait falls by a tick, as the kernel documents."""
+    first = CpuSample(0, {0: {"user": 1.0, "iowait": 0.51}, 1: {"user": 0.0}}, {0: 5, 1: 0})
+    last = CpuSample(2 * S, {0: {"user": 2.0, "iowait": 0.5}, 2: {"user": 0.0}}, {0: S + 5, 2: 0})
+    cpu = cpu_of_trial(Sampling([first, last], [], 0.0), 0, 2 * S, [0, 2], 2.0)
+    assert cpu is not None
+    assert [(core.core, core.user, core.idle, core.run) for core in cpu.cores] == [(0, 0.5, 0.0, 0.5)]
 
 
 def test_cycles_are_for_the_frames_that_the_dut_worked_on_or_not_given() -> None:
@@ -202,3 +218,59 @@ def test_counters_explain_no_more_than_was_lost_and_the_tests_own_come_first() -
     assert bounded(places, 22) == ({"application": 4, "DUT ring": 18}, 307)
     assert bounded(places, 400) == (places, 0)
     assert bounded(places, -3) == ({}, 329), "a trial that received more than was sent has no losses"
+
+
+def test_what_no_counter_told_of_is_unknown_and_not_zero() -> None:
+    """A reading without the qdisc's counter, at either end, says nothing about it; what an earlier one counted is not
+    the trial's."""
+    with_it, without = Readings({"d0": {"qdisc.tbf@1:.drops": 900}}), Readings({"d0": {"rx_packets": 5}})
+    sent = traffic(100, 100, 70)
+    for before, after in ((without, with_it), (with_it, without), (without, without), (Readings(), with_it)):
+        assert "qdisc" not in losses_by_place(before, after, sent)
+        assert "queueing discipline of d0" in unread(before, after)["qdisc"]
+        record = trial(100, 30)
+        record.unread = unread(before, after)
+        assert record.lost_at("qdisc") is None
+    grown = Readings({"d0": {"qdisc.tbf@1:.drops": 930}})
+    assert losses_by_place(with_it, grown, sent) == {"qdisc": 30}
+    another = Readings({"d0": {"qdisc.pfifo@2:.drops": 12}})
+    assert losses_by_place(with_it, another, sent) == {"qdisc": 12}, "put there during the trial: it began at zero"
+    assert unread(with_it, grown) == unread(Readings(), Readings()) == {}
+    assert trial(100, 30).lost_at("qdisc") == 0
+
+
+def test_counters_of_32_bits_go_round_and_others_are_set_back() -> None:
+    most = 2**32
+    before = {"softnet.1.dropped": most - 10, "qdisc.fq@1:.drops": most - 1, "qdisc.fq@2:.drops": 500, "tx_dropped": 90}
+    after = {"softnet.1.dropped": 5, "qdisc.fq@1:.drops": 0, "qdisc.fq@2:.drops": 3, "tx_dropped": 4}
+    assert rise(before, after) == {"softnet.1.dropped": 15, "qdisc.fq@1:.drops": 1}
+
+
+def speeds(*at: tuple[int, int] | None) -> list[CpuSample]:
+    """A sample a second; of core 0 (APERF, MPERF) or (kHz, 0)."""
+    return [CpuSample(n * S, {0: {"user": 0.9 * n, "idle": 0.1 * n}}, None, {} if one is None else {0: one})
+            for n, one in enumerate(at)]
+
+
+@pytest.mark.parametrize(("source", "nominal", "read", "known"), [
+    # 2 GHz of base: half of it in the second second, idle in the third
+    ("APERF/MPERF", 2e9, [(0, 0), (1000, 1000), (1500, 2000), (1500, 2000), (2500, 2500)], (2e9, 1e9, 4e9)),
+    ("APERF/MPERF", 2e9, [(2**64 - 500, 7), (500, 1007)], (2e9, 2e9, 2e9)),
+    ("scaling_cur_freq", None, [(1_000_000, 0), (3_000_000, 0), None], (2e9, 1e9, 3e9)),
+    ("APERF/MPERF", 2e9, [(5, 5), None, None], None),
+    ("APERF/MPERF", None, [(0, 0), (5, 5)], None),
+    ("", 2e9, [None, None], None),
+])
+def test_frequency_is_that_of_the_trial(source: str, nominal: float | None, read: list[tuple[int, int] | None],
+                                        known: tuple[float, float, float] | None) -> None:
+    samples = speeds(*read)
+    sampling = Sampling(samples, [], 0.0, speed=Speed(source, "" if source else "no such file", {0: 3}))
+    cpu = cpu_of_trial(sampling, 0, (len(read) - 1) * S, [0], 3.0, nominal)
+    assert cpu is not None
+    found = cpu.cores[0].frequency
+    assert (None if found is None else (found.mean_hz, found.least_hz, found.most_hz)) == known
+    assert cpu.cores[0].throttled == 3
+    assert cpu.frequency_source.startswith("not available: ") is (not source or (nominal is None and known is None))
+    other = cpu_of_trial(sampling, 0, (len(read) - 1) * S, [], 3.0, nominal)
+    assert other is not None
+    assert (other.cores[0].frequency, other.cores[0].throttled) == (None, None), "a core that the stack was not given"

@@ -57,3 +57,9 @@ def test_every_drivers_drops_have_their_place_and_count_once(
     names = {*KERNEL, *NAMES[driver]}
     assert rose.keys() <= names
     assert {place: count for place, count in port_losses(names, rose).items() if count} == places
+
+
+def test_drops_of_a_queueing_discipline_are_a_place_of_every_driver() -> None:
+    names = {*KERNEL, *NAMES["mlx5"], "qdisc.mq@0:.drops", "qdisc.tbf@8001:.drops"}
+    found = port_losses(names, {"qdisc.tbf@8001:.drops": 30, "qdisc.mq@0:.drops": 2, "tx_queue_dropped": 5})
+    assert {place: count for place, count in found.items() if count} == {"qdisc": 32, "return path": 5}

@@ -44,7 +44,7 @@ class SimulatedDut:
     def exists(self, path: str) -> bool:
         return False
 
-    def start_sampling(self, period_s: float, probe_cores: Sequence[int], *, quiet_s: float = 180.0) -> None:
+    def start_sampling(self, period_s: float, probe_cores: Sequence[int]) -> None:
         assert period_s >= 0.01
 
     def stop_sampling(self) -> Sampling:

@@ -31,6 +31,8 @@ def _poison(value: Any, key: str) -> Any:
         return value + PAYLOAD
     if isinstance(value, list):
         return [_poison(entry, key) for entry in value]
+    if key == "unread":
+        return {f"a place{PAYLOAD}": PAYLOAD}
     if isinstance(value, dict):
         free = key in _FREE_KEYS and "tx_port" not in value and "cores" not in value and "sync_port" not in value
         return {(name + PAYLOAD if free else name): _poison(entry, name) for name, entry in value.items()}

@@ -5,9 +5,14 @@ says "simulated", and its run id too."""
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from harness.analysis.metrics import Kind, Metric, PointKey
+from harness.analysis.trend import RunRow, Series, Step, Trend
 from harness.plan import HostPlan
 from harness.records import CoreLoad, Cpu, Verdict
 from harness.report.charts.material import Published
@@ -85,6 +90,28 @@ class _Quick(Simulator):
                   "return path", "host pause", "AF_XDP fill ring empty")
         return {place: int(lost * share) for place, share in
                 zip(places, (0.4, 0.2, 0.1, 0.1, 0.08, 0.05, 0.02, 0.02), strict=True)} if lost else {}
+
+
+def a_history(stacks: int, runs: int) -> Trend:
+    """As many runs of these stacks on one core, begun an hour apart; every third stack is 10 % slower from the middle
+    on, where the kernel changes, and every fourth run of the first one has only a lower bound."""
+    chosen = [PointKey.of(point) for point in make_plan(models(stacks, (1,)), 1, 5).points]
+    rates = [model.pdr for model in models(stacks, (1,))]
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = tuple(RunRow(f"20260101-{number:06d}-simulated", (began + timedelta(hours=number)).isoformat(),
+                        2 * number // runs, {"dut.cpu.model": "Simulated CPU @ 2.10GHz", "testbed": "lab",
+                                             "dut.kernel.release": f"6.1{2 * number // runs}.0-simulated"})
+                 for number in range(runs))
+    noise = np.random.default_rng(5).normal(1, 0.01, (stacks, runs))
+    series = []
+    for index, (key, rate) in enumerate(zip(chosen, rates, strict=True)):
+        values = [float(rate * noise[index, n] * (0.9 if index % 3 == 0 and 2 * n >= runs else 1)) for n in range(runs)]
+        step = Step(rows[runs // 2 - 1].run, rows[runs // 2].run, rate, 0.9 * rate, 1e-9, False, False, ())
+        point = (key.stack, key.params, key.tuning, key.role, key.frames, str(key.cores), key.host)
+        bounds = tuple(index == 0 and n % 4 == 0 for n in range(runs))
+        series.append(Series(point, key.label, key.stack, Metric(Kind.NDR), "pps", tuple(values), bounds,
+                             (step,) if index % 3 == 0 else ()))
+    return Trend("simulated", rows, tuple(series), (), False)
 
 
 def many(stacks: int, counts: tuple[int, ...] = (1,), *, repeat: int = 1, ceiling: float = 1.5e6) -> RunData:

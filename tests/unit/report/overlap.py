@@ -11,17 +11,16 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from harness.report.charts.canvas import Canvas, Picture, drawing, drawn
-from harness.report.charts.files import PNG_SCALE, SIZES, compose, provenance
-from harness.rundata import RunData
+from harness.report.charts.files import PNG_SCALE, SIZES, compose
 
 #: Pixels that two boxes may share: their edges are the font's ascent and descent, not ink.
 _TOUCH = 1.5 * PNG_SCALE
 
 
-def composed(picture: Picture, canvas: Canvas, run: RunData) -> list[str]:
-    """Overlaps of a picture as drawn for a canvas."""
+def composed(picture: Picture, canvas: Canvas, about: str) -> list[str]:
+    """Overlaps of a picture as drawn for a canvas; ``about``: what stands below it, where it is a file."""
     with drawing(canvas):
-        return overlaps(compose(picture, canvas, provenance(run)) if canvas.name in SIZES else drawn(picture, canvas))
+        return overlaps(compose(picture, canvas, about) if canvas.name in SIZES else drawn(picture, canvas))
 
 
 def overlaps(figure: Figure) -> list[str]:

@@ -12,17 +12,20 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.patches import Rectangle
 from PIL import Image
 
+from harness.analysis.statistics import interval
 from harness.commands.charts import charts as charts_command
 from harness.plan import Role
-from harness.records import Verdict
+from harness.records import Phase, Verdict
 from harness.report import palette
 from harness.report.charts.canvas import PHONE, WIDE, drawing, drawn, fitted, text_width, wrapped
 from harness.report.charts.catalogue import KINDS, draw_all
 from harness.report.charts.files import SIZES, provenance, table
 from harness.report.charts.latency import curve
 from harness.report.charts.material import LETTERS, Material
+from harness.report.charts.spans import span
 from harness.report.identity import looks
 from harness.report.summarise import PointSummary
 from harness.rundata import RunData
@@ -37,8 +40,8 @@ def test_no_words_overlap(stacks: int, counts: tuple[int, ...], kind: str) -> No
     """The fullest of a few; tests/browser has them all."""
     run = many(stacks, counts)
     (picture,) = KINDS[kind][0](Material.of(run, PUBLISHED))
-    assert composed(picture, SIZES["slide"], run) == []
-    assert composed(picture, PHONE, run) == []
+    assert composed(picture, SIZES["slide"], provenance(run)) == []
+    assert composed(picture, PHONE, provenance(run)) == []
 
 
 def test_the_check_sees_an_overlap() -> None:
@@ -82,11 +85,61 @@ def test_the_data_is_what_the_run_found() -> None:
     assert {trial: sum(row["frames"] for row in losses if row["trial"] == trial) for trial in lost} == lost
 
 
+def test_loss_over_load_is_stacked_by_place_and_adds_up() -> None:
+    run = many(2)
+    point = run.plan.points[0].id
+    told = [t.model_copy(update={"losses": {"qdisc": t.sent // 4, "DUT ring": t.sent // 8}, "unexplained": t.sent // 8,
+                                 "unread": {"driver": "no counter"}})
+            if t.phase is Phase.LOAD and t.point == point else t for t in run.trials]
+    made = Material.of(replace(run, trials=tuple(told)))
+    (picture,) = KINDS["loss-load"][0](made)
+    assert "No counter told of: driver." in picture.caption
+    rows = [row for row in picture.data if row["label"] == made.points[0].plan.label]
+    loads = {row["load_pps"] for row in rows}
+    assert loads == {load.load_pps for load in made.points[0].loads}
+    for load in loads:
+        shares = {row["place"]: row["share_of_sent"] for row in rows if row["load_pps"] == load}
+        assert shares == {"qdisc": pytest.approx(0.25, abs=1e-3), "DUT ring": pytest.approx(0.125, abs=1e-3),
+                          "unexplained": pytest.approx(0.125, abs=1e-3), "driver": None}
+    with drawing(WIDE):
+        figure = drawn(picture, WIDE)
+    bars = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert len(bars) == 3 * len(loads)
+    tops = sorted({round(bar.get_y() + bar.get_height(), 3) for bar in bars})
+    assert tops == [0.125, 0.375, 0.5], "ring, qdisc, unexplained: each begins where the one before ends"
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"DUT ring", "qdisc", "unexplained"} <= set(names)
+    colours = {handle.get_facecolor() for handle in figure.legends[0].get_patches()}
+    assert len(colours) == len(names)
+
+
+@pytest.mark.parametrize(("repeats", "says"), [
+    (1, None), (2, "lowest and highest repeat, too few for an interval (below 3)."),
+    (3, "95 % intervals of the mean (Student’s t on logarithms).")])
+def test_thin_lines_are_95_percent_intervals_and_are_called_what_they_are(repeats: int, says: str | None) -> None:
+    made = Material.of(many(2, (1, 2), repeat=repeats))
+    for kind, lines in (("throughput", "Thin lines"), ("scaling", "Vertical lines")):
+        (picture,) = KINDS[kind][0](made)
+        assert (lines in picture.caption) is (says is not None)
+        assert says is None or f"{lines}: {says}" in picture.caption
+        with drawing(WIDE):
+            drawn(picture, WIDE)
+    row = next(row for row in picture.data if row["repeats"])
+    summary = next(p for p in made.points if (p.plan.label, len(p.plan.cores)) == (row["label"], row["cores"])).ndr
+    found = interval(list(summary.by_repeat.values()))
+    assert (found is None) is (repeats < 3)
+    assert span(summary) == (None if repeats == 1 else (found.low, found.high) if found else
+                             (row["lowest_pps"], row["highest_pps"]))
+    assert row["interval95_low_pps"] == (found.low if found else None)
+
+
 def test_published_points_stay_apart() -> None:
     """Other role, frame or cores: not drawn; what is drawn is in no row of what was measured, and marked hollow."""
     wrong = (replace(PUBLISHED[0], role="drop", row={"id": "role"}),
              replace(PUBLISHED[0], frame_bytes=128, row={"id": "frame"}),
              replace(PUBLISHED[0], cores=7, row={"id": "cores"}))
+    assert "published figures: none has this role, frame size and number of cores" in draw_all(
+        Material.of(many(1), wrong)).notes
     (picture,) = KINDS["throughput"][0](Material.of(many(2), (*wrong, *PUBLISHED)))
     assert [row["id"] for row in picture.references] == ["p6", "p4", "p2", "p0"]  # on one core, the highest first
     assert not any("id" in row for row in picture.data)
@@ -115,7 +168,9 @@ def test_a_panel_without_a_stack_says_why(run: RunData, points: tuple[PointSumma
     shown = (replace(points[0], latency=(few, *points[0].latency[1:])), *points[1:])
     (picture,) = KINDS["latency"][0](Material(run, shown, looks(p.plan for p in points)))
     assert ("No latency at 10 % of PDR: linux-udp reuseport=false, 1 core (the load leaves no room for a latency "
-            "stream); dpdk, 2 cores (testpmd did not start") in picture.caption
+            "stream).") in picture.caption
+    assert picture.caption.count("dpdk, 2 cores") == 1  # in no panel: said once
+    assert "No latency: dpdk, 2 cores (testpmd did not start" in picture.caption
 
 
 def test_a_legend_reads_row_after_row() -> None:
@@ -292,8 +347,8 @@ def test_files_of_a_run(small: Path, tmp_path: Path) -> None:
                                                "--json"], standalone_mode=False)
     assert done.exception is None
     (entry,) = json.loads(done.output)["runs"]
-    assert set(entry["not_drawn"]) == {"scaling", "shares"}
-    assert {chart["name"].split("-")[0] for chart in entry["charts"]} == set(KINDS) - {"scaling", "shares"}
+    assert set(entry["not_drawn"]) == {"loss-load", "scaling", "shares"}
+    assert {chart["name"].split("-")[0] for chart in entry["charts"]} == set(KINDS) - {"loss-load", "scaling", "shares"}
     files = [Path(name) for chart in entry["charts"] for name in (*chart["files"], *chart["data"])]
     assert sorted(files) == sorted(out.iterdir())
     svg = (out / "throughput-64B-1c.slide.dark.svg").read_text(encoding="utf-8")
@@ -317,7 +372,7 @@ def test_what_cannot_be_done_is_said(small: Path, tmp_path: Path) -> None:
     assert "light, dark" in wrong.output
     (tmp_path / "file").write_text("")
     failed = runner.invoke(charts_command, [str(small), "--out", str(tmp_path / "file"), "--format", "svg"])
-    assert "name another directory with --out" in str(failed.exception)
+    assert "name another directory" in str(failed.exception)
 
 
 def test_several_runs_get_a_directory_each(small: Path, tmp_path: Path, few_charts: None) -> None:

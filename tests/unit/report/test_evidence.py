@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import Anomaly, DropReasons, Phase
+from harness.records import Anomaly, DropReasons, Frequency, Phase
 from harness.report.anomalies import anomaly_rows
 from harness.report.dropreasons import drop_reason_table
 from harness.report.identity import looks
@@ -82,3 +82,24 @@ def test_what_measuring_costs_is_the_largest_share_seen(run: RunData) -> None:
     none = [t.model_copy(update={"cpu": None}) for t in run.trials]
     said = dict(pair for facts in method(replace(run, trials=tuple(none)), ()).settings for pair in facts.pairs)
     assert said["Cost of measuring"] == "n/a: no trial recorded it"
+
+
+def test_the_frequency_is_told_or_why_there_is_none(run: RunData) -> None:
+    def said(source: str, hz: float | None, throttled: int | None) -> str | None:
+        told = []
+        for trial in run.trials:
+            copy = trial.model_copy(deep=True)
+            if copy.cpu is not None:
+                copy.cpu.frequency_source = source
+                for core in (core for core in copy.cpu.cores if core.given):
+                    core.frequency = None if hz is None else Frequency(mean_hz=hz, least_hz=hz, most_hz=hz)
+                    core.throttled = throttled
+            told.append(copy)
+        facts = method(replace(run, trials=tuple(told)), ()).settings
+        return dict(pair for part in facts for pair in part.pairs).get("CPU frequency")
+
+    assert said("", None, None) is None, "a run that was made before it was recorded"
+    why = "not available: /dev/cpu/*/msr: Permission denied"
+    assert said(why, None, None) == f"{why}; throttling: not available"
+    known = said("APERF/MPERF", 2.4e9, 0)
+    assert known == ("cores of the stacks: 2.40 to 2.40 GHz, means of trials (APERF/MPERF); throttled for heat 0 times")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.missing import missing_trials
 from harness.owner import this_process
 from harness.records import Phase
 from harness.report.headline import answer
@@ -47,6 +48,32 @@ def test_a_cut_last_line_is_left_out_and_said(copy: Path) -> None:
     run = load_run(copy)
     assert len(run.trials) == whole.count(b"\n") - 1
     assert any("trials.jsonl is cut short" in problem for problem in run.problems)
+
+
+def test_trials_cut_at_a_line_end_are_missed(copy: Path) -> None:
+    """The load curve is gone then, and the file looks whole."""
+    file, whole = copy / "trials.jsonl", load_run(copy)
+    made = [(trial.number, trial.repeat, trial.point) for trial in whole.trials]
+    for kept in range(len(made)):
+        said = missing_trials(whole.info, whole.outcomes, made[:kept], ())
+        assert said.startswith(f"trials.jsonl lacks {len(made) - kept:,} of the trials that the run made")
+    assert missing_trials(whole.info, whole.outcomes, made, ()) == ""
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    point = whole.trials[-1].point
+    (problem,) = load_run(copy).problems
+    assert problem.startswith("trials.jsonl lacks 1 of the trials")
+    assert f"(of {point} round {whole.trials[-1].repeat + 1})" in problem
+
+
+def test_another_trial_of_the_number_is_not_taken_for_the_one_that_is_named(copy: Path) -> None:
+    whole = load_run(copy)
+    curve = next(outcome for outcome in whole.outcomes if outcome.load_curve)
+    curve = curve.model_copy(update={"trials": 0})  # of an older harness, which did not count
+    mine = [(trial.number, trial.repeat, trial.point) for trial in whole.trials]
+    number = curve.load_curve[-1].trial
+    other = [entry if entry[0] != number else (number, entry[1], "another point") for entry in mine]
+    assert missing_trials(whole.info, [curve], mine, ()) == ""
+    assert missing_trials(whole.info, [curve], other, ()).startswith("trials.jsonl lacks 1 of")
 
 
 def test_an_interrupted_run_without_outcomes_can_be_read(copy: Path) -> None:

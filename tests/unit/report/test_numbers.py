@@ -50,8 +50,6 @@ def test_spread_leaves_missing_values_out() -> None:
     spread = Spread.of([3.0, None, 1.0, math.nan, 2.0])
     assert spread == Spread(2.0, 1.0, 3.0, 3)
     assert Spread.of([None]) is None
-    assert Spread(2, 1, 3, 3).overlaps(Spread(3.5, 3, 4, 2))
-    assert not Spread(2, 1, 3, 3).overlaps(Spread(5, 4, 6, 2))
 
 
 def test_durations() -> None:

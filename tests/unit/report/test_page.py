@@ -81,10 +81,10 @@ def test_structure(page: str) -> None:
 def test_every_chart_has_a_title_and_a_description(page: str) -> None:
     outline = Outline(page)
     pictures = [value for tag, name, value in outline.attributes if tag == "svg" and name == "aria-labelledby"]
-    assert outline.tags["svg"] == len(pictures) == 16
+    assert outline.tags["svg"] == len(pictures) == 18
     assert all(set(value.split()) <= set(outline.ids) for value in pictures)
-    assert outline.tags["figcaption"] == 8
-    assert page.count('role="img"') == 16
+    assert outline.tags["figcaption"] == 9
+    assert page.count('role="img"') == 18
 
 
 def test_nothing_is_loaded_from_anywhere(page: str) -> None:

@@ -102,11 +102,15 @@ int sender_create(struct dataplane *dp, __u32 core)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 	struct sender *sender = &dp->senders[core];
+	pthread_condattr_t attributes;
 	int err;
 
 	sigaction(SIGUSR1, &action, NULL);
 	pthread_mutex_init(&sender->lock, NULL);
-	pthread_cond_init(&sender->change, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* the wall clock may be set back an hour */
+	pthread_cond_init(&sender->change, &attributes);
+	pthread_condattr_destroy(&attributes);
 	arguments[core] = (struct sender_argument){dp, core};
 	err = pthread_create(&sender->thread, NULL, send_forever, &arguments[core]);
 	if (err)
@@ -184,7 +188,7 @@ void sender_park(struct dataplane *dp, __u32 index)
 		struct timespec until;
 
 		pthread_kill(sender->thread, SIGUSR1); /* again: one that comes just before the call is lost */
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += 1000000;
 		if (until.tv_nsec >= (long)NS) {
 			until.tv_sec++;

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.errors import TestbedError
+from harness.generator.trexhost import server
 from harness.generator.trexhost.complaints import explain, plain
 from harness.generator.trexhost.cores import TrexPort
 from harness.generator.trexhost.release import Release, find_release
@@ -66,6 +67,9 @@ def test_the_mode_is_an_option_and_memory_is_limited() -> None:
     (" 0000:03:00.0 does not exist \nERROR encountered", "no PCI device 0000:03:00.0"),
     ("Could not find all interfaces (asked for: 2, found: 0).\n", "found 0 of 2 ports"),
     ("EAL: Cannot get hugepage information.\n You might need to run ./trex-cfg  once  \n", "reserve them at boot"),
+    (" ERROR there is not enough huge-pages memory in your system \nEAL: Error - exiting with code: 1\n"
+     "Cannot init nodes mbuf pool nodes-1\n", "raise generator.trex.hugepages"),
+    ("ERROR could not allocate memory for mbufs\nCannot init mbuf pool small-pkt-const\n", "memory_mb where"),
     ("Error: You have 2 threads available, but you asked for 4 threads.\n", "given 4 cores and sees 2"),
     ("\x1b[2J\x1b[1mboom\x1b[0m\r\nand gone\n", r"it says: boom \| and gone"), ("", "it said nothing"),
 ])
@@ -76,6 +80,32 @@ def test_a_complaint_is_one_sentence_with_the_remedy(output: str, says: str) -> 
 
 def test_a_kept_log_holds_no_control_characters() -> None:
     assert plain("a\x1b[2K\rb\x07\n") == "a\nb\n"
+
+
+class Mellanox:
+    """A host with a device that DPDK shares with the kernel, and one that it does not."""
+
+    name = "generator"
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[list[str], list[str]]] = []
+
+    def which(self, program: str) -> str:
+        return f"/usr/bin/{program}"
+
+    def run(self, argv: Sequence[str], *, check: bool = True) -> Completed:
+        said = {"readlink": "../drivers/mlx5_core\n" if "3b" in argv[1] else "../drivers/ice\n", "setpci": "2936\n"}
+        return Completed(tuple(argv), 0, said[argv[0]], "")
+
+    def apply(self, do: list[str], undo: list[str]) -> None:
+        self.applied.append((do, undo))
+
+
+def test_the_read_size_that_the_start_script_sets_is_put_back() -> None:
+    host = Mellanox()
+    for pci in ("0000:3b:00.0", "0000:5e:00.0"):
+        server._remember_read_size(host, pci)  # type: ignore[arg-type]
+    assert host.applied == [(["true"], ["setpci", "-s", "0000:3b:00.0", "68.w=2936"])]
 
 
 class FakeHost:

@@ -17,10 +17,11 @@ import pytest
 import zmq
 
 from harness.errors import GeneratorDied, GeneratorError, TestbedError
-from harness.generator.agent import Session
+from harness.generator.agent import UNKNOWN_STILL_S, Cadence, Session
 from harness.generator.channel import AgentClient
 from harness.generator.contract import TrafficSpec
 from harness.generator.trex import Server, TrexGenerator
+from harness.generator.trexhost.release import api_versions
 from harness.host.channel import PipeChannel
 from harness.plan import DirectionPlan, FlowPlan, FrameMix
 from tests.unit.generator.recorded import exchanges
@@ -62,12 +63,15 @@ class STLClient(STLClient):
         super(STLClient, self).start(**how)
     def get_port_info(self, ports):
         info, = super(STLClient, self).get_port_info(ports)
-        return [dict(info, link="DOWN" if os.path.exists(os.path.join(HERE, "unplugged")) else "UP")]
+        down = os.path.exists(os.path.join(HERE, "unplugged"))
+        return [dict(info, driver="net_af_packet", link="DOWN" if down else "UP")]
     def get_server_system_info(self):
         return {"dp_core_count_per_port": 3 if os.path.exists(os.path.join(HERE, "three")) else 1}
     def get_stats(self, ports):
         row = {"opackets": self.count, "ipackets": self.count, "obytes": 64 * self.count, "ibytes": 64 * self.count}
-        return {0: row, "global": {"queue_full": 3, "rx_cpu_util": 2.0}}
+        return {0: row, "global": {"queue_full": 3, "rx_cpu_util": 2.0, "rx_drop_bps": 64.0}}
+    def get_xstats(self, port_id):
+        return {"rx_good_packets": 9, "rx_missed_errors": 4, "tx_errors": 0}
     def get_util_stats(self):
         return {"cpu": [{"ports": [0, -1], "history": [1, 40, 35] + 17 * [0]}]}
 '''
@@ -106,11 +110,12 @@ def put(tree: Path, name: str) -> Path:
 
 
 class Recorded(threading.Thread):
-    """A REP socket that answers as the recorded server did; ``owner``: of every port."""
+    """A REP socket that answers as the recorded server did; ``owner``: of every port, ``api``: the one it speaks."""
 
-    def __init__(self, owner: str, *, mute: bool = False) -> None:
+    def __init__(self, owner: str, api: tuple[int, int] = (5, 0)) -> None:
         super().__init__(daemon=True)
         self.replies: dict[str, Any] = {}
+        self.api = api
         for exchange in exchanges():
             if "result" in exchange.reply:
                 self.replies.setdefault(exchange.method, exchange.reply["result"])
@@ -129,7 +134,8 @@ class Recorded(threading.Thread):
                 return
             self.asked.append(request)
             reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
-            if request["method"] == "api_sync_v2" and request["params"]["minor"] == 1:
+            offered = (request["params"].get("major"), request["params"].get("minor"))
+            if request["method"] == "api_sync_v2" and offered != self.api:
                 reply["error"] = {"code": -32000, "message": "no", "specific_err": "Version mismatch"}
             else:
                 reply["result"] = self.replies[request["method"]]
@@ -145,13 +151,16 @@ class Recorded(threading.Thread):
         self.context.term()
 
 
-@pytest.mark.parametrize(("told", "owner"), [("<FREE>", ""), ("alice", "alice")])
-def test_who_serves_is_seen_without_touching_a_port(agent: AgentClient, tree: Path, told: str, owner: str) -> None:
-    recorded = Recorded(told)
+@pytest.mark.parametrize(("told", "owner", "api"), [
+    ("<FREE>", "", (5, 1)), ("alice", "alice", (5, 0)), ("<FREE>", "", (4, 8)), ("<FREE>", "", (4, 7))])
+def test_who_serves_is_seen_without_touching_a_port(agent: AgentClient, tree: Path, told: str, owner: str,
+                                                    api: tuple[int, int]) -> None:
+    recorded = Recorded(told, api)
     with closing(recorded):
         recorded.start()
-        found = agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": recorded.port}, 20.0)
-    assert (found["serving"], found["version"], found["mode"]) == (True, "v3.08", "STL")
+        found = agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": recorded.port,
+                                    "apis": api_versions()}, 20.0)
+    assert (found["serving"], found["version"], found["mode"], found["software"]) == (True, "v3.08", "STL", True)
     assert sorted(port["index"] for port in found["ports"]) == [0, 1]
     assert {port["owner"] for port in found["ports"]} == {owner}
     assert all(port["driver"] == "net_af_packet" and len(port["mac"]) == 17 for port in found["ports"])
@@ -165,7 +174,8 @@ def test_who_serves_is_seen_without_touching_a_port(agent: AgentClient, tree: Pa
 def test_nobody_serves(agent: AgentClient, tree: Path) -> None:
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         port = socket.bind_to_random_port("tcp://127.0.0.1")
-    assert agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": port}, 20.0) == {
+    assert agent.call("look", {"trex_dir": str(tree), "server": "127.0.0.1", "sync_port": port,
+                               "apis": api_versions()}, 20.0) == {
         "serving": False}
 
 
@@ -220,10 +230,81 @@ def test_trex_tells_of_itself_and_prepares_as_many_frames_as_there_are_flows(age
     session = Session.__new__(Session)
     session.ports, session.client = [0], SimpleNamespace(
         get_util_stats=lambda: {"cpu": [{"ports": [0, -1], "history": [99, 40, 35, 98] + 16 * [0]}]},
-        get_stats=lambda ports: {"global": {"rx_cpu_util": 2.0}}, get_port_info=lambda ports: [{"link": "UP"}])
+        get_stats=lambda ports: {"global": {"rx_cpu_util": 2.0}}, get_port_info=lambda ports: [{"link": "UP"}],
+        get_xstats=lambda port: {})
+    session.cadence = Cadence(immediate=True)
     assert session.own_state(4.0)["utilisation"] == 0.4  # the first and the fourth may lie in part outside
     generator.configure(TrafficSpec(TRAFFIC.directions, FrameMix.of(1518)))
     assert said(tree)[-1] == "cache None"
+
+
+class SlowNic:
+    """SIMULATED: a NIC whose counters are brought up to date every so often, and a clock that only sleep moves. Sends
+    and receives 1000 frames a second up to ``end``; ``strays``: others' frames a second, for ever."""
+
+    def __init__(self, every: float, end: float = 0.0, strays: float = 0.0) -> None:
+        self.every, self.end, self.strays, self.now = every, end, strays, 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def get_stats(self, ports: list[int]) -> dict[int, dict[str, int]]:
+        seen = 100.0 + (self.now - 100.0) // self.every * self.every
+        sent = round(1000 * (min(seen, self.end) - 100.0))
+        strays = int(self.strays * (seen - 100.0))
+        return {port: {"opackets": sent, "ipackets": sent + strays, "oerrors": 0, "ierrors": 0} for port in ports}
+
+
+def on(nic: SlowNic, monkeypatch: pytest.MonkeyPatch) -> Session:
+    session = Session.__new__(Session)
+    session.kind, session.ports, session.tx_ports, session.client = "trex", [0], [0], nic
+    session.cadence = Cadence(immediate=False)
+    monkeypatch.setattr("harness.generator.agent.time", nic)
+    return session
+
+
+@pytest.mark.parametrize(("every", "longest_s"), [(0.001, 0.1), (0.25, 0.8), (1.0, 3.2)])
+def test_counters_are_final_after_the_nic_has_brought_them_up_to_date(
+        every: float, longest_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = SlowNic(every, end=110.07)
+    session = on(nic, monkeypatch)
+    session.watch(110.07)  # a trial of ten seconds, in which it is learnt
+    assert every - 1e-6 < max(session.cadence.still_s(), 0.04) / 2 < every + 0.05
+    ended = nic.now
+    counters, unsettled = session.settled()
+    assert (counters[0]["ipackets"], unsettled) == (10_070, {})
+    assert nic.now - ended < longest_s
+
+
+def test_before_it_is_known_counters_have_to_stand_still_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = SlowNic(1.0, end=100.5)
+    session = on(nic, monkeypatch)
+    session.watch(100.5)  # too short to see the counters move
+    assert session.cadence.still_s() == UNKNOWN_STILL_S
+    nic.now = 100.6
+    assert session.port_counters()[0]["ipackets"] == 0  # what a look at the end would have found
+    assert session.settled()[0][0]["ipackets"] == 500
+    assert nic.now < 104.0
+
+
+def test_counters_that_never_stand_still_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = SlowNic(0.01, end=101.0, strays=50.0)
+    session = on(nic, monkeypatch)
+    session.watch(101.0)
+    _, unsettled = session.settled()
+    assert unsettled["counters"] == ["ipackets of port 0"]
+    assert 2.0 <= unsettled["watched_s"] < 2.1
+
+
+def test_errors_by_name_and_drops_are_kept_with_the_trial(agent: AgentClient, tree: Path) -> None:
+    generator = TrexGenerator(agent, server(tree), [0])
+    generator.configure(TRAFFIC)
+    extra = generator.trial(10_000.0, 0.05).report.extra
+    assert (extra["trex"]["nic"], extra["trex"]["rx_drop_bps"]) == ({"0": {"rx_missed_errors": 4}}, 64.0)
+    assert "unsettled" not in extra
 
 
 @pytest.mark.parametrize(("size", "marker", "frames", "why"), [

@@ -3,7 +3,8 @@
 each with its own sshd, agent folders and hostname, and test ports with cables between them. Real frames, real SSH.
 
 Every host's management interface is ``eno1``; its cable goes to a bridge of the controller's. Nothing of it is seen
-outside of the namespaces, which have names of their own for each test.
+outside of the namespaces, which have names of their own for each test. Racks whose ports are wired as a lab's are, for
+measuring, are made of this one in tests/rackhosts.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,7 @@ from harness.lab.lab import enter_argv
 from harness.lab.process import comm_of, stop_all
 from harness.lab.wires import run_tool, tool
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CONTROLLER = "ctl"
 _OWN = (RUN_DIR, STATE_DIR)
 
@@ -39,8 +40,10 @@ class Rack:
     folder: Path
     token: str
     hosts: dict[str, str] = field(default_factory=dict)
-    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    servers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     more_servers: int = 0
+    #: What a host's sessions see in place of something: (source, target).
+    mounts: dict[str, tuple[Path, Path]] = field(default_factory=dict)
 
     def netns_of(self, name: str) -> str:
         return f"rr{self.token}-{name}"
@@ -66,6 +69,22 @@ class Rack:
     def login(self, *, known_hosts: str = "known_hosts", key: str = "client_key") -> list[str]:
         """Options of the command that reach the hosts."""
         return ["--key", str(self.folder / key), "--known-hosts", str(self.folder / known_hosts)]
+
+    def ssh(self, host: str) -> dict[str, str]:
+        """How a testbed file reaches a host from outside of the rack."""
+        return {"address": self.hosts[host], "netns": self.netns_of(CONTROLLER),
+                "key": str(self.folder / "client_key"), "known_hosts": str(self.folder / "known_hosts")}
+
+    def kill(self, host: str) -> None:
+        """End everything that runs there at once, as a power failure does: SSH server, agent, stacks."""
+        key = netns.key_of(self.netns_of(host))
+        assert key is not None
+        stop_all(partial(netns.processes_in, {key}))
+        self.servers.pop(host).wait(timeout=5)
+
+    def serve(self, host: str) -> None:
+        """Its SSH server, again after :meth:`kill`; what a killed agent left is there still."""
+        _serve(self, host)
 
     def cable(self, one: tuple[str, str], other: tuple[str, str], *, up: bool = True) -> None:
         """A wire between two ports (host, interface), made now."""
@@ -155,11 +174,14 @@ class Rack:
 
 
 @contextmanager
-def rack(hosts: Sequence[str], *, behind: str = "") -> Iterator[Rack]:
+def rack(hosts: Sequence[str], *, behind: str = "", mounts: Mapping[str, tuple[Path, Path]] | None = None
+         ) -> Iterator[Rack]:
     """Hosts that the controller reaches by NAME.example.net. ``behind``: of these hosts one through which alone the
-    others are reached."""
+    others are reached; ``mounts``: a folder that a host's sessions see elsewhere, alone in its topmost folder (source,
+    target, by host)."""
     with ExitStack() as undo:
-        made = Rack(Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="rack-"))), secrets.token_hex(2))
+        made = Rack(Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="rack-"))), secrets.token_hex(2),
+                    mounts=dict(mounts or {}))
         names = [CONTROLLER, "sw", *hosts]
         # Another rack's hosts have mounts on those that are there: with the folder such a mount goes as well.
         undo.callback(_remove, made, names, [path for path in _OWN if not os.path.isdir(path)])
@@ -175,7 +197,8 @@ def rack(hosts: Sequence[str], *, behind: str = "") -> Iterator[Rack]:
         names_text = "".join(f"{address} {name}.example.net\n" for name, address in made.hosts.items())
         (made.folder / "hosts").write_text(f"127.0.0.1 localhost\n{names_text}")
         host_key = (made.folder / "host_key.pub").read_text()
-        (made.folder / "known_hosts").write_text("".join(f"{name}.example.net {host_key}" for name in made.hosts))
+        (made.folder / "known_hosts").write_text("".join(
+            f"{name}.example.net,{address} {host_key}" for name, address in made.hosts.items()))
         for name in made.hosts:
             _serve(made, name)
         yield made
@@ -202,8 +225,9 @@ def _network(made: Rack, owner: str, address: str, hosts: Sequence[str], prefix:
 def _serve(made: Rack, name: str) -> None:
     """A host's sshd: with a hostname, and folders of the agent, that only its sessions see."""
     folder = made.folder / name
-    folder.mkdir()
-    text = sshd.config_text(made.folder, made.hosts[name]).replace("AllowTcpForwarding no", "AllowTcpForwarding yes")
+    folder.mkdir(exist_ok=True)
+    # On every address that the host has.
+    text = sshd.config_text(made.folder, "0.0.0.0").replace("AllowTcpForwarding no", "AllowTcpForwarding yes")
     # python3 of a session is the one that runs this test: a generator's host has pyzmq. This machine's .bashrc, which
     # a shell of sshd's reads, would say otherwise.
     text += f"SetEnv PATH={Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin\n"
@@ -213,8 +237,12 @@ def _serve(made: Rack, name: str) -> None:
         start += f"mount --bind {names} /etc/hosts; "
     for path in _OWN:
         own = folder / Path(path).parts[1]
-        own.mkdir(mode=0o700)
+        own.mkdir(mode=0o700, exist_ok=True)
         start += f"mkdir -p {path}; mount --bind {shlex.quote(str(own))} {path}; "
+    if name in made.mounts:
+        source, target = (shlex.quote(str(path)) for path in made.mounts[name])
+        top = f"/{made.mounts[name][1].parts[1]}"
+        start += f"mount -t tmpfs none {top}; mkdir -p {target}; mount --bind {source} {target}; "
     argv = [tool("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
     options = []
     if (shadow := sshd.unlocked_shadow()) is not None:
@@ -224,7 +252,7 @@ def _serve(made: Rack, name: str) -> None:
                         options)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(inside, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    made.servers.append(process)
+    made.servers[name] = process
     sshd.await_ready(sshd.SshTarget(name, sshd.PORT, sshd.USER, made.folder / "client_key", made.folder / "known_hosts",
                                     made.netns_of(name), made.hosts[name]), process, folder / "log")
 
@@ -233,7 +261,7 @@ def _remove(made: Rack, names: Sequence[str], folders: Sequence[str]) -> None:
     """``folders``: of the agent, which were not there before."""
     keys = {key for name in names if (key := netns.key_of(made.netns_of(name))) is not None}
     stop_all(partial(netns.processes_in, keys))
-    for server in made.servers:
+    for server in made.servers.values():
         server.wait(timeout=5)
     for name in names:
         netns.delete(made.netns_of(name))
