@@ -25,18 +25,22 @@ def lab() -> None:
 @click.option("--wires", type=click.IntRange(1, 4), default=2, show_default=True, metavar="N", help="Number of wires.")
 @click.option("--dut", type=click.Choice(["netns", "vm"]), default="netns", show_default=True,
               help="A namespace, or a virtual machine with its own kernel and PCI NICs.")
-@click.option("--nic", type=click.Choice(["vmxnet3", "e1000", "virtio-net-pci"]), default="vmxnet3", show_default=True,
-              help="Virtual machine: model of its test ports.")
+@click.option("--nic", type=click.Choice(["vmxnet3", "e1000", "e1000e", "virtio-net-pci", "igb"]),
+              default="vmxnet3", show_default=True,
+              help="Virtual machine: model of its test ports; igb has SR-IOV and takes QEMU 8.0 or newer.")
+@click.option("--iommu", is_flag=True, help="Virtual machine: an IOMMU, for vfio-pci and virtual functions.")
 @click.option("--memory", type=click.IntRange(512, 65536), default=1536, show_default=True, metavar="MIB",
               help="Virtual machine: memory.")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True,
               help="Virtual machine: KVM where it works, or translation, slow.")
 @json_option
-def lab_up(name: str | None, wires: int, dut: str, nic: str, memory: int, accel: str, as_json: bool) -> int:
+def lab_up(name: str | None, wires: int, dut: str, nic: str, iommu: bool, memory: int, accel: str,
+           as_json: bool) -> int:
     """Build a lab that stays until `harness lab down`.
 
     With `--dut vm` the first call builds the guest's disk from Debian packages (minutes); it is kept in ~/.cache. What
-    is printed at the end is a testbed file for `harness run SCENARIO --testbed FILE`.
+    is printed at the end is a testbed file for `harness run SCENARIO --testbed FILE`. HARNESS_QEMU names a QEMU other
+    than Debian's.
     """
     from harness.lab import Lab
     from harness.lab.vm import Machine, VmLab
@@ -45,7 +49,7 @@ def lab_up(name: str | None, wires: int, dut: str, nic: str, memory: int, accel:
     interrupt_on_termination()
     made: Lab
     if dut == "vm":
-        machine = Machine(nic=nic, memory_mib=memory, accelerator=accel)
+        machine = Machine(nic=nic, memory_mib=memory, accelerator=accel, iommu=iommu)
         made = VmLab.up(name, wires=wires, persistent=True, machine=machine,
                         say=say)
     else:

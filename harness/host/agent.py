@@ -2037,7 +2037,9 @@ class Server:
         os.write(self._waker, b".")
 
     def _listen(self, host: Host, lease_s: float) -> str:
-        """Until there is a reason to end; "" after a good-bye, when nothing is left to undo."""
+        """Until there is a reason to end; "" after a good-bye, when nothing is left to undo. The lease begins here: to
+        undo what a dead run left may have taken longer, and until hello is answered the controller is silent."""
+        self._heard = time.monotonic()
         while not self._ending:
             ends = self._heard + lease_s
             if time.monotonic() >= ends:

@@ -17,6 +17,7 @@ from harness.host.guard import REMEDY, protected, refuse_device
 from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan
 from harness.stack import Missing
+from harness.stacks import modules
 from harness.stacks.devices import group_companions, override, used_ports
 from harness.stacks.interface import InterfaceState, snapshot
 
@@ -27,6 +28,7 @@ BIFURCATED = ("mlx5_core", "mlx4_core")
 #: Modules in the order they are loaded. VFIO asks for its IOMMU part by itself, so it would be left behind.
 _MODULES = {"vfio-pci": ("vfio_iommu_type1", "vfio-pci"), "uio_pci_generic": ("uio_pci_generic",)}
 _REBIND = Path(__file__).with_name("rebind.py")
+_GROUP_REMEDY = "put the NIC into another slot, or choose bind: uio_pci_generic"
 _MASTER_REMEDY = f"take it out for the test, or {REMEDY}"
 
 
@@ -100,11 +102,16 @@ def _missing_of_driver(dut: Dut, pci: str, bind: str, taken: Sequence[str]) -> l
         found.append(Missing(f"an IOMMU group of {pci}", "turn the IOMMU on (BIOS, and intel_iommu=on iommu=pt on the "
                                                          "kernel's command line), or choose bind: uio_pci_generic"))
     if driver == "vfio-pci":
-        others = [other for other in group_companions(dut, pci)
-                  if other not in taken and bound_to(dut, other) not in ("", "vfio-pci")]
+        others = _kept_by_kernel(dut, pci, taken)
         found += [Missing(f"an IOMMU group of its own: {pci} shares it with {', '.join(others)}",
-                          "put the NIC into another slot, or choose bind: uio_pci_generic")] * bool(others)
+                          _GROUP_REMEDY)] * bool(others)
     return found
+
+
+def _kept_by_kernel(dut: Dut, pci: str, taken: Sequence[str]) -> list[str]:
+    """Devices of its IOMMU group that the kernel drives and goes on to: with them VFIO hands none of the group out."""
+    return [other for other in group_companions(dut, pci)
+            if other not in taken and bound_to(dut, other) not in ("", "vfio-pci")]
 
 
 def _loaded(dut: Dut, driver: str) -> bool:
@@ -128,6 +135,8 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
     try:
         for pci in addresses:
             driver = wanted_driver(dut, pci, bind)
+            if driver == "vfio-pci":
+                _refuse_shared_group(dut, pci, addresses)
             if driver and driver != bound_to(dut, pci):
                 there = [snapshot(dut, ifname) for ifname in interfaces(dut, pci)]
                 _refuse_losses(dut, there)
@@ -143,6 +152,15 @@ def given_to_dpdk(dut: Dut, addresses: Sequence[str], bind: str, management: str
         _check_restored(dut, states)
 
 
+def _refuse_shared_group(dut: Dut, pci: str, taken: Sequence[str]) -> None:
+    """Of a virtual function it is known only once it is there: its port is in the same group where nothing in its slot
+    isolates them."""
+    others = _kept_by_kernel(dut, pci, taken)
+    if others:
+        raise StackError(f"{pci} of {dut.name} shares its IOMMU group with {', '.join(others)}, which the kernel "
+                         f"drives: {_GROUP_REMEDY}")
+
+
 def _refuse_losses(dut: Dut, states: Sequence[InterfaceState]) -> None:
     for state in states:
         if state.lost:
@@ -153,8 +171,8 @@ def _refuse_losses(dut: Dut, states: Sequence[InterfaceState]) -> None:
 def load_module(dut: Dut, driver: str) -> None:
     """Load a driver's modules where they are not; removed again on undo."""
     for module in _MODULES.get(driver, (driver,)):
-        if not dut.exists(f"/sys/module/{module.replace('-', '_')}") and not _loaded(dut, module):
-            dut.apply(["modprobe", module], ["modprobe", "-r", module])
+        if not _loaded(dut, module):
+            modules.load(dut, module)
 
 
 def remember(dut: Dut, states: Sequence[InterfaceState]) -> None:
@@ -176,6 +194,20 @@ def take(dut: Dut, pci: str, driver: str, states: Sequence[InterfaceState]) -> N
     except HostError as error:
         said = str(error).rpartition("status 1: ")[2]
         raise StackError(f"{pci} of {dut.name} could not be bound to {driver}: {said}") from error
+
+
+@contextmanager
+def kept(dut: Dut, ifnames: Sequence[str]) -> Iterator[None]:
+    """Interfaces that stay with the kernel while their device is changed under them, for the block: to make virtual
+    functions a driver sets its port up anew, with queues and rings of its own choice. On leaving, once the journal has
+    been undone, they are compared with what they were. Raises HostNotRestored when something did not come back."""
+    mark, states = dut.undo_mark(), [snapshot(dut, ifname) for ifname in ifnames]
+    try:
+        remember(dut, states)
+        yield
+    finally:
+        dut.undo_to(mark)
+        _check_restored(dut, states)
 
 
 def _check_restored(dut: Dut, states: Sequence[InterfaceState]) -> None:

@@ -14,6 +14,8 @@ from .command import Layout
 from .telemetry import Telemetry
 
 PROGRAM = "dpdk-l3fwd"
+#: Kernel drivers of devices that check no IPv4 header's sum; l3fwd does not start on them.
+WITHOUT_CHECKSUMS = ("vmxnet3", "virtio-pci")
 READY_S = 60.0
 LOG_BYTES = 8192
 #: Its two tables of routes take 64 MiB and 16 MiB, whatever is in them, and its pool is its own.

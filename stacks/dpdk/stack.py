@@ -16,12 +16,13 @@ from pydantic import Field, model_validator
 
 from harness.errors import StackError
 from harness.host.contract import Dut, RemoteProcess
-from harness.host.pci import pci_address
+from harness.host.pci import bound_to, pci_address
 from harness.host.undo import undone
 from harness.plan import PointPlan, Role
 from harness.stack import Missing, RoleInfo, RunningStack, Stack, StackContext, StackParams
 from harness.stacks.binding import given_to_dpdk, missing_for_binding
 from harness.stacks.devices import used_ports
+from harness.stacks.modules import remove_if_it_comes
 from harness.stacks.placement import await_released, main_core, reserve, used_hugepages
 from harness.stacks.ports import missing_for_ports
 
@@ -30,8 +31,10 @@ from .command import MAX_QUEUES, Layout, command, mbufs_for, memory_mib, pci_dev
 from .kernelports import af_packet, af_xdp, missing_queues, prepare_kernel_ports
 from .session import RunningTestpmd
 from .telemetry import RUNTIME_DIR, Telemetry
-from .vf import make_vf, missing_for_vf
+from .vf import functions_on, missing_for_vf
 
+#: The kernel loads these when DPDK's drivers for Mellanox look for their devices, whether there are any or not.
+_RDMA = ("ib_core", "ib_uverbs")
 PROGRAMS = {"testpmd": "dpdk-testpmd", "l3fwd": l3fwd.PROGRAM}
 _REMEDIES = {
     "testpmd": "apt-get install dpdk-dev (Debian, Ubuntu), or a DPDK build's in PATH",
@@ -161,6 +164,7 @@ class Dpdk(Stack):
         driver = driver_of(self.params, dut)
         if driver == "pci":
             missing += missing_for_binding(dut, point, self.params.bind)
+            missing += _missing_for_l3fwd(dut, point) if self._app == "l3fwd" else []
             return missing + (missing_for_vf(dut, point) if self.params.vf else [])
         if self._app == "l3fwd":
             missing.append(Missing(f"a device that checks checksums: l3fwd demands it, {driver} has none",
@@ -206,6 +210,13 @@ class Dpdk(Stack):
                        descriptors=params.descriptors)
 
 
+def _missing_for_l3fwd(dut: Dut, point: PointPlan) -> list[Missing]:
+    drivers = {pci: bound_to(dut, pci) for port in used_ports(point) if (pci := pci_address(dut, port))}
+    return [Missing(f"a device that checks IPv4 checksums: l3fwd demands it, {pci} ({driver}) has none",
+                    "leave app: l3fwd out, or use another NIC")
+            for pci, driver in drivers.items() if driver in l3fwd.WITHOUT_CHECKSUMS]
+
+
 @contextmanager
 def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[Layout, str]]:
     """Prepare the host, journalled; testpmd's layout, and what is slower than DPDK ought to be."""
@@ -214,10 +225,11 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
     huge = params.hugepages == "yes" or (params.hugepages == "auto" and not dut.virtual)
     main = main_core(dut, point.cores)
     _remove_runtime_files(dut, prefix)
+    for module in _RDMA:
+        remove_if_it_comes(dut, module)
     if driver == "pci":
-        taken = [make_vf(dut, port, point.role, point.management) if params.vf else pci_address(dut, port)
-                 for port in ports]
-        with given_to_dpdk(dut, taken, params.bind, point.management, made=params.vf):
+        with (_devices(dut, point, params) as taken,
+              given_to_dpdk(dut, taken, params.bind, point.management, made=params.vf)):
             layout = Layout(pci_devices(taken), queues, main, point.cores, prefix, huge, params.rss)
             if huge:
                 reserve(dut, _memory_mib(layout, params), (main, *point.cores), taken)
@@ -233,6 +245,16 @@ def _layout(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[tuple[La
     if huge:
         reserve(dut, _memory_mib(layout, params), (main, *point.cores))
     yield layout, degraded
+
+
+@contextmanager
+def _devices(dut: Dut, point: PointPlan, params: DpdkParams) -> Iterator[list[str]]:
+    """PCI addresses that DPDK takes: the ports', or those of functions made on them for the block."""
+    if params.vf:
+        with functions_on(dut, used_ports(point), point.role, point.management) as made:
+            yield made
+        return
+    yield [pci_address(dut, port) for port in used_ports(point)]
 
 
 def _memory_mib(layout: Layout, params: DpdkParams) -> int:

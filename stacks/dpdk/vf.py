@@ -9,6 +9,8 @@ port keeps its own. Before a function is made, nothing has been touched; a port 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from harness.errors import HostError, StackError
 from harness.host.contract import Dut
@@ -16,9 +18,10 @@ from harness.host.guard import refuse_device
 from harness.host.pci import DEVICES, bound_to, interfaces, pci_address
 from harness.plan import PointPlan, PortPlan, Role
 from harness.stack import Missing
-from harness.stacks.binding import BIFURCATED
+from harness.stacks.binding import BIFURCATED, kept
 from harness.stacks.devices import used_ports
 from harness.stacks.interface import IFF_UP
+from harness.stacks.modules import function_modules, remove_if_it_comes
 from harness.stacks.ports import keep_neighbours
 
 #: Drivers make the device a moment after the count was written.
@@ -44,6 +47,17 @@ def missing_for_vf(dut: Dut, point: PointPlan) -> list[Missing]:
     return missing
 
 
+@contextmanager
+def functions_on(dut: Dut, ports: Sequence[PortPlan], role: Role, management: str) -> Iterator[list[str]]:
+    """One function on each port for the block, as :func:`make_vf`; their PCI addresses. The ports' own interfaces are
+    what they were afterwards. Raises StackError and HostNotRestored."""
+    devices = [pci_address(dut, port) for port in ports]
+    for pci in devices:
+        refuse_device(dut, management, pci)
+    with kept(dut, [ifname for pci in devices for ifname in interfaces(dut, pci)]):
+        yield [make_vf(dut, port, role, management) for port in ports]
+
+
 def make_vf(dut: Dut, port: PortPlan, role: Role, management: str) -> str:
     """Make one function on a port, journalled, bound to no driver (a bifurcated one: to the kernel's); returns its PCI
     address. Raises StackError."""
@@ -60,6 +74,8 @@ def make_vf(dut: Dut, port: PortPlan, role: Role, management: str) -> str:
         probed = bound_to(dut, pci) in BIFURCATED
         if not probed and dut.read(f"{device}/sriov_drivers_autoprobe", "0").strip() != "0":
             dut.set_file(f"{device}/sriov_drivers_autoprobe", "0")
+        for module in function_modules(dut, pci):
+            remove_if_it_comes(dut, module)
         dut.set_file(f"{device}/sriov_numvfs", "1")
         function = ["ip", "link", "set", "dev", pf, "vf", "0"]
         # These settings end with the function.

@@ -14,8 +14,9 @@ from harness.records import Phase
 from harness.store import RunReader
 
 
-def record(run: Path) -> None:
-    """Append the load trials of a finished run to the file that HARNESS_VM_RECORD names; nothing without one."""
+def record(run: Path, **more: object) -> None:
+    """Append the load trials of a finished run to the file that HARNESS_VM_RECORD names, each with ``more``; nothing
+    without one."""
     file = os.environ.get("HARNESS_VM_RECORD")
     if not file:
         return
@@ -32,4 +33,5 @@ def record(run: Path) -> None:
                 "params": point["params"], "role": point["role"], "frame": point["frame_bytes"],
                 "vlan": point["directions"][0]["vlan"], "asked_pps": trial.asked_pps, "sent": trial.sent,
                 "received": trial.received, "lost": trial.lost, "losses": dict(trial.losses),
-                "unexplained": trial.unexplained, "verdicts": sorted(trial.verdicts)}) + "\n")
+                "unexplained": trial.unexplained, "verdicts": sorted(trial.verdicts),
+                **({"counters": dict(trial.counters["stack"])} if more else {}), **more}) + "\n")

@@ -23,7 +23,7 @@ from harness.lab.errors import LabError, LabNameError
 from harness.lab.lab import Lab, claim, make_shared
 from harness.lab.state import VM, LabRecord, LabStore
 from harness.lab.vm import fitness, image, qemu, taps
-from harness.lab.vm.recipe import DATA, GUEST_IP, MAX_DATA_NICS, Recipe
+from harness.lab.vm.recipe import DATA, GUEST_IP, MAX_DATA_NICS, Recipe, data_address
 from harness.lab.vm.testbed import testbed_text
 from harness.plan import WirePlan
 
@@ -73,7 +73,7 @@ class VmLab(Lab):
         split = split_cores(physical_cores(usable_cores()), watch_pauses(usable_cores(), pause_s))
         self.record = replace(self.record, split=split)
         management = (taps.management_tap(self.name), taps.management_mac(self.name))
-        argv = qemu.argv(wires.tool(qemu.PROGRAM), machine, disk, self.wires, management, self.directory)
+        argv = qemu.argv(wires.tool(qemu.program()), machine, disk, self.wires, management, self.directory)
         say(f"starting the virtual machine ({qemu.accelerator(machine)})")
         with (self.directory / "qemu.log").open("wb") as log:
             process = self._start("tg", argv, _QEMU, {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log})
@@ -142,7 +142,7 @@ def _guest_wire(wire: WirePlan) -> WirePlan:
     index = wire.index
     if index >= MAX_DATA_NICS:
         raise LabNameError(f"a virtual machine has at most {MAX_DATA_NICS} wires")
-    return replace(wire, dut=replace(wire.dut, ifname=DATA.format(index=index), pci=qemu.pci_address(index)))
+    return replace(wire, dut=replace(wire.dut, ifname=DATA.format(index=index), pci=data_address(index)))
 
 
 def _first_bytes(connection: socket.socket) -> bytes:

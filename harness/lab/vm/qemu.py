@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The virtual machine's hardware as QEMU's command line. Nothing is started here.
 
-Data NICs sit at fixed slots of the guest's PCI bus, each on a tap of its own; the management NIC is always virtio.
+Data NICs sit behind PCI Express ports of their own (so that each is an IOMMU group by itself), each on a tap of its
+own; the management NIC is always virtio.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.lab.vm.image import Image
-from harness.lab.vm.recipe import FIRST_DATA_SLOT, FW_CFG, MANAGEMENT_SLOT
+from harness.lab.vm.recipe import FIRST_PORT_SLOT, FW_CFG, MANAGEMENT_SLOT
 from harness.plan import WirePlan
 
 PROGRAM = "qemu-system-x86_64"
-NIC_MODELS = ("vmxnet3", "e1000", "virtio-net-pci")
+#: Names another QEMU: igb, the NIC with virtual functions, came with 8.0, later than Debian 12's.
+PROGRAM_VARIABLE = "HARNESS_QEMU"
+NIC_MODELS = ("vmxnet3", "e1000", "e1000e", "virtio-net-pci", "igb")
 ACCELERATORS = ("auto", "kvm", "tcg")
 _DISK_SLOT, _RANDOM_SLOT, _FIRST_EXTRA_SLOT = 0x05, 0x06, 0x07
 _DEV_KVM = Path("/dev/kvm")
@@ -24,18 +28,27 @@ _DEV_KVM = Path("/dev/kvm")
 #: offer it to guests for kernels of their own making only.
 _VIRTUALISATION = re.compile(r"^flags\b.*\b(vmx|svm)\b", re.MULTILINE)
 _KERNEL = "root=/dev/vda rw console=ttyS0 quiet systemd.firstboot=off panic=5"
+#: Pass-through for what the kernel drives, as hosts with DPDK have it: mapping every frame costs too much.
+_KERNEL_IOMMU = " intel_iommu=on iommu=pt"
 
 
 @dataclass(frozen=True)
 class Machine:
     """What the guest has. ``nic``: model of the data NICs; ``accelerator``: "auto" takes KVM where it works and QEMU's
-    own translation (tcg, slow) elsewhere; ``disks``: images that it may read, as /dev/vdb and on."""
+    own translation (tcg, slow) elsewhere; ``disks``: images that it may read, as /dev/vdb and on; ``iommu``: Intel's,
+    for vfio-pci and virtual functions."""
 
     nic: str = "vmxnet3"
     memory_mib: int = 1536
     vcpus: int = 2
     accelerator: str = "auto"
     disks: tuple[Path, ...] = ()
+    iommu: bool = False
+
+
+def program() -> str:
+    """QEMU's name or path: what HARNESS_QEMU says, Debian's otherwise."""
+    return os.environ.get(PROGRAM_VARIABLE) or PROGRAM
 
 
 def usable_kvm(device: Path = _DEV_KVM, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -55,20 +68,15 @@ def accelerator(machine: Machine) -> str:
     return "kvm" if usable_kvm() else "tcg"
 
 
-def pci_address(index: int) -> str:
-    """PCI address of data NIC ``index`` in the guest."""
-    return f"0000:00:{FIRST_DATA_SLOT + index:02x}.0"
-
-
-def argv(program: str, machine: Machine, image: Image, wires: Sequence[WirePlan], management: tuple[str, str],
+def argv(qemu: str, machine: Machine, image: Image, wires: Sequence[WirePlan], management: tuple[str, str],
          directory: Path) -> list[str]:
     """The whole command. ``management``: tap and MAC; ``directory``: the lab's, with its keys; the console goes there.
     Taps exist and are found by name in the namespace that QEMU is started in."""
     tap, mac = management
     words = [
-        program, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-cpu", "max",
+        qemu, "-nodefaults", "-no-user-config", "-display", "none", *_board(machine), "-cpu", "max",
         "-accel", accelerator(machine), "-smp", str(machine.vcpus), "-m", f"{machine.memory_mib}M",
-        "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", _KERNEL,
+        "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", _KERNEL + _KERNEL_IOMMU * machine.iommu,
         "-serial", f"file:{directory / 'console.log'}",
         "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={_escaped(image.disk)}",
         "-device", f"virtio-blk-pci,drive=disk,addr={_DISK_SLOT:#x}",
@@ -76,10 +84,12 @@ def argv(program: str, machine: Machine, image: Image, wires: Sequence[WirePlan]
         "-device", f"virtio-rng-pci,addr={_RANDOM_SLOT:#x}",
         "-fw_cfg", f"name={FW_CFG}/host_key,file={_escaped(directory / 'host_key')}",
         "-fw_cfg", f"name={FW_CFG}/authorized_keys,file={_escaped(directory / 'authorized_keys')}",
-        *_nic("mgmt", "virtio-net-pci", tap, mac, MANAGEMENT_SLOT),
+        *_nic("mgmt", "virtio-net-pci", tap, mac, f"addr={MANAGEMENT_SLOT:#x}"),
     ]  # fmt: skip
     for wire in wires:
-        words += _nic(f"data{wire.index}", machine.nic, wire.tg.ifname, wire.dut.mac, FIRST_DATA_SLOT + wire.index)
+        port, slot = f"port{wire.index}", FIRST_PORT_SLOT + wire.index
+        words += ["-device", f"pcie-root-port,id={port},chassis={wire.index + 1},addr={slot:#x}"]
+        words += _nic(f"data{wire.index}", _model(machine), wire.tg.ifname, wire.dut.mac, f"bus={port}")
     return words
 
 
@@ -91,11 +101,25 @@ def _extra_disks(disks: Sequence[Path]) -> list[str]:
     return words
 
 
-def _nic(name: str, model: str, tap: str, mac: str, slot: int) -> list[str]:
+def _board(machine: Machine) -> list[str]:
+    """The kernel's interrupt controller (KVM's) cannot remap interrupts, without which vfio-pci takes no device."""
+    if not machine.iommu:
+        return ["-machine", "q35"]
+    return ["-machine", "q35" + ",kernel-irqchip=split" * (accelerator(machine) == "kvm"),
+            "-device", "intel-iommu,intremap=on"]
+
+
+def _model(machine: Machine) -> str:
+    """A virtio NIC reaches memory past the IOMMU, unless told not to, and only a modern one can be told."""
+    behind = ",disable-legacy=on,iommu_platform=on" * (machine.iommu and machine.nic.startswith("virtio"))
+    return machine.nic + behind
+
+
+def _nic(name: str, model: str, tap: str, mac: str, place: str) -> list[str]:
     """Without vnet_hdr the NIC itself fills in checksums that it is asked for, as hardware does: behind a tap nobody
     would."""
     return ["-netdev", f"tap,id={name},ifname={tap},script=no,downscript=no,vhost=off,vnet_hdr=off",
-            "-device", f"{model},netdev={name},mac={mac},addr={slot:#x},romfile="]
+            "-device", f"{model},netdev={name},mac={mac},{place},romfile="]
 
 
 def _escaped(path: Path) -> str:

@@ -10,8 +10,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-#: Slots on the guest's PCI bus, so that its interfaces have the same names whatever the NIC's model.
-MANAGEMENT_SLOT, FIRST_DATA_SLOT = 0x10, 0x11
+#: Slots on the guest's first PCI bus: the management NIC's, and the ports' that data NICs are behind.
+MANAGEMENT_SLOT, FIRST_PORT_SLOT = 0x10, 0x11
 MANAGEMENT, DATA = "mgmt0", "data{index}"
 #: The management link (TEST-NET-1, RFC 5737), in the generator's namespace: two labs may use the same.
 HOST_IP, GUEST_IP, PREFIX_LEN = "192.0.2.1", "192.0.2.2", 24
@@ -68,8 +68,14 @@ _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
            ".service", "fstrim.timer", "systemd-networkd-wait-online.service", "systemd-timesyncd.service")  # fmt: skip
 
 
-def _link(slot: int, name: str) -> str:
-    return f"[Match]\nPath=pci-0000:00:{slot:02x}.0\n[Link]\nNamePolicy=\nName={name}\n"
+def data_address(index: int) -> str:
+    """PCI address of data NIC ``index``. Nothing else is behind a port, and firmware numbers the buses behind ports in
+    the order of their slots: interfaces have the same names whatever the NIC's model."""
+    return f"0000:{1 + index:02x}:00.0"
+
+
+def _link(pci: str, name: str) -> str:
+    return f"[Match]\nPath=pci-{pci}\n[Link]\nNamePolicy=\nName={name}\n"
 
 
 def _files() -> dict[str, str]:
@@ -87,11 +93,11 @@ def _files() -> dict[str, str]:
         "etc/systemd/network/20-management.network":
             f"[Match]\nName={MANAGEMENT}\n[Network]\nAddress={GUEST_IP}/{PREFIX_LEN}\nLinkLocalAddressing=no\n",
         "etc/systemd/network/30-data.network": f"[Match]\nName={DATA.format(index='*')}\n[Link]\nUnmanaged=yes\n",
-        "etc/systemd/network/10-management.link": _link(MANAGEMENT_SLOT, MANAGEMENT),
+        "etc/systemd/network/10-management.link": _link(f"0000:00:{MANAGEMENT_SLOT:02x}.0", MANAGEMENT),
         "etc/systemd/system/lab-keys.service": _KEYS_UNIT,
     }
     for index in range(MAX_DATA_NICS):
-        files[f"etc/systemd/network/10-data{index}.link"] = _link(FIRST_DATA_SLOT + index, DATA.format(index=index))
+        files[f"etc/systemd/network/10-data{index}.link"] = _link(data_address(index), DATA.format(index=index))
     return files
 
 

@@ -72,7 +72,9 @@ class SimulatedHost:
         elif argv[0] == "python3" and argv[3] == "show":
             out = json.dumps({"settings": self.settings, "lost": self.lost})
         elif argv[0] == "modprobe":
-            status = 0 if argv[-1] in self.answers.get("modules", ()) else 1  # type: ignore[operator]
+            told = {"--show-depends": "depends", "--resolve-alias": "aliases"}.get(argv[1])
+            status = 0 if told or argv[-1] in self.answers.get("modules", ()) else 1  # type: ignore[operator]
+            out = self.answers.get(told, {}).get(argv[-1], "") if told else ""  # type: ignore[attr-defined]
         return Completed(tuple(argv), status, out, "")
 
     def set_file(self, path: str, value: str, *, verify: bool = True) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from harness.stacks.dpdk.tests.simulated_host import DEVICES, NET, SimulatedHost
-from harness.stacks.dpdk.vf import make_vf, other_mac
+from harness.stacks.dpdk.vf import functions_on, make_vf, other_mac
 
 from harness import stacks
 from harness.errors import HostNotRestored, StackError
@@ -54,6 +54,12 @@ def point(params: dict[str, Any] | None = None, role: Role = Role.REFLECT, manag
     flows = FlowPlan(16, "16.0.1.0", 16, 1024, 1, "10.0.0.2", 9000)
     return PointPlan("p", "p", "dpdk", params or {}, role, "sut", 64, (2, 3), (wire,),
                      (DirectionPlan(0, 0, tg.mac, MAC, flows),), 14.88e6, management=management)
+
+
+def removed(module: str) -> str:
+    """The journal's words that take a module out."""
+    gone = 'test ! -d "/sys/module/$0"'
+    return f'sh -c {gone} || modprobe -r "$0" || {gone} {module}'
 
 
 def missing(host: SimulatedHost, plan: PointPlan) -> list[str]:
@@ -143,7 +149,7 @@ def test_the_journal_gives_everything_back_in_order(host: SimulatedHost) -> None
         "ip -4 route replace 10.0.0.0/24 proto kernel scope link src 10.0.0.2 dev eth1",
         "ip -4 route replace 16.0.0.0/16 via 10.0.0.1 table 100 dev eth1",
         "ip neigh replace 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth1 nud permanent",
-        "modprobe -r uio_pci_generic",
+        removed("uio_pci_generic"),
     ]
 
 
@@ -263,6 +269,28 @@ def test_a_driver_or_name_that_does_not_come_is_an_error(bus: Bus, capsys: pytes
     assert "has no interface eth1, only none" in capsys.readouterr().err
 
 
+def test_all_that_vfio_needs_is_taken_out_again_one_by_one(host: SimulatedHost) -> None:
+    """As Debian 12's modprobe tells it; ``modprobe -r vfio-pci`` leaves vfio_virqfd there."""
+    host.files |= {f"{DEVICES}/{PCI}/iommu_group/devices/{PCI}": "", "/sys/module/irqbypass/refcnt": "1\n"}
+    folder = "/lib/modules/6.1.0-50-amd64/kernel"
+    host.answers["depends"] = {"vfio-pci": "".join(f"insmod {folder}/{name}.ko \n" for name in (
+        "drivers/vfio/vfio", "virt/lib/irqbypass", "drivers/vfio/vfio_virqfd", "drivers/vfio/pci/vfio-pci-core",
+        "drivers/vfio/pci/vfio-pci"))}
+    with given_to_dpdk(host, [PCI], "auto", "eth0"):  # type: ignore[arg-type]
+        assert [words[1] for words in host.done if words[0] == "modprobe"] == [
+            "vfio_iommu_type1", "vfio", "vfio_virqfd", "vfio-pci-core", "vfio-pci"]
+    assert [" ".join(words) for words in host.undone if words[0] == "sh"] == [removed(name) for name in (
+        "vfio_pci", "vfio_pci_core", "vfio_virqfd", "vfio", "vfio_iommu_type1")]
+
+
+@pytest.mark.parametrize(("driver", "lacks"), [("ixgbe", []), ("vmxnet3", ["vmxnet3"]), ("virtio-pci", ["virtio-pci"])])
+def test_l3fwd_is_refused_on_a_device_that_checks_no_sums(host: SimulatedHost, driver: str, lacks: list[str]) -> None:
+    host.programs.add("dpdk-l3fwd")
+    host.nic(PCI, "eth1", driver=driver)
+    assert missing(host, point({"app": "l3fwd"}, Role.FORWARD)) == [
+        f"a device that checks IPv4 checksums: l3fwd demands it, {PCI} ({driver}) has none" for driver in lacks]
+
+
 # -- SR-IOV
 
 
@@ -297,6 +325,41 @@ def test_a_port_keeps_its_mac_when_the_plan_gives_the_function_another(sriov: Si
     make_vf(sriov, replace(point().wires[0].dut, mac="02:00:00:00:00:77"), Role.ECHO, "eth0")  # type: ignore[arg-type]
     assert [words for words in sriov.done if words[0] == "ip"] == [
         ("ip", "link", "set", "dev", "eth1", "vf", "0", "mac", "02:00:00:00:00:77")]
+
+
+def test_the_module_that_udev_loads_for_a_function_goes_once_the_function_has(sriov: SimulatedHost) -> None:
+    sriov.files |= {f"{DEVICES}/{PCI}/vendor": "0x8086\n", f"{DEVICES}/{PCI}/sriov_vf_device": "10ed\n"}
+    sriov.answers["aliases"] = {"pci:v00008086d000010EDsv00000000sd00000000bc02sc00i00": "ixgbevf\n"}
+    make_vf(sriov, point().wires[0].dut, Role.ECHO, "eth0")  # type: ignore[arg-type]
+    sriov.undo_to(0)
+    gone = sriov.undone.index(("restore", f"{DEVICES}/{PCI}/sriov_numvfs", "0"))
+    (unloads,) = (n for n, words in enumerate(sriov.undone) if words[-1] == "ixgbevf")
+    assert unloads > gone
+
+
+def test_the_port_itself_is_what_it_was_once_its_function_is_gone(sriov: SimulatedHost) -> None:
+    """A driver that makes functions sets its port up anew, with settings of its own choice."""
+    sriov.settings = {"ethtool -l combined": "2"}
+    port = point().wires[0].dut
+    with functions_on(sriov, [port], Role.ECHO, "eth0") as made:  # type: ignore[arg-type]
+        assert made == ["0000:03:10.0"]
+    words = [" ".join(entry) for entry in sriov.undone]
+    gone = words.index(f"restore {DEVICES}/{PCI}/sriov_numvfs 0")
+    assert gone < words.index(f"ip link set dev eth1 address {MAC}") < words.index("ip link set dev eth1 mtu 9000")
+    sriov.files[f"{DEVICES}/{PCI}/sriov_numvfs"] = "0\n"
+    with pytest.raises(HostNotRestored, match="eth1: ethtool -l combined was 2 and is 8"):
+        with functions_on(sriov, [port], Role.ECHO, "eth0"):  # type: ignore[arg-type]
+            sriov.settings["ethtool -l combined"] = "8"
+
+
+def test_a_function_that_nothing_isolates_from_its_port_is_not_bound(sriov: SimulatedHost) -> None:
+    function = "0000:03:10.0"
+    for device in (PCI, function):
+        sriov.files[f"{DEVICES}/{function}/iommu_group/devices/{device}"] = ""
+    with pytest.raises(StackError, match=rf"{function} of sut shares its IOMMU group with {PCI}, which the kernel"):
+        with given_to_dpdk(sriov, [function], "auto", "eth0"):  # type: ignore[arg-type]
+            pytest.fail("bound")
+    assert sriov.done == []
 
 
 def test_functions_of_others_are_left_alone(sriov: SimulatedHost) -> None:

@@ -331,6 +331,16 @@ def test_a_killed_agent_is_replayed(start_agent, any_python, tmp_path):
     assert again.ok("mark") == 0 or again.ok("bye") == []
 
 
+def test_the_lease_begins_once_what_was_left_over_is_undone(start_agent):
+    """The controller has no reason to speak before hello is answered, however long the undoing takes."""
+    dead = start_agent(sys.executable)
+    dead.ok("apply", do=["true"], undo=["sleep", "0.6"], timeout_s=5)
+    dead.kill()
+    agent = start_agent(sys.executable, greet=False)
+    assert agent.hello(lease_s=0.3)["left_over"] == 1
+    assert agent.ok("bye") == []
+
+
 def test_undo_to_goes_newest_first_and_past_failures(agent, tmp_path):
     before = agent.ok("mark")
     log, target, other = tmp_path / "log", tmp_path / "a", tmp_path / "b"

@@ -44,16 +44,40 @@ def test_a_build_without_room_is_refused_before_it_begins(tmp_path: Path, monkey
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
 
 
-def test_every_nic_sits_in_its_slot_on_a_tap_of_its_own(tmp_path: Path) -> None:
-    disk = image.Image(tmp_path / "a,b", tmp_path / "k", tmp_path / "i")
-    words = qemu.argv("qemu", qemu.Machine(nic="e1000", accelerator="tcg"), disk, WIRES, ("hm", "02:00:00:00:00:01"),
-                      tmp_path)
+def command_of(machine: qemu.Machine, folder: Path) -> list[str]:
+    disk = image.Image(folder / "a,b", folder / "k", folder / "i")
+    return qemu.argv("qemu", machine, disk, WIRES, ("hm", "02:00:00:00:00:01"), folder)
+
+
+def test_every_nic_sits_behind_its_port_on_a_tap_of_its_own(tmp_path: Path) -> None:
+    words = command_of(qemu.Machine(nic="e1000", accelerator="tcg"), tmp_path)
     devices = [word for word in words if word.startswith("e1000,")]
     assert [f"mac={wire.dut.mac}" in device for wire, device in zip(WIRES, devices, strict=True)] == [True, True]
-    assert ["addr=0x11" in devices[0], "addr=0x12" in devices[1]] == [True, True]
-    assert [wire.dut.pci for wire in WIRES] == ["0000:00:11.0", "0000:00:12.0"]
+    assert ["bus=port0," in devices[0], "bus=port1," in devices[1]] == [True, True]
+    assert [word.rpartition("addr=")[2] for word in words if word.startswith("pcie-root-port,")] == ["0x11", "0x12"]
+    assert [wire.dut.pci for wire in WIRES] == ["0000:01:00.0", "0000:02:00.0"]
+    assert not [word for word in words if "iommu" in word]
     assert [word for word in words if "ifname=ht1t1," in word]
     assert any(word.endswith("a,,b") for word in words), "a comma in a path stays part of it"
+
+
+@pytest.mark.parametrize(("accelerator", "board"), [("tcg", "q35"), ("kvm", "q35,kernel-irqchip=split")])
+def test_an_iommu_stands_before_the_nics_and_the_kernel_uses_it(tmp_path: Path, accelerator: str, board: str) -> None:
+    words = command_of(qemu.Machine(nic="virtio-net-pci", accelerator=accelerator, iommu=True), tmp_path)
+    assert words[words.index("-machine") + 1] == board
+    assert "intel_iommu=on" in words[words.index("-append") + 1].split()
+    iommu = words.index("intel-iommu,intremap=on")
+    nics = [n for n, word in enumerate(words) if word.startswith("virtio-net-pci,") and "netdev=data" in word]
+    assert len(nics) == len(WIRES)
+    assert all("iommu_platform=on" in words[n] for n in nics)
+    assert iommu < nics[0]
+
+
+def test_another_qemu_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HARNESS_QEMU", raising=False)
+    assert qemu.program() == "qemu-system-x86_64"
+    monkeypatch.setenv("HARNESS_QEMU", "/opt/qemu/bin/qemu-system-x86_64")
+    assert qemu.program() == "/opt/qemu/bin/qemu-system-x86_64"
 
 
 @pytest.mark.parametrize(("flags", "usable"), [("fpu vmx", True), ("fpu svm sse", True), ("fpu hypervisor", False)])
@@ -72,6 +96,7 @@ def test_kvm_counts_only_where_the_cpu_can_run_stock_kernels(tmp_path: Path, fla
     (replace(FIT, tun=False), qemu.Machine(), ("modprobe tun",)),
     (replace(FIT, available_mib=900), qemu.Machine(), ("1536 MiB", "--memory")),
     (FIT, qemu.Machine(accelerator="kvm"), ("--accel tcg",)),
+    (replace(FIT, has_nic=False), qemu.Machine(nic="igb"), ("igb came with 8.0", "HARNESS_QEMU")),
 ])
 def test_what_is_missing_is_said_with_its_remedy(host: Host, machine: qemu.Machine, says: tuple[str, ...]) -> None:
     (sentence,) = missing(host, machine)
@@ -92,7 +117,7 @@ def test_the_testbed_file_is_one(tmp_path: Path) -> None:
     assert testbed.duts[0].ssh is not None
     assert target_of(testbed.duts[0].ssh) == ssh
     assert [(wire.dut.pci, wire.virtual) for wire in wire_plans(testbed)] == [
-        ("0000:00:11.0", True), ("0000:00:12.0", True)]
+        ("0000:01:00.0", True), ("0000:02:00.0", True)]
     assert not testbed.lab
 
 
