@@ -43,18 +43,22 @@ class EmbeddedServer:
         options += [f"--sync-port={self.sync_port}", f"--async-port={self.async_port}", f"--speed={self.speed_gbps}"]
         if self.table_cells:
             options.append(f"--table-cells={self.table_cells}")
+        options.append("--until-eof")
         return on_cores(self.cores, [sys.executable, "-m", "harness.generator.xdpgen", *options])
 
     @contextlib.contextmanager
     def run(self, spawn: Spawn) -> Iterator[subprocess.Popen[bytes]]:
         """Serve while the context lasts. Raises GeneratorError with the log's tail when it does not come up."""
         with tempfile.TemporaryFile() as log:
-            process = spawn(self.argv(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+            # This process holds the pipe's other end: the server ends with it, even where it is killed.
+            process = spawn(self.argv(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
             try:
                 _wait_ready(process, log)
                 yield process
             finally:
                 stop(process, _STOP_S)
+                if process.stdin is not None:
+                    process.stdin.close()
 
 
 def on_cores(cores: Sequence[int], argv: Sequence[str]) -> list[str]:

@@ -46,8 +46,15 @@ def check_distinct(interfaces: list[str]) -> list[str]:
 
 
 def _announce(server: Server) -> None:
+    """Say where it serves."""
     ports = {"serving": True, "sync_port": server.sync_port, "async_port": server.async_port}
     print(json.dumps(ports), flush=True)
+
+
+def _announce_and_watch(server: Server) -> None:
+    """The same, and end with whoever holds the other end of standard input: a harness that is killed cannot end it."""
+    server.stop_at_eof(sys.stdin.fileno())
+    _announce(server)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -72,6 +79,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
                         help="nominal line rate of a port, in Gbit/s: what percentages of it mean")
     parser.add_argument("--table-cells", type=int, default=TABLE_CELLS, metavar="COUNT",
                         help="room for the prepared headers of all streams, 64 bytes each")
+    parser.add_argument("--until-eof", action="store_true",
+                        help="end when standard input ends, so with the program that started this one")
     return parser.parse_args(argv)
 
 
@@ -90,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
             dst_macs=parse_dst_macs(args.dst_mac),
             speed_gbps=args.speed,
             table_cells=args.table_cells,
-            ready=_announce,
+            ready=_announce_and_watch if args.until_eof else _announce,
         )
     except HarnessError as error:
         print(f"xdpgen: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
@@ -73,6 +74,15 @@ class Server:
     def stop(self) -> None:
         """Make ``run`` return soon. Callable from other threads and from signal handlers."""
         self._stop_write.send(b"x")
+
+    def stop_at_eof(self, descriptor: int) -> None:
+        """Stop once a pipe that is only held open by whom this serves has ended. Returns at once."""
+        def until_eof() -> None:
+            while os.read(descriptor, 4096):
+                pass
+            self.stop()
+
+        threading.Thread(target=until_eof, name="end of input", daemon=True).start()
 
     def run(self) -> None:
         """Answer requests until ``stop`` or a client's ``shutdown``; raises GeneratorDied if the dataplane is gone."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import struct
 import sys
 import threading
@@ -207,6 +208,21 @@ def test_shutdown_ends_the_loop() -> None:
             api.rpc("shutdown", {"user": "tester", "force": True})
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+def test_the_end_of_its_starters_pipe_ends_the_loop() -> None:
+    read_end, write_end = os.pipe()
+    with contextlib.closing(Server(ServerState(RealTimeDataplane()), sync_port=0, async_port=0)) as one:
+        one.stop_at_eof(read_end)
+        thread = threading.Thread(target=one.run)
+        thread.start()
+        with stl.STLClient(server="127.0.0.1", sync_port=one.sync_port) as api:
+            os.write(write_end, b"not the end")
+            assert api.is_connected()
+        os.close(write_end)
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    os.close(read_end)
 
 
 class DyingDataplane(RealTimeDataplane):
