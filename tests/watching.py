@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.progress import Reporter
 from harness.records import Phase, PointOutcome, Trial
@@ -17,6 +19,8 @@ class Watching(Reporter):
     def __init__(self, before: Callable[[Phase], None] = lambda phase: None) -> None:
         super().__init__()
         self.before, self.outcomes, self.path = before, list[PointOutcome](), Path()
+        #: Every trial that this run said was stored, as it was then, by its number.
+        self.told: dict[int, dict[str, Any]] = {}
 
     def run_started(self, plan: object, run_dir: Path | None = None) -> None:
         assert run_dir is not None
@@ -29,7 +33,8 @@ class Watching(Reporter):
         self.before(phase)
 
     def trial_done(self, trial: Trial) -> None:
-        pass
+        assert trial.number not in self.told, "no number is given twice"
+        self.told[trial.number] = json.loads(trial.model_dump_json())
 
     def point_done(self, outcome: PointOutcome) -> None:
         self.outcomes.append(outcome)

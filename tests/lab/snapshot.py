@@ -12,8 +12,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from harness.lab.lab import Lab
 from harness.lab.napi import napi_threads
 
 #: Commands in the DUT's namespace whose output is state; those of programs that are not installed are left out.
@@ -33,7 +33,19 @@ _VOLATILE = re.compile(r"nf_conntrack_count|/stat|flush$|random|fib_sync_mem")
 _COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|\bexpires \S+|\bused \S+", re.M)
 
 
-def snapshot(lab: Lab) -> dict[str, str]:
+class Machine(Protocol):
+    """Whose DUT is looked at: a lab, or a rack that outlives a run (:mod:`tests.lab.held`)."""
+
+    dut_netns: str
+
+    def ifnames(self, side: str) -> tuple[str, ...]:
+        """Devices of the wires' ends of one side."""
+
+    def exec_argv(self, side: str, argv: Sequence[str]) -> list[str]:
+        """The argv that runs ``argv`` on one side."""
+
+
+def snapshot(lab: Machine) -> dict[str, str]:
     """State by name. Two of them are equal when nothing was left behind."""
     state = _inside(lab, _commands(lab.ifnames("dut")))
     lines = state["sysctl"].splitlines()
@@ -98,7 +110,7 @@ def _held(kind: str) -> set[int]:
     return ids
 
 
-def _inside(lab: Lab, commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _inside(lab: Machine, commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """What each prints in the DUT's namespace, lines sorted; by one shell, since entering takes longer than most."""
     script = "\n".join(f"{shlex.join(command)} 2>/dev/null; printf '\\0'" for command in commands.values())
     done = subprocess.run(lab.exec_argv("dut", ["sh", "-c", script]), capture_output=True, text=True, check=True,
@@ -108,7 +120,7 @@ def _inside(lab: Lab, commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
             for name, output in zip(commands, outputs, strict=True)}
 
 
-def _programs(lab: Lab) -> list[str]:
+def _programs(lab: Machine) -> list[str]:
     pids = subprocess.run(["ip", "netns", "pids", lab.dut_netns], capture_output=True, text=True, check=True).stdout
     names = []
     for pid in pids.split():

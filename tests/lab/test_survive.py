@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The harness killed at random moments of a run and the run resumed: no finished trial is lost, the resumed run holds
-what an undisturbed one does, and the machine is as before.
+what an undisturbed one does, and the hosts are as before. The testbed outlives the runs: what a dead one left is seen.
 
 ``NSH_KILLS`` kills (5), at moments by ``NSH_SEED`` (printed). ``make soak`` runs the full count.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import sys
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.lab.lab import Lab
 from harness.store import RunReader
-from tests.lab.test_run import machine
+from tests.lab.held import Held, held, lost
 from tests.soak import keep
 
 pytestmark = pytest.mark.lab
@@ -40,33 +41,70 @@ repeat: 2
 """
 
 
-def harness(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "harness", "run", *words, "--results", str(folder / "r")]
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(argv, stdout=log, stderr=log)
+@dataclass
+class Sessions:
+    """The harness started again and again, as its user does, and what each session said."""
+
+    folder: Path
+    bed: Held
+    #: By run and number: what the progress told of trials when they were stored.
+    told: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    lost: set[tuple[str, int]] = field(default_factory=set)
+    #: What was not as before after a session, each time.
+    differences: list[dict[str, tuple[str, str]]] = field(default_factory=list)
+    kills: int = 0
+
+    def run(self, kill_after_s: float | None) -> int:
+        """A session, gone on with or new; -9 where it was killed. Then look at the store and the hosts."""
+        name = self._resumable()
+        words = ["--resume", name] if name else [str(self.folder / "s.yaml"), "--testbed", str(self.bed.testbed)]
+        argv = [sys.executable, "-m", "harness", "run", *words, "--json", "--results", str(self.folder / "r")]
+        events = self.folder / "events"
+        with (self.folder / "log").open("ab") as log, events.open("wb") as out:
+            process = subprocess.Popen(argv, stdout=out, stderr=log)
+        try:
+            process.wait(kill_after_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            self.kills += 1
+        self._hear(events)
+        for run, told in self.told.items():
+            self.lost |= {(run, number) for number in lost(self.folder / "r" / run, told)}
+        if left := self.bed.differences():
+            self.differences.append(left)
+            print(f"LEFT: {left}")
+        return process.returncode
+
+    def _hear(self, events: Path) -> None:
+        run = ""
+        for line in events.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                return  # killed while it said this
+            event = json.loads(line)
+            if event["event"] == "run_started":
+                run = Path(event["run"]).name
+            elif event["event"] == "trial_done":
+                del event["event"]
+                assert self.told.setdefault(run, {}).setdefault(event["number"], event) is event, "numbered twice"
+
+    def _resumable(self) -> str | None:
+        """The run to go on with; None when the harness was killed before it made one."""
+        found = [path.name for path in sorted((self.folder / "r").glob("*"))
+                 if RunReader(path).info.state != "complete"]
+        return found[-1] if found else None
 
 
-def killed_at(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Kill it then; False when it had ended before."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
-    return False
-
-
-def lines(folder: Path) -> dict[str, list[bytes]]:
-    """Whole lines of the trials of every run."""
-    return {path.parent.name: [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-            for path in (folder / "r").glob("*/trials.jsonl")}
-
-
-def resumable(folder: Path) -> str | None:
-    """The run to go on with; None when the harness was killed before it made one."""
-    found = [path.name for path in sorted((folder / "r").glob("*")) if RunReader(path).info.state != "complete"]
-    return found[-1] if found else None
+def check_whole(path: Path) -> None:
+    """The run holds what an undisturbed one does."""
+    run = RunReader(path)
+    assert run.info.state == "complete"
+    assert [(o.repeat, o.point) for o in run.outcomes()] == [tuple(entry) for entry in run.info.plan["sequence"]]
+    assert [o.status for o in run.outcomes()] == ["ok"] * 4
+    loads = {(t.repeat, t.point, t.asked_pps) for t in run.trials() if t.phase == "load" and not t.superseded}
+    assert len(loads) == 8
+    print(f"{path.name}: {len(list(run.every_trial()))} trials, {len(run.info.resumed)} times resumed, "
+          f"{sum(len(r.abandoned) for r in run.info.resumed)} trials made again")
 
 
 def test_killed_at_random_moments_a_run_loses_no_trial_and_is_resumed(
@@ -74,41 +112,23 @@ def test_killed_at_random_moments_a_run_loses_no_trial_and_is_resumed(
 ) -> None:
     with capsys.disabled():  # also of a test that passes: a run in CI can be made again
         print(f"\n  seed {SEED}, {KILLS} kills", flush=True)
-    chance, before = random.Random(SEED), machine()
-    scenario = tmp_path / "s.yaml"
-    scenario.write_text(SCENARIO)
-    kills, kept = 0, dict[str, list[bytes]]()
-    while True:
-        name = resumable(tmp_path) if (tmp_path / "r").exists() else None
-        process = harness(tmp_path, "--resume", name) if name else harness(tmp_path, str(scenario))
-        if kills < KILLS:
-            kills += killed_at(process, chance.uniform(0.2, _LATEST_KILL_S))
-        else:
-            process.wait()
-        now = lines(tmp_path)
-        for run, earlier in kept.items():
-            assert now[run][:len(earlier)] == earlier, f"{run} lost trials"
-        kept = now
-        if kills == KILLS and process.returncode == 0:
-            break
-        assert process.returncode in (0, -9), (tmp_path / "log").read_text()
-    log = (tmp_path / "log").read_text()
-    assert "Traceback" not in log
-    assert len(kept) >= 1
+    chance = random.Random(SEED)
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    with held() as bed:
+        sessions = Sessions(tmp_path, bed)
+        while True:
+            code = sessions.run(chance.uniform(0.2, _LATEST_KILL_S) if sessions.kills < KILLS else None)
+            assert code in (0, -9), (tmp_path / "log").read_text()
+            if sessions.kills == KILLS and code == 0:
+                break
+    assert "Traceback" not in (tmp_path / "log").read_text()
     for path in sorted((tmp_path / "r").glob("*")):
-        run = RunReader(path)
-        assert run.info.state == "complete"
-        sequence = [tuple(entry) for entry in run.info.plan["sequence"]]
-        assert [(o.repeat, o.point) for o in run.outcomes()] == sequence
-        assert [o.status for o in run.outcomes()] == ["ok"] * 4
-        loads = {(t.repeat, t.point, t.asked_pps) for t in run.trials() if t.phase == "load" and not t.superseded}
-        assert len(loads) == 8
-        print(f"{path.name}: {len(list(run.every_trial()))} trials, {len(run.info.resumed)} times resumed, "
-              f"{sum(len(r.abandoned) for r in run.info.resumed)} trials made again")
-    deadline = time.monotonic() + 15  # a dead controller's processes end when its lease does
-    while machine() != before and time.monotonic() < deadline:
-        Lab.clean_stale()
-        time.sleep(0.2)
-    assert machine() == before
-    keep("kills", {"seed": SEED, "kills": KILLS, "runs": len(kept), "trials": sum(map(len, kept.values())),
-                   "trials_lost": 0, "differences": 0})
+        check_whole(path)
+    figures = {"seed": SEED, "kills": sessions.kills, "runs": len(sessions.told),
+               "trials_told": sum(map(len, sessions.told.values())), "trials_lost": len(sessions.lost),
+               "differences": sum(map(len, sessions.differences))}
+    print(figures)
+    assert figures["trials_told"] >= 8
+    assert not sessions.lost
+    assert not sessions.differences
+    keep("kills", figures)
