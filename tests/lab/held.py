@@ -16,13 +16,12 @@ from typing import Any
 
 from harness.host.link import LEASE_S
 from harness.lab.lab import enter_argv
-from harness.measure.trial import _QUIET_MARGIN_S
 from tests.lab.snapshot import snapshot
 from tests.rackhosts import Rack, rack
 
-#: Until the agent of a silent controller has undone everything: its lease, a minute more where that was lost in a trial
-#: (in which silence is agreed), then the undoing. No more than a bound: what is as before is seen at once.
-_UNDONE_S = LEASE_S + _QUIET_MARGIN_S + 10.0
+#: Until the agent of a silent controller has undone everything: its lease, then the undoing. No more than a bound: what
+#: is as before is seen at once.
+_UNDONE_S = LEASE_S + 10.0
 
 
 class Held:
