@@ -35,7 +35,7 @@ _RECORD, _SHARED, _PIDS = "lab.json", "shared.json", "pids"
 class LabRecord:
     """One lab.json. ``owner``: the process whose end makes the lab stale (None: persistent and complete).
     ``phase``: "building" or "up". ``created``: Unix time. ``split`` is None until the cores have been chosen.
-    ``dut``: what the DUT is, NETNS or VM."""
+    ``dut``: what the DUT is, NETNS or VM; ``iommu``: a VM that has one."""
 
     name: str
     boot: str
@@ -47,6 +47,7 @@ class LabRecord:
     created: float = field(default_factory=time.time)
     split: CoreSplit | None = None
     dut: str = NETNS
+    iommu: bool = False
 
     def stale(self) -> bool:
         """Whether nothing alive stands behind this lab any more."""
@@ -68,6 +69,7 @@ class LabRecord:
             persistent=bool(data["persistent"]), phase=str(data["phase"]), wires=int(data["wires"]),
             queues=int(data["queues"]), created=float(data["created"]),
             split=None if split is None else _split_from_json(split), dut=str(data.get("dut", NETNS)),
+            iommu=bool(data.get("iommu", False)),
         )
 
 

@@ -41,7 +41,7 @@ class VmLab(Lab):
 
     def __init__(self, record: LabRecord, store: LabStore) -> None:
         super().__init__(record, store)
-        self.wires = tuple(_guest_wire(wire) for wire in self.wires)
+        self.wires = tuple(_guest_wire(wire, record.iommu) for wire in self.wires)
         self.ssh = SshTarget(hostname=GUEST_IP, known_hosts=self.directory / "known_hosts",
                              key_path=self.directory / "client_key", netns=self.tg_netns)
         self.testbed_file = self.directory / "testbed.yaml"
@@ -56,7 +56,7 @@ class VmLab(Lab):
         fitness.preflight(machine, building=image.cached(recipe, cache) is None)
         store = store or LabStore()
         with contextlib.ExitStack() as undo:
-            record = claim(store, name, wires, persistent, undo, cls.DUT)
+            record = replace(claim(store, name, wires, persistent, undo, cls.DUT), iommu=machine.iommu)
             lab = cls(record, store)
             undo.callback(lab.close)
             disk = image.obtain(recipe, cache, say=say, note=lambda pid: store.note_process(lab.name, "build", pid))
@@ -138,11 +138,11 @@ def open_lab(name: str, **options: Any) -> Lab:
     return kind.open(name, **options)
 
 
-def _guest_wire(wire: WirePlan) -> WirePlan:
+def _guest_wire(wire: WirePlan, iommu: bool) -> WirePlan:
     index = wire.index
     if index >= MAX_DATA_NICS:
         raise LabNameError(f"a virtual machine has at most {MAX_DATA_NICS} wires")
-    return replace(wire, dut=replace(wire.dut, ifname=DATA.format(index=index), pci=data_address(index)))
+    return replace(wire, dut=replace(wire.dut, ifname=DATA.format(index=index), pci=data_address(index, express=iommu)))
 
 
 def _first_bytes(connection: socket.socket) -> bytes:

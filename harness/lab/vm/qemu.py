@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The virtual machine's hardware as QEMU's command line. Nothing is started here.
 
-Data NICs sit behind PCI Express ports of their own (so that each is an IOMMU group by itself), each on a tap of its
-own; the management NIC is always virtio.
+Data NICs sit at fixed slots of the guest's PCI bus, with an IOMMU behind PCI Express ports there, so that each is a
+group by itself; each on a tap of its own. The management NIC is always virtio.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.lab.vm.image import Image
-from harness.lab.vm.recipe import FIRST_PORT_SLOT, FW_CFG, MANAGEMENT_SLOT
+from harness.lab.vm.recipe import FIRST_DATA_SLOT, FW_CFG, MANAGEMENT_SLOT
 from harness.plan import WirePlan
 
 PROGRAM = "qemu-system-x86_64"
@@ -87,9 +87,11 @@ def argv(qemu: str, machine: Machine, image: Image, wires: Sequence[WirePlan], m
         *_nic("mgmt", "virtio-net-pci", tap, mac, f"addr={MANAGEMENT_SLOT:#x}"),
     ]  # fmt: skip
     for wire in wires:
-        port, slot = f"port{wire.index}", FIRST_PORT_SLOT + wire.index
-        words += ["-device", f"pcie-root-port,id={port},chassis={wire.index + 1},addr={slot:#x}"]
-        words += _nic(f"data{wire.index}", _model(machine), wire.tg.ifname, wire.dut.mac, f"bus={port}")
+        place = f"addr={FIRST_DATA_SLOT + wire.index:#x}"
+        if machine.iommu:
+            words += ["-device", f"pcie-root-port,id=port{wire.index},chassis={wire.index + 1},{place}"]
+            place = f"bus=port{wire.index}"
+        words += _nic(f"data{wire.index}", _model(machine), wire.tg.ifname, wire.dut.mac, place)
     return words
 
 
@@ -104,7 +106,7 @@ def _extra_disks(disks: Sequence[Path]) -> list[str]:
 def _board(machine: Machine) -> list[str]:
     """The kernel's interrupt controller (KVM's) cannot remap interrupts, without which vfio-pci takes no device."""
     if not machine.iommu:
-        return ["-machine", "q35"]
+        return ["-machine", "pc"]
     return ["-machine", "q35" + ",kernel-irqchip=split" * (accelerator(machine) == "kvm"),
             "-device", "intel-iommu,intremap=on"]
 

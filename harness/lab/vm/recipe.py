@@ -10,8 +10,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-#: Slots on the guest's first PCI bus: the management NIC's, and the ports' that data NICs are behind.
-MANAGEMENT_SLOT, FIRST_PORT_SLOT = 0x10, 0x11
+#: Slots on the guest's first PCI bus: the management NIC's, and those of data NICs or of the ports they are behind.
+MANAGEMENT_SLOT, FIRST_DATA_SLOT = 0x10, 0x11
 MANAGEMENT, DATA = "mgmt0", "data{index}"
 #: The management link (TEST-NET-1, RFC 5737), in the generator's namespace: two labs may use the same.
 HOST_IP, GUEST_IP, PREFIX_LEN = "192.0.2.1", "192.0.2.2", 24
@@ -68,10 +68,10 @@ _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
            ".service", "fstrim.timer", "systemd-networkd-wait-online.service", "systemd-timesyncd.service")  # fmt: skip
 
 
-def data_address(index: int) -> str:
-    """PCI address of data NIC ``index``. Nothing else is behind a port, and firmware numbers the buses behind ports in
-    the order of their slots: interfaces have the same names whatever the NIC's model."""
-    return f"0000:{1 + index:02x}:00.0"
+def data_address(index: int, *, express: bool) -> str:
+    """PCI address of data NIC ``index``; ``express``: behind a port. Nothing else is behind one, and firmware numbers
+    the buses there in the order of the ports' slots: interfaces have the same names whatever the NIC's model."""
+    return f"0000:{1 + index:02x}:00.0" if express else f"0000:00:{FIRST_DATA_SLOT + index:02x}.0"
 
 
 def _link(pci: str, name: str) -> str:
@@ -97,7 +97,9 @@ def _files() -> dict[str, str]:
         "etc/systemd/system/lab-keys.service": _KEYS_UNIT,
     }
     for index in range(MAX_DATA_NICS):
-        files[f"etc/systemd/network/10-data{index}.link"] = _link(data_address(index), DATA.format(index=index))
+        for kind, express in (("", False), ("-express", True)):
+            files[f"etc/systemd/network/10-data{index}{kind}.link"] = _link(
+                data_address(index, express=express), DATA.format(index=index))
     return files
 
 

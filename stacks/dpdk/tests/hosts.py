@@ -24,8 +24,6 @@ from tests.watching import Watching
 MACHINES = {
     "e1000": (Machine(nic="e1000"), "uio_pci_generic"),
     "e1000e": (Machine(nic="e1000e", iommu=True), "vfio-pci"),
-    "vmxnet3": (Machine(nic="vmxnet3", iommu=True), "vfio-pci"),
-    "virtio": (Machine(nic="virtio-net-pci", iommu=True), "vfio-pci"),
     "igb": (Machine(nic="igb", iommu=True), "vfio-pci"),
 }
 HOST, L3FWD = os.environ.get("HARNESS_DPDK_HOST"), os.environ.get("HARNESS_DPDK_L3FWD")

@@ -23,7 +23,7 @@ from harness.sites import target_of
 from harness.testbed import load_testbed
 
 FIT = Host(euid=0, architecture="x86_64", absent=(), tun=True, available_mib=4096, kvm=False)
-WIRES = tuple(map(_guest_wire, plan_wires("t1", 2)))
+WIRES, EXPRESS = (tuple(_guest_wire(wire, iommu) for wire in plan_wires("t1", 2)) for iommu in (False, True))
 
 
 def test_an_image_is_found_by_all_that_made_it(tmp_path: Path) -> None:
@@ -49,14 +49,13 @@ def command_of(machine: qemu.Machine, folder: Path) -> list[str]:
     return qemu.argv("qemu", machine, disk, WIRES, ("hm", "02:00:00:00:00:01"), folder)
 
 
-def test_every_nic_sits_behind_its_port_on_a_tap_of_its_own(tmp_path: Path) -> None:
+def test_every_nic_sits_in_its_slot_on_a_tap_of_its_own(tmp_path: Path) -> None:
     words = command_of(qemu.Machine(nic="e1000", accelerator="tcg"), tmp_path)
     devices = [word for word in words if word.startswith("e1000,")]
     assert [f"mac={wire.dut.mac}" in device for wire, device in zip(WIRES, devices, strict=True)] == [True, True]
-    assert ["bus=port0," in devices[0], "bus=port1," in devices[1]] == [True, True]
-    assert [word.rpartition("addr=")[2] for word in words if word.startswith("pcie-root-port,")] == ["0x11", "0x12"]
-    assert [wire.dut.pci for wire in WIRES] == ["0000:01:00.0", "0000:02:00.0"]
-    assert not [word for word in words if "iommu" in word]
+    assert ["addr=0x11," in devices[0], "addr=0x12," in devices[1]] == [True, True]
+    assert [wire.dut.pci for wire in WIRES] == ["0000:00:11.0", "0000:00:12.0"]
+    assert not [word for word in words if "iommu" in word or "root-port" in word]
     assert [word for word in words if "ifname=ht1t1," in word]
     assert any(word.endswith("a,,b") for word in words), "a comma in a path stays part of it"
 
@@ -71,6 +70,9 @@ def test_an_iommu_stands_before_the_nics_and_the_kernel_uses_it(tmp_path: Path, 
     assert len(nics) == len(WIRES)
     assert all("iommu_platform=on" in words[n] for n in nics)
     assert iommu < nics[0]
+    assert [f"bus=port{n}," in words[nic] for n, nic in enumerate(nics)] == [True, True]
+    assert [word.rpartition("addr=")[2] for word in words if word.startswith("pcie-root-port,")] == ["0x11", "0x12"]
+    assert [wire.dut.pci for wire in EXPRESS] == ["0000:01:00.0", "0000:02:00.0"]
 
 
 def test_another_qemu_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +119,7 @@ def test_the_testbed_file_is_one(tmp_path: Path) -> None:
     assert testbed.duts[0].ssh is not None
     assert target_of(testbed.duts[0].ssh) == ssh
     assert [(wire.dut.pci, wire.virtual) for wire in wire_plans(testbed)] == [
-        ("0000:01:00.0", True), ("0000:02:00.0", True)]
+        ("0000:00:11.0", True), ("0000:00:12.0", True)]
     assert not testbed.lab
 
 
@@ -133,5 +135,5 @@ def test_a_namespace_is_for_a_generator_on_this_machine(tmp_path: Path) -> None:
 def test_a_record_keeps_what_the_dut_is() -> None:
     record = new_record("abc", persistent=False, wires=2, queues=2, dut=VM)
     assert LabRecord.from_json(record.to_json()).dut == VM
-    older = {key: value for key, value in record.to_json().items() if key != "dut"}
+    older = {key: value for key, value in record.to_json().items() if key not in ("dut", "iommu")}
     assert LabRecord.from_json(older).dut == "netns"
