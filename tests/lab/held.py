@@ -9,7 +9,7 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,18 +80,18 @@ class Held:
         return snapshot(self) | {"generator's processes": str(Counter(_pids(self.rack.tg_netns))),
                                  "journals": str(journals)}
 
-    def differences(self, besides: str = "") -> dict[str, tuple[str, str]]:
+    def differences(self, besides: Collection[str] = (), longer_s: float = 0.0) -> dict[str, tuple[str, str]]:
         """Name -> (before, now) of all that is not as it was, once the lease of a controller that died has passed.
-        ``besides``: state that is not looked at."""
-        deadline = time.monotonic() + _UNDONE_S
+        ``besides``: state that is not looked at. ``longer_s``: for what is not the agent's to undo."""
+        deadline = time.monotonic() + _UNDONE_S + longer_s
         while (left := self._changed(besides)) and time.monotonic() < deadline:
             time.sleep(0.2)
         return left
 
-    def _changed(self, besides: str) -> dict[str, tuple[str, str]]:
+    def _changed(self, besides: Collection[str]) -> dict[str, tuple[str, str]]:
         now = self._state()
         return {name: (self._before.get(name, ""), now.get(name, "")) for name in self._before | now
-                if self._before.get(name) != now.get(name) and name != besides}
+                if self._before.get(name) != now.get(name) and name not in besides}
 
 
 @contextmanager

@@ -115,9 +115,11 @@ class Fault:
     latest_s: float = TRIAL_S + 0.4
     #: What a killed agent left is undone by the next one, not before: it is looked for after the run was resumed.
     by_next_agent: bool = False
-    #: What the fault itself changes of the DUT's state, where the agent can undo only by its lease: looked at before
-    #: the repair, too, which lets the connection's end through.
-    mark: str = ""
+    #: What the fault itself changes of the DUT's state, where the agent can undo only by its lease: the rest is looked
+    #: at before the repair, too, which lets the connection's end through.
+    marks: tuple[str, ...] = ()
+    #: Until that end arrives: TCP repeats it ever more rarely, and the SSH server's session waits for it.
+    longer_s: float = 0.0
 
 
 FAULTS = {
@@ -125,7 +127,8 @@ FAULTS = {
     "sshd_killed": Fault(kill_sshd, "lost", start_sshd),
     "sshd_restarted": Fault(restart_sshd, "whole"),
     "connection_cut": Fault(cut_connection, "lost"),
-    "management_dropped": Fault(drop_management, "lost", pass_management, mark="nft list ruleset"),
+    "management_dropped": Fault(drop_management, "lost", pass_management, marks=("nft list ruleset", "processes"),
+                                longer_s=130.0),
     "generator_killed": Fault(partial(kill, side="tg", word="harness.generator.xdpgen"), "whole"),
     "stack_killed": Fault(partial(kill, side="dut", word="udp"), "one failed", stacks=UDP_ALONE, latest_s=TRIAL_S),
 }
@@ -206,9 +209,9 @@ def count(name: str, path: Path, sessions: list[Watching], differences: int) -> 
     RESULTS.append(result)
 
 
-def see_left(bed: Held, besides: str = "") -> int:
+def see_left(bed: Held, besides: tuple[str, ...] = (), longer_s: float = 0.0) -> int:
     """How much is not as before."""
-    left = bed.differences(besides)
+    left = bed.differences(besides, longer_s)
     for name, (before, now) in left.items():
         print(f"LEFT: {name}: {before!r} -> {now!r}")
     return len(left)
@@ -229,9 +232,9 @@ def test_a_fault_ends_the_run_in_words_or_is_survived_and_resuming_finishes_it(
     else:
         assert run(options, first) == (0 if fault.ends == "whole" else 4)
     first.struck()
-    differences = see_left(bed, besides=fault.mark) if fault.mark else 0
+    differences = see_left(bed, besides=fault.marks) if fault.marks else 0
     fault.repair(bed)
-    differences += 0 if fault.by_next_agent else see_left(bed)
+    differences += 0 if fault.by_next_agent else see_left(bed, longer_s=fault.longer_s)
     state = RunReader(first.path).info.state
     assert not lost(first.path, first.told)
     assert state == ("failed" if fault.ends == "lost" else "complete")
