@@ -19,9 +19,10 @@ from harness.lab.lab import enter_argv
 from tests.lab.snapshot import snapshot
 from tests.rackhosts import Rack, rack
 
-#: Until the agent of a silent controller has undone everything: its lease, then the undoing. No more than a bound: what
-#: is as before is seen at once.
-_UNDONE_S = LEASE_S + 10.0
+#: Until the agent of a silent controller has undone everything, its lease and the undoing; and until the generator's
+#: agent has ended, whose client waits 12 s for each of its last calls (the trial's, stop, release) to a server that is
+#: gone. No more than a bound: what is as before is seen at once.
+_UNDONE_S = max(LEASE_S + 10.0, 4 * 12.0)
 
 
 class Held:
@@ -77,7 +78,7 @@ class Held:
     def _state(self) -> dict[str, str]:
         """The DUT's and the machine's, and what else a run has: its generator, the agent's journal."""
         journals = [path.name for path in sorted(self.host.folder.glob("*/journal*")) if path.stat().st_size]
-        return snapshot(self) | {"generator's processes": str(Counter(_pids(self.rack.tg_netns))),
+        return snapshot(self) | {"generator's processes": str(Counter(map(_command, _pids(self.rack.tg_netns)))),
                                  "journals": str(journals)}
 
     def differences(self, besides: Collection[str] = (), longer_s: float = 0.0) -> dict[str, tuple[str, str]]:
@@ -104,6 +105,13 @@ def held() -> Iterator[Held]:
 def _pids(namespace: str) -> list[str]:
     done = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True)
     return done.stdout.split()
+
+
+def _command(pid: str) -> str:
+    try:
+        return f"{pid} {Path(f'/proc/{pid}/cmdline').read_text().replace(chr(0), ' ')[:200]}"
+    except (FileNotFoundError, ProcessLookupError):
+        return pid  # it has just ended
 
 
 def stored(run_dir: Path) -> dict[int, dict[str, Any]]:

@@ -22,7 +22,7 @@ traffic: {{frame: 64, flows: 16}}
 stacks:
   - {stack}
 measure:
-  load_curve: {{rates: [300k, 800k, 2M], trial: 1s}}
+  load_curve: {{rates: [300k, 800k, 2M], trial: 2s}}
   warmup: 100ms
 """
 
